@@ -1,0 +1,199 @@
+"""NestedLoRA: low-rank approximation of an operator, nested over all ranks (Ryu et al., ICML 2024).
+
+For functions ``f_i`` of x and ``g_i`` of y the low-rank objective of rank l is
+
+    L(f_{1:l}, g_{1:l}) = -2 sum_{i<=l} E_{p(x,y)}[f_i g_i] + sum_{i,j<=l} E_{p(x)}[f_i f_j] E_{p(y)}[g_i g_j]
+
+and nesting minimises it for every l at once. Everything here is a function of three moments, so the
+same code serves paired encoders (SVD), self-adjoint operators (EVD: ``cross_i = <f_i, T f_i>``, the two
+second moments from independent halves of a batch) and moments reduced over several processes.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "NestedLoRALoss",
+    "Nesting",
+    "NestingWeights",
+    "class_means",
+    "cross_moment",
+    "low_rank_objective",
+    "nesting_weights",
+    "second_moment",
+    "with_constant_mode",
+]
+
+
+class Nesting(StrEnum):
+    """How the ranks are learned at once.
+
+    ``joint``: one weighted sum over ranks, for networks whose modes share parameters.
+    ``sequential``: mode i follows the gradient of rank i with lower modes held fixed.
+    ``none``: rank L alone; spans the same subspace but leaves it unordered.
+    """
+
+    JOINT = "joint"
+    SEQUENTIAL = "sequential"
+    NONE = "none"
+
+
+class NestingWeights(NamedTuple):
+    """Weights of the two terms: ``vector`` ``(dim,)`` m_i and ``matrix`` ``(dim, dim)`` M_ij."""
+
+    vector: Tensor
+    matrix: Tensor
+
+
+def nesting_weights(dim: int, nesting: Nesting = Nesting.JOINT, *, step: int = 1) -> NestingWeights:
+    """Weights m_i = sum_{l >= i} w_l and M_ij = min(m_i, m_j) of the nested objective.
+
+    Joint nesting gives equal weights w to the ranks ``step, 2 step, ..., dim``, scaled so that m_1 = 1.
+    The other two need no weights: all are one.
+
+    Args:
+        dim: number of modes L.
+        nesting: how ranks are nested.
+        step: distance between nested ranks.
+
+    Raises:
+        ValueError: if ``dim`` or ``step`` is not positive.
+    """
+    if dim < 1 or step < 1:
+        raise ValueError(f"dim and step must be positive, not {dim} and {step}")
+    if nesting is not Nesting.JOINT:
+        vector = torch.ones(dim)
+    else:
+        ranks = torch.tensor(sorted({*range(step, dim + 1, step), dim}))
+        vector = (ranks[None, :] > torch.arange(dim)[:, None]).float().mean(dim=1)
+    return NestingWeights(vector, torch.minimum(vector[:, None], vector[None, :]))
+
+
+def with_constant_mode(weights: NestingWeights) -> NestingWeights:
+    """Prepends the constant mode f_0 = g_0 = 1 with weight m_0 = m_1, which centres the learned modes."""
+    vector = torch.cat([weights.vector[:1], weights.vector])
+    return NestingWeights(vector, torch.minimum(vector[:, None], vector[None, :]))
+
+
+def cross_moment(f: Tensor, g: Tensor) -> Tensor:
+    """E[f_i g_i] over paired rows.
+
+    Args:
+        f: ``(batch, dim)``.
+        g: ``(batch, dim)``, row by row the partner of ``f``.
+
+    Returns:
+        ``(dim,)``.
+    """
+    return (f * g).mean(dim=0)
+
+
+def second_moment(f: Tensor, nesting: Nesting = Nesting.JOINT) -> Tensor:
+    """E[f_i f_j], with the gradient through the lower mode stopped when nesting is sequential.
+
+    Args:
+        f: ``(batch, dim)``.
+        nesting: only ``sequential`` changes anything, and only the gradient.
+
+    Returns:
+        ``(dim, dim)``, symmetric.
+    """
+    if nesting is not Nesting.SEQUENTIAL:
+        return f.T @ f / len(f)
+    lower = torch.tril(f.T @ f.detach() / len(f), diagonal=-1)
+    return lower + lower.T + torch.diag((f * f).mean(dim=0))
+
+
+def class_means(f: Tensor, labels: Tensor) -> Tensor:
+    """Mean of each class present, in ascending order of label.
+
+    When x and y are independent given the class, every same-class pair of a batch is a sample of
+    p(x, y): E[f g] is then estimated from class means with lower variance than from aligned rows.
+
+    Args:
+        f: ``(batch, dim)``.
+        labels: ``(batch,)`` integers.
+
+    Returns:
+        ``(classes, dim)``.
+    """
+    _, positions, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    sums = f.new_zeros(len(counts), f.shape[1]).index_add(0, positions, f)
+    return sums / counts[:, None]
+
+
+def low_rank_objective(cross: Tensor, moment_f: Tensor, moment_g: Tensor, weights: NestingWeights) -> Tensor:
+    """Weighted low-rank objective, -2 sum_i m_i cross_i + sum_ij M_ij A_ij B_ij.
+
+    Its minimum over all functions is minus the (weighted) sum of squared singular values.
+
+    Args:
+        cross: ``(dim,)``, E_{p(x,y)}[f_i g_i] (or <f_i, T f_i>).
+        moment_f: ``(dim, dim)``, A = E_{p(x)}[f f^T].
+        moment_g: ``(dim, dim)``, B = E_{p(y)}[g g^T].
+        weights: of ``nesting_weights``.
+
+    Returns:
+        Scalar.
+    """
+    return (weights.matrix * moment_f * moment_g).sum() - 2 * weights.vector @ cross
+
+
+class NestedLoRALoss(nn.Module):
+    """NestedLoRA of the conditional expectation operator from a batch of pairs.
+
+    Args:
+        dim: number of modes L.
+        nesting: how ranks are nested.
+        step: distance between nested ranks of joint nesting.
+        constant_mode: whether the constant function is mode 0, known and never trained.
+    """
+
+    vector: Tensor
+    matrix: Tensor
+
+    def __init__(
+        self, dim: int, nesting: Nesting = Nesting.JOINT, *, step: int = 1, constant_mode: bool = True
+    ) -> None:
+        super().__init__()
+        self.nesting = Nesting(nesting)
+        self.constant_mode = constant_mode
+        weights = nesting_weights(dim, self.nesting, step=step)
+        if constant_mode:
+            weights = with_constant_mode(weights)
+        self.register_buffer("vector", weights.vector, persistent=False)
+        self.register_buffer("matrix", weights.matrix, persistent=False)
+
+    def forward(self, f: Tensor, g: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Loss of one batch.
+
+        Args:
+            f: ``(batch, dim)`` embeddings of x.
+            g: ``(batch, dim)`` embeddings of y, paired row by row with ``f``.
+            labels: ``(batch,)`` class of each pair; when given, all same-class pairs are used.
+
+        Returns:
+            Scalar.
+
+        Raises:
+            ValueError: if the shapes differ from each other or from ``dim``.
+        """
+        modes = len(self.vector) - self.constant_mode
+        if f.shape != g.shape or f.ndim != 2 or f.shape[1] != modes:
+            raise ValueError(f"f and g must both be (batch, {modes}), not {tuple(f.shape)} and {tuple(g.shape)}")
+        if self.constant_mode:
+            f, g = (torch.cat([z.new_ones(len(z), 1), z], dim=1) for z in (f, g))
+        if labels is None:
+            cross = cross_moment(f, g)
+        else:
+            _, counts = torch.unique(labels, return_counts=True)
+            cross = (counts[:, None] * class_means(f, labels) * class_means(g, labels)).sum(dim=0) / len(f)
+        return low_rank_objective(
+            cross,
+            second_moment(f, self.nesting),
+            second_moment(g, self.nesting),
+            NestingWeights(self.vector.to(f.dtype), self.matrix.to(f.dtype)),
+        )
