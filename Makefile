@@ -1,0 +1,58 @@
+# Everything a newcomer or CI runs. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+DEMO ?= .demo
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@echo 'Variables: PORT=8000 (demo), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
+
+demo: $(INSTALLED) $(DEMO)/gallery/CURRENT ## Train on line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
+	@exec $(BIN)/python -m service --gallery $(DEMO)/gallery --port $(PORT)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The demo, step by step. Each command writes the file named here last, so that what is finished is not
+# done again and what was interrupted goes on.
+.PRECIOUS: $(DEMO)/data/split.json $(DEMO)/model/model.json $(DEMO)/evaluation.json $(DEMO)/gallery/CURRENT
+
+$(DEMO)/data/split.json: | $(INSTALLED)
+	$(BIN)/python -m training demo-data --out $(DEMO)/data
+
+$(DEMO)/model/model.json: | $(DEMO)/data/split.json
+	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model
+
+$(DEMO)/evaluation.json: | $(DEMO)/model/model.json
+	$(BIN)/python -m training evaluate --model $(DEMO)/model --data $(DEMO)/data \
+	    --split $(DEMO)/data/split.json --json $@
+
+$(DEMO)/gallery/CURRENT: | $(DEMO)/evaluation.json
+	$(BIN)/python -m index build --model $(DEMO)/model --photos $(DEMO)/data/photo --out $(DEMO)/gallery
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'error: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12' >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
