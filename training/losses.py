@@ -122,7 +122,8 @@ def class_means(f: Tensor, labels: Tensor) -> Tensor:
     """
     _, positions, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     sums = f.new_zeros(len(counts), f.shape[1]).index_add(0, positions, f)
-    return sums / counts[:, None]
+    means: Tensor = sums / counts[:, None]
+    return means
 
 
 def low_rank_objective(cross: Tensor, moment_f: Tensor, moment_g: Tensor, weights: NestingWeights) -> Tensor:
@@ -183,7 +184,9 @@ class NestedLoRALoss(nn.Module):
         """
         modes = len(self.vector) - self.constant_mode
         if f.shape != g.shape or f.ndim != 2 or f.shape[1] != modes:
-            raise ValueError(f"f and g must both be (batch, {modes}), not {tuple(f.shape)} and {tuple(g.shape)}")
+            raise ValueError(
+                f"f and g must both be (batch, {modes}), not {tuple(f.shape)} and {tuple(g.shape)}"
+            )
         if self.constant_mode:
             f, g = (torch.cat([z.new_ones(len(z), 1), z], dim=1) for z in (f, g))
         if labels is None:

