@@ -138,9 +138,7 @@ class Bundle:
             ``(n, dim)``.
         """
         with torch.inference_mode():
-            embeddings: NDArray[np.float32] = (
-                encoder(batch.to(self.device, non_blocking=True)).float().cpu().numpy()
-            )
+            embeddings: NDArray[np.float32] = encoder(batch.to(self.device, non_blocking=True)).float().cpu().numpy()
         return embeddings
 
     def encode_sketches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -153,9 +151,7 @@ class Bundle:
 
     def _encode_images(self, encoder: Encoder, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-        parts = [
-            self.encode(encoder, torch.stack([encoder.preprocessing(i) for i in batch])) for batch in batches
-        ]
+        parts = [self.encode(encoder, torch.stack([encoder.preprocessing(i) for i in batch])) for batch in batches]
         return np.concatenate([np.empty((0, self.dim), np.float32), *parts])
 
 

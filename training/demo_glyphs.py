@@ -87,9 +87,7 @@ def random_jitter(generator: random.Random) -> Jitter:
     )
 
 
-def draw_sketch(
-    character: str, font: ImageFont.FreeTypeFont, size: int, jitter: Jitter = STILL
-) -> Image.Image:
+def draw_sketch(character: str, font: ImageFont.FreeTypeFont, size: int, jitter: Jitter = STILL) -> Image.Image:
     """Black lines on white, grey levels, ``size`` x ``size``; blank when the font draws nothing."""
     return _framed(_drawn("L", character, font), size, jitter)
 

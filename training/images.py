@@ -14,15 +14,13 @@ __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "open_image"]
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 64_000_000
 
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 # Pillow warns at a limit of its own; the limit here is the caller's, and stricter.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def open_image(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None
-) -> Image.Image:
+def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Image.Image:
     """Decodes an image to RGB, upright, with transparency flattened on white.
 
     The pixel limit is checked on the header, before anything is decoded. Of an animation the first frame

@@ -184,9 +184,7 @@ class NestedLoRALoss(nn.Module):
         """
         modes = len(self.vector) - self.constant_mode
         if f.shape != g.shape or f.ndim != 2 or f.shape[1] != modes:
-            raise ValueError(
-                f"f and g must both be (batch, {modes}), not {tuple(f.shape)} and {tuple(g.shape)}"
-            )
+            raise ValueError(f"f and g must both be (batch, {modes}), not {tuple(f.shape)} and {tuple(g.shape)}")
         if self.constant_mode:
             f, g = (torch.cat([z.new_ones(len(z), 1), z], dim=1) for z in (f, g))
         if labels is None:

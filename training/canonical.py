@@ -1,0 +1,60 @@
+"""The canonical form: any learned pair put in exact order of singular value, scores unchanged."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh, svd
+
+__all__ = ["CanonicalForm", "canonical_form", "weighted_second_moment"]
+
+Matrix = NDArray[np.float64]
+
+_FLOOR = 1e-7  # of the mean eigenvalue; keeps the transformation invertible, hence lossless
+
+
+class CanonicalForm(NamedTuple):
+    """f' = transform_f f and g' = transform_g g, with f'^T g' = f^T g.
+
+    Attributes:
+        transform_f: ``(dim, dim)``.
+        transform_g: ``(dim, dim)``.
+        spectrum: ``(dim,)``, E[f'_i^2] = E[g'_i^2], descending: the learned singular values.
+    """
+
+    transform_f: Matrix
+    transform_g: Matrix
+    spectrum: Matrix
+
+
+def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> Matrix:
+    """sum_n p_n f_n f_n^T.
+
+    Args:
+        embeddings: ``(n, dim)``.
+        weights: ``(n,)`` probabilities.
+    """
+    values = embeddings.astype(np.float64)
+    moment: Matrix = (values * weights[:, None]).T @ values
+    return moment
+
+
+def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
+    """Solves U S V^T = svd(A^{1/2} B^{1/2}); f' = S^{1/2} U^T A^{-1/2} f, g' = S^{1/2} V^T B^{-1/2} g.
+
+    Args:
+        moment_f: A = E[f f^T], ``(dim, dim)``.
+        moment_g: B = E[g g^T], ``(dim, dim)``.
+    """
+    root_f, inverse_f = _roots(moment_f)
+    root_g, inverse_g = _roots(moment_g)
+    left, spectrum, right = svd(root_f @ root_g)
+    scale = np.sqrt(spectrum)[:, None]
+    return CanonicalForm(scale * (left.T @ inverse_f), scale * (right @ inverse_g), spectrum)
+
+
+def _roots(moment: Matrix) -> tuple[Matrix, Matrix]:
+    """Square root and inverse square root of a positive semi-definite matrix."""
+    values, vectors = eigh(moment)
+    values = np.sqrt(np.clip(values, _FLOOR * max(values.mean(), 1e-30), None))
+    return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T

@@ -1,0 +1,163 @@
+"""Backbone features of image files, cached on disk by content, so that a second run takes seconds."""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from training.encoders import Encoder
+from training.errors import ImageError
+from training.images import open_image
+from training.prefetch import map_ahead
+from training.tensors import module_tensors
+
+__all__ = ["FeatureCache", "Features", "default_cache_directory", "extract_features", "feature_key"]
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of files, in the order of the files.
+
+    Attributes:
+        values: ``(files, features)`` float32; rows of rejected files are zero.
+        rejected: reason by position, for files that could not be used.
+    """
+
+    values: NDArray[np.float32]
+    rejected: dict[int, str] = field(default_factory=dict)
+
+
+def default_cache_directory() -> Path:
+    """``$XDG_CACHE_HOME/svdraw``, or ``~/.cache/svdraw``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "svdraw"
+
+
+class FeatureCache:
+    """Vectors by (key, content hash) in one SQLite file; safe to kill, safe for several processes.
+
+    Args:
+        directory: made if missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(directory / "features.sqlite", timeout=60)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS features (key TEXT, sha256 BLOB, vector BLOB, PRIMARY KEY (key, sha256))"
+            " WITHOUT ROWID"
+        )
+
+    def get(self, key: str, sha256: bytes) -> NDArray[np.float32] | None:
+        """The vector of a content under a key, or None."""
+        query = "SELECT vector FROM features WHERE key = ? AND sha256 = ?"
+        row = self._connection.execute(query, (key, sha256)).fetchone()
+        return None if row is None else np.frombuffer(row[0], dtype="<f4")
+
+    def put(self, key: str, sha256: bytes, vector: NDArray[np.float32]) -> None:
+        """Stores a vector; kept once ``commit`` returns."""
+        blob = vector.astype("<f4").tobytes()
+        self._connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", (key, sha256, blob))
+
+    def commit(self) -> None:
+        """Makes all that was put durable."""
+        self._connection.commit()
+
+    def close(self) -> None:
+        """Closes the file; what was not committed is dropped."""
+        self._connection.close()
+
+
+def feature_key(encoder: Encoder) -> str:
+    """Identifies what features depend on besides the image: backbone weights, preprocessing, flip."""
+    digest = hashlib.sha256()
+    for name, tensor in module_tensors(encoder.backbone).items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(json.dumps([encoder.preprocessing.model_dump(mode="json"), encoder.config.flip]).encode())
+    return digest.hexdigest()
+
+
+def extract_features(
+    files: Sequence[Path], encoder: Encoder, cache: FeatureCache, device: torch.device, *, title: str
+) -> Features:
+    """Backbone features of every file, from the cache where they are known.
+
+    Interrupted, it loses at most the last few batches: the next call goes on from the cache.
+
+    Args:
+        files: images.
+        encoder: its backbone, preprocessing and flip are used; put in evaluation mode.
+        cache: read and filled.
+        device: where the backbone runs.
+        title: of the progress bar.
+
+    Returns:
+        Features and the files that could not be used.
+    """
+    encoder.to(device).eval()
+    key = feature_key(encoder)
+    values = np.zeros((len(files), encoder.config.head.features), dtype=np.float32)
+    rejected: dict[int, str] = {}
+    missing: dict[int, bytes] = {}
+    for position, digest in enumerate(map_ahead(_content_digest, files)):
+        vector = cache.get(key, digest)
+        if vector is None:
+            missing[position] = digest
+        else:
+            values[position] = vector
+    for batch in _batches(files, list(missing), encoder, rejected, title):
+        rows = [position for position, _ in batch]
+        with torch.inference_mode():
+            images = torch.stack([image for _, image in batch]).to(device)
+            values[rows] = encoder.features(images).float().cpu().numpy()
+        for row in rows:
+            cache.put(key, missing[row], values[row])
+        cache.commit()
+    return Features(values, rejected)
+
+
+def _content_digest(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return b""  # never in the cache; opening it again gives the reason
+
+
+def _batches(
+    files: Sequence[Path], positions: list[int], encoder: Encoder, rejected: dict[int, str], title: str
+) -> Iterator[list[tuple[int, Tensor]]]:
+    """Yields decoded (position, image) batches; files that cannot be used go to ``rejected``."""
+
+    def prepare(position: int) -> Tensor | str:
+        try:
+            return encoder.preprocessing(open_image(files[position], draft=encoder.preprocessing.size))
+        except ImageError as error:
+            return error.reason
+        except OSError as error:
+            return error.strerror or str(error)
+
+    batch: list[tuple[int, Tensor]] = []
+    progress = tqdm(positions, desc=title, unit="image", dynamic_ncols=True, disable=not positions)
+    for position, image in zip(progress, map_ahead(prepare, positions), strict=True):
+        if isinstance(image, str):
+            rejected[position] = image
+            continue
+        batch.append((position, image))
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

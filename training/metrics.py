@@ -1,0 +1,77 @@
+"""Retrieval metrics, as functions of the relevance of each ranked result.
+
+``ranked`` below is ``(queries, gallery)`` bool: whether the result at each rank is relevant, best first.
+``positives`` is ``(queries,)``: how many relevant items the gallery holds. Every function returns one value
+a query; queries without a relevant item score zero and are best left out beforehand.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "accuracy_at",
+    "average_precision",
+    "interpolated_average_precision",
+    "precision_at",
+    "precision_at_min",
+    "rank_relevance",
+]
+
+Ranked = NDArray[np.bool_]
+Values = NDArray[np.float64]
+
+
+def rank_relevance(scores: NDArray[np.float32], relevant: Ranked) -> Ranked:
+    """Orders relevance by descending score, ties by position.
+
+    Args:
+        scores: ``(queries, gallery)``.
+        relevant: ``(queries, gallery)``.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(relevant, order, axis=1)
+
+
+def average_precision(ranked: Ranked, cutoff: int | None = None) -> Values:
+    """Standard average precision: the mean of precision at the rank of each relevant item.
+
+    Args:
+        ranked: see the module's text.
+        cutoff: count only the first so many ranks, and divide by min(cutoff, positives): AP@cutoff.
+    """
+    positives = ranked.sum(axis=1)
+    top = ranked[:, :cutoff]
+    total = (_precision(top) * top).sum(axis=1)
+    return _divide(total, positives if cutoff is None else np.minimum(positives, cutoff))
+
+
+def interpolated_average_precision(ranked: Ranked) -> Values:
+    """Average precision with optimistic interpolation: precision at a recall is the best at that recall or more."""
+    best = np.maximum.accumulate(_precision(ranked)[:, ::-1], axis=1)[:, ::-1]
+    return _divide((best * ranked).sum(axis=1), ranked.sum(axis=1))
+
+
+def precision_at(ranked: Ranked, k: int) -> Values:
+    """Relevant results among the first k, divided by k."""
+    return ranked[:, :k].sum(axis=1) / k
+
+
+def precision_at_min(ranked: Ranked, k: int) -> Values:
+    """Relevant results among the first k, divided by min(k, positives): 1 is attainable for every query."""
+    return _divide(ranked[:, :k].sum(axis=1), np.minimum(k, ranked.sum(axis=1)))
+
+
+def accuracy_at(ranked: Ranked, k: int) -> Values:
+    """Whether any of the first k results is relevant (also called recall@k or acc@k)."""
+    return ranked[:, :k].any(axis=1).astype(np.float64)
+
+
+def _precision(ranked: Ranked) -> Values:
+    """Precision at each rank."""
+    precision: Values = np.cumsum(ranked, axis=1) / np.arange(1, ranked.shape[1] + 1)
+    return precision
+
+
+def _divide(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> Values:
+    values = np.asarray(numerator, dtype=np.float64)
+    return np.divide(values, denominator, out=np.zeros_like(values), where=np.asarray(denominator) > 0)
