@@ -40,7 +40,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     encoder = EncoderConfig(preprocessing=Preprocessing(size=64), head=HeadConfig(features=256, dim=16))
     config = PairedEncodersConfig(backbone="test_efficientnet", sketch=encoder, photo=encoder)
-    encoders = build_encoders(config, build_backbone(config.backbone))
+    encoders = build_encoders(config, build_backbone(config.backbone, multi_scale=False))
     directory = tmp_path_factory.mktemp("bundle")
     save_bundle(directory, encoders, [1 / (mode + 1) for mode in range(16)])
     return directory

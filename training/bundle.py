@@ -218,8 +218,11 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     manifest = read_manifest(directory)
     _check_weights(directory, manifest)
     config = manifest.encoders
-    photo_backbone = None if config.share_backbone else build_backbone(config.backbone)
-    encoders = build_encoders(config, build_backbone(config.backbone), photo_backbone)
+    backbones = [
+        build_backbone(config.backbone, multi_scale=config.multi_scale)
+        for _ in range(1 if config.share_backbone else 2)
+    ]
+    encoders = build_encoders(config, *backbones)
     try:
         restore_module(encoders, load_tensors(directory / WEIGHTS_NAME))
     except ValueError as error:

@@ -67,7 +67,8 @@ class PairedData:
     def weights(self) -> NDArray[np.float64]:
         """p(g), ``(groups,)``, summing to one."""
         weights = np.array([group.weight for group in self.groups], dtype=np.float64)
-        return weights / weights.sum()
+        weights /= weights.sum()
+        return weights
 
     def sketch_incidence(self) -> csr_array:
         """p(x|g): ``(groups, sketches)``, rows summing to one."""
@@ -129,11 +130,13 @@ def scan_folders(root: Path) -> PairedData:
     files: list[list[Path]] = [[], []]
     groups = []
     for label in sorted(sides[0]):
-        spans = []
+        sketches, photos = (
+            tuple(range(len(members), len(members) + len(side[label])))
+            for side, members in zip(sides, files, strict=True)
+        )
+        groups.append(Group(label, sketches, photos))
         for side, members in zip(sides, files, strict=True):
-            spans.append(tuple(range(len(members), len(members) + len(side[label]))))
             members.extend(side[label])
-        groups.append(Group(label, *spans))
     return PairedData(tuple(files[0]), tuple(files[1]), tuple(groups))
 
 

@@ -6,6 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from training.backbones import Backbone
 from training.heads import Head, HeadConfig
 from training.preprocessing import Preprocessing
 
@@ -35,6 +36,7 @@ class PairedEncodersConfig(BaseModel):
 
     Attributes:
         backbone: timm model name.
+        multi_scale: features of several stages; see ``Backbone``.
         sketch: of sketches.
         photo: of photos.
         share_backbone: one backbone for both modalities.
@@ -45,6 +47,7 @@ class PairedEncodersConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str
+    multi_scale: bool = False
     sketch: EncoderConfig
     photo: EncoderConfig
     share_backbone: bool = True
@@ -60,7 +63,7 @@ class Encoder(nn.Module):
         head: ``(n, features)`` to ``(n, dim)``.
     """
 
-    def __init__(self, config: EncoderConfig, backbone: nn.Module, head: Head) -> None:
+    def __init__(self, config: EncoderConfig, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -110,7 +113,7 @@ class PairedEncoders(nn.Module):
 
 
 def build_encoders(
-    config: PairedEncodersConfig, sketch_backbone: nn.Module, photo_backbone: nn.Module | None = None
+    config: PairedEncodersConfig, sketch_backbone: Backbone, photo_backbone: Backbone | None = None
 ) -> PairedEncoders:
     """Assembles encoders around backbones.
 

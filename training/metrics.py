@@ -53,7 +53,7 @@ def interpolated_average_precision(ranked: Ranked) -> Values:
 
 def precision_at(ranked: Ranked, k: int) -> Values:
     """Relevant results among the first k, divided by k."""
-    return ranked[:, :k].sum(axis=1) / k
+    return _divide(ranked[:, :k].sum(axis=1), np.full(len(ranked), k))
 
 
 def precision_at_min(ranked: Ranked, k: int) -> Values:
@@ -68,10 +68,10 @@ def accuracy_at(ranked: Ranked, k: int) -> Values:
 
 def _precision(ranked: Ranked) -> Values:
     """Precision at each rank."""
-    precision: Values = np.cumsum(ranked, axis=1) / np.arange(1, ranked.shape[1] + 1)
-    return precision
+    return np.asarray(np.cumsum(ranked, axis=1) / np.arange(1, ranked.shape[1] + 1), dtype=np.float64)
 
 
 def _divide(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> Values:
     values = np.asarray(numerator, dtype=np.float64)
-    return np.divide(values, denominator, out=np.zeros_like(values), where=np.asarray(denominator) > 0)
+    np.divide(values, denominator, out=values, where=np.asarray(denominator) > 0)
+    return values

@@ -23,6 +23,7 @@ class Preprocessing(BaseModel):
         fit: ``stretch`` to the square, or ``pad`` with white to keep the aspect ratio.
         crop_to_ink: first cut a drawing to its ink plus a margin, so that a small drawing in a corner of
             the canvas is encoded like a large one.
+        grayscale: drop colour, which drawings do not have.
         margin: white left around the ink, as a fraction of its longer side.
     """
 
@@ -33,6 +34,7 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     fit: Literal["stretch", "pad"] = "stretch"
     crop_to_ink: bool = False
+    grayscale: bool = False
     margin: float = Field(0.06, ge=0, le=1)
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -51,6 +53,8 @@ class Preprocessing(BaseModel):
         if self.fit == "pad":
             longer = max(image.size)
             image = ImageOps.pad(image, (longer, longer), color="white")
+        if self.grayscale:
+            image = image.convert("L").convert("RGB")
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
