@@ -24,6 +24,7 @@ from training.errors import BundleError
 from training.tensors import load_tensors, module_tensors, restore_module, save_tensors
 
 __all__ = [
+    "MANIFEST_NAME",
     "Bundle",
     "BundleManifest",
     "TrainingRecord",

@@ -108,7 +108,7 @@ def extract_features(
     """
     encoder.to(device).eval()
     key = feature_key(encoder)
-    values = np.zeros((len(files), encoder.config.head.features), dtype=np.float32)
+    values = np.zeros((len(files), encoder.backbone.num_features), dtype=np.float32)
     rejected: dict[int, str] = {}
     missing: dict[int, bytes] = {}
     for position, digest in enumerate(map_ahead(_content_digest, files)):

@@ -27,7 +27,6 @@ class HeadConfig(BaseModel):
         dim: number of embedding coordinates L.
         hidden: width of the MLP's hidden layer; 0 for a linear head.
         norm: ``none``, ``ball`` (project onto ||f||^2 <= mu) or ``sphere`` (||f||^2 = mu).
-        mu: squared radius of the ball or sphere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,21 +35,20 @@ class HeadConfig(BaseModel):
     dim: int = Field(gt=0)
     hidden: int = Field(0, ge=0)
     norm: Norm = "none"
-    mu: float = Field(1.0, gt=0)
 
 
-def bound_norm(embeddings: Tensor, norm: Norm, mu: float = 1.0) -> Tensor:
+def bound_norm(embeddings: Tensor, norm: Norm, mu: Tensor) -> Tensor:
     """Projects rows onto the ball ||f||^2 <= mu or the sphere ||f||^2 = mu.
 
     Args:
         embeddings: ``(n, dim)``.
         norm: which projection; ``none`` returns the rows as they are.
-        mu: squared radius.
+        mu: squared radius, a scalar.
     """
     if norm == "none":
         return embeddings
     lengths: Tensor = embeddings.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    factors: Tensor = mu**0.5 / lengths
+    factors: Tensor = mu.sqrt() / lengths
     if norm == "ball":
         factors = factors.clamp_max(1.0)
     return embeddings * factors
@@ -66,6 +64,7 @@ class Head(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    mu: Tensor
     canonical: Tensor
 
     def __init__(self, config: HeadConfig, body: nn.Module | None = None) -> None:
@@ -74,6 +73,7 @@ class Head(nn.Module):
         self.body = body if body is not None else _build_body(config)
         self.register_buffer("mean", torch.zeros(config.features))
         self.register_buffer("scale", torch.ones(config.features))
+        self.register_buffer("mu", torch.ones(()))
         self.register_buffer("canonical", torch.eye(config.dim))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Head(nn.Module):
     def bounded(self, features: Tensor) -> Tensor:
         """The embedding before the canonical transformation, ``(n, dim)``; what the loss trains."""
         mapped: Tensor = self.body((features - self.mean) / self.scale)
-        return bound_norm(mapped, self.config.norm, self.config.mu)
+        return bound_norm(mapped, self.config.norm, self.mu)
 
 
 def _build_body(config: HeadConfig) -> nn.Module:

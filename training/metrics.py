@@ -63,7 +63,7 @@ def precision_at_min(ranked: Ranked, k: int) -> Values:
 
 def accuracy_at(ranked: Ranked, k: int) -> Values:
     """Whether any of the first k results is relevant (also called recall@k or acc@k)."""
-    return ranked[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(ranked[:, :k].any(axis=1), dtype=np.float64)
 
 
 def _precision(ranked: Ranked) -> Values:

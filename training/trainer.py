@@ -64,6 +64,7 @@ def train(
     *,
     checkpoint: Path,
     fingerprint: str,
+    stop_after: int | None = None,
     validate: Callable[[], float] | None = None,
     on_epoch: Callable[[list[EpochRecord]], None] | None = None,
 ) -> list[EpochRecord]:
@@ -77,6 +78,7 @@ def train(
         optimization: how.
         checkpoint: file written after every epoch.
         fingerprint: identifies data and settings.
+        stop_after: last epoch to run, where that is before the schedule's end.
         validate: mAP on held-out classes.
         on_epoch: called with the history after every epoch.
 
@@ -92,9 +94,10 @@ def train(
     if progress is None:
         progress = Progress(fingerprint=fingerprint)
         progress.history.append(EpochRecord(epoch=0, validation_map=validate() if validate else None))
-    elif len(progress.history) <= optimization.epochs:
-        logger.info("resuming after epoch %d of %d", len(progress.history) - 1, optimization.epochs)
-    for epoch in range(len(progress.history), optimization.epochs + 1):
+    else:
+        logger.info("going on after epoch %d of %d", len(progress.history) - 1, optimization.epochs)
+    last = optimization.epochs if stop_after is None else stop_after
+    for epoch in range(len(progress.history), last + 1):
         started = time.monotonic()
         mean_loss = _train_epoch(module, embed, batches, loss, optimizer, optimization, epoch)
         record = EpochRecord(

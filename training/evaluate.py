@@ -1,0 +1,96 @@
+"""Evaluation of a model bundle on a data set, by the zero-shot protocol."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from training.bundle import Bundle
+from training.data import PairedData, load_data
+from training.errors import SplitError
+from training.evaluation import RetrievalFigures, retrieval_figures
+from training.feature_set import head_embeddings
+from training.fitting import paired_features
+from training.splits import load_split
+
+__all__ = ["EvaluationReport", "evaluate"]
+
+
+class EvaluationReport(RetrievalFigures):
+    """Figures with what they are figures of.
+
+    Attributes:
+        spectrum: singular values of the model, ``(dim,)``.
+        model: digest of the bundle.
+        classes: number of query classes.
+        trained_classes: how many of them the model was trained on; 0 in a zero-shot evaluation.
+    """
+
+    spectrum: list[float]
+    model: str
+    classes: int
+    trained_classes: int
+
+
+def evaluate(
+    bundle: Bundle,
+    data_path: Path,
+    *,
+    split: str | None,
+    gallery: Literal["unseen", "all"] = "unseen",
+    cache: Path,
+    device: torch.device,
+) -> EvaluationReport:
+    """Every sketch of the evaluated classes queries the gallery.
+
+    Args:
+        bundle: model to evaluate.
+        data_path: folders or pairs table; see ``load_data``.
+        split: its unseen classes are the query classes. Omitted: the classes that the model's own split held
+            out, or every class if it had none.
+        gallery: ``unseen``, the photos of the query classes; or ``all`` photos of the data set, those the model
+            was trained on included (generalised retrieval).
+        cache: directory of cached features.
+        device: where to compute.
+
+    Raises:
+        SplitError: if the model's own split does not fit the data set.
+        TrainingError: for other data or splits that cannot be used.
+    """
+    data = load_data(data_path)
+    classes = _query_classes(bundle, data, split)
+    wanted = data if gallery == "all" else data.select(classes)
+    features = paired_features(wanted, bundle.encoders, cache, device)
+    queries, relevance = _queries(features.data, classes)
+    figures = retrieval_figures(
+        head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y), relevance
+    )
+    return EvaluationReport(
+        **figures.model_dump(),
+        spectrum=list(bundle.spectrum),
+        model=bundle.digest,
+        classes=len(classes),
+        trained_classes=len(set(classes) & set(bundle.manifest.training.classes)),
+    )
+
+
+def _query_classes(bundle: Bundle, data: PairedData, split: str | None) -> tuple[str, ...]:
+    if split is not None:
+        return load_split(split, data.classes).unseen
+    unseen = bundle.manifest.training.unseen
+    if unseen and not set(unseen) <= set(data.classes):
+        raise SplitError(
+            "the classes that the model's split held out are not in this data set; name one with --split, or list the "
+            "classes to evaluate in a file and give that"
+        )
+    return unseen or data.classes
+
+
+def _queries(data: PairedData, classes: tuple[str, ...]) -> tuple[list[int], csr_array]:
+    """Positions of the query sketches and their relevance, ``(queries, photos)``."""
+    wanted = frozenset(classes)
+    queries = sorted({sketch for group in data.groups if group.label in wanted for sketch in group.sketches})
+    relevance = csr_array(data.sketch_incidence().T @ data.photo_incidence())
+    return queries, relevance[np.asarray(queries)]

@@ -1,0 +1,103 @@
+"""Paired data together with its backbone features."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from training.closed_form import Moments, feature_moments
+from training.data import PairedData
+from training.encoders import Encoder, PairedEncoders
+from training.evaluation import mean_average_precision
+
+__all__ = ["FeatureSet", "head_embeddings"]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features in the order of the data's files.
+
+    Attributes:
+        data: files and groups.
+        x: ``(sketches, features)``.
+        y: ``(photos, features)``.
+    """
+
+    data: PairedData
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+
+    @property
+    def sketch_probabilities(self) -> NDArray[np.float64]:
+        """p(x), ``(sketches,)``."""
+        return np.asarray(self.data.weights @ self.data.sketch_incidence())
+
+    @property
+    def photo_probabilities(self) -> NDArray[np.float64]:
+        """p(y), ``(photos,)``."""
+        return np.asarray(self.data.weights @ self.data.photo_incidence())
+
+    def select(self, classes: Collection[str]) -> "FeatureSet":
+        """The part made of the given classes."""
+        return self._restricted(self.data.select(classes))
+
+    def _restricted(self, part: PairedData) -> "FeatureSet":
+        rows = {file: row for row, file in enumerate(self.data.sketches)}
+        columns = {file: row for row, file in enumerate(self.data.photos)}
+        return FeatureSet(
+            part, self.x[[rows[file] for file in part.sketches]], self.y[[columns[file] for file in part.photos]]
+        )
+
+    def without(self, sketches: Collection[int], photos: Collection[int]) -> "FeatureSet":
+        """Leaves out unusable files.
+
+        Raises:
+            DataError: if fewer than two groups remain.
+        """
+        return self._restricted(self.data.without(sketches, photos))
+
+    def relevance(self) -> csr_array:
+        """Which photos share a group with which sketches, ``(sketches, photos)``."""
+        return csr_array(self.data.sketch_incidence().T @ self.data.photo_incidence())
+
+    def moments(self, encoders: PairedEncoders) -> Moments:
+        """Moments of the features as the heads standardise them."""
+        return feature_moments(
+            _standardised(encoders.sketch, self.x),
+            _standardised(encoders.photo, self.y),
+            self.data.sketch_incidence(),
+            self.data.photo_incidence(),
+            self.data.weights,
+        )
+
+    def mean_average_precision(self, encoders: PairedEncoders) -> float:
+        """mAP@all of every sketch against every photo."""
+        f = head_embeddings(encoders.sketch, self.x)
+        g = head_embeddings(encoders.photo, self.y)
+        return mean_average_precision(f, g, self.relevance())
+
+
+def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:
+    """Embeddings of features.
+
+    Args:
+        encoder: its head is used.
+        features: ``(n, features)``.
+        canonical: whether to apply the canonical transformation.
+
+    Returns:
+        ``(n, dim)``.
+    """
+    with torch.inference_mode():
+        inputs = torch.from_numpy(features).to(encoder.head.mean.device)
+        embeddings = encoder.head(inputs) if canonical else encoder.head.bounded(inputs)
+        values: NDArray[np.float32] = embeddings.cpu().numpy()
+    return values
+
+
+def _standardised(encoder: Encoder, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean, scale = encoder.head.mean.cpu().numpy(), encoder.head.scale.cpu().numpy()
+    return np.asarray((features - mean) / scale, dtype=np.float32)

@@ -1,0 +1,55 @@
+"""Every choice of a training run but where its files are."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from training.backbones import DEFAULT_BACKBONE
+from training.heads import Norm
+from training.losses import Nesting
+
+__all__ = ["Recipe"]
+
+
+class Recipe(BaseModel):
+    """How a model is built and trained; the defaults are what measured best."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str = Field(DEFAULT_BACKBONE, description="timm model name")
+    multi_scale: bool = Field(True, description="append pooled features of the backbone's last five stages")
+    image_size: int = Field(224, ge=32, le=1024, description="input side, in pixels")
+    flip: bool = Field(False, description="average the features of each image and its mirror image")
+    crop_to_ink: bool = Field(False, description="cut sketches to their ink before resizing")
+    grayscale: bool = Field(False, description="drop the colour of photos")
+    dim: int = Field(256, ge=1, le=8192, description="embedding coordinates L; fewer if the data has fewer classes")
+    hidden: int = Field(0, ge=0, description="width of the heads' hidden layer; 0 for linear heads")
+    share_head: bool = Field(True, description="one trainable map for both modalities")
+    sketch_norm: Norm = Field("none", description="norm projection of sketch embeddings")
+    photo_norm: Norm = Field("sphere", description="norm projection of photo embeddings")
+    mu: float = Field(
+        16.0, gt=0, description="squared radius of a norm ball, and of a sphere with random initialisation"
+    )
+    init: Literal["closed-form", "random"] = Field("closed-form", description="initialisation of the heads")
+    ridge: float | None = Field(
+        None, gt=0, description="regularisation of the closed form in mean eigenvalues; chosen on held-out classes"
+    )
+    nesting: Nesting = Field(Nesting.JOINT, description="how all ranks are learned at once")
+    nesting_step: int = Field(1, ge=1, description="distance between the ranks of joint nesting")
+    canonical: bool = Field(True, description="put the result in canonical form, ordered by singular value")
+    epochs: int = Field(10, ge=0, description="passes of NestedLoRA training; the best one on held-out classes is kept")
+    batch_size: int = Field(1024, ge=2, description="pairs a batch")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 for no clipping")
+    amp: bool = Field(True, description="bfloat16 autocast on a GPU")
+    validation: float = Field(0.2, gt=0, lt=1, description="fraction of the seen classes held out to choose on")
+    seed: int = Field(0, ge=0, description="of initialisation, batches and held-out classes")
+
+    @model_validator(mode="after")
+    def _closed_form_is_linear(self) -> "Recipe":
+        if self.init == "closed-form" and self.hidden:
+            raise ValueError("the closed form initialises linear heads only; add --init random to use --hidden")
+        return self

@@ -1,0 +1,112 @@
+"""The command line of the training package; every option is also an environment variable."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, CliApp, CliSubCommand
+
+from training.artifacts import write_text
+from training.bundle import load_bundle
+from training.command_line import command_config
+from training.demo_data import render_demo_data
+from training.devices import resolve_device
+from training.evaluate import EvaluationReport, evaluate
+from training.features import default_cache_directory
+from training.fitting import fit
+from training.plots import plot_evaluation
+from training.recipe import Recipe
+
+__all__ = ["DemoData", "Evaluate", "Fit", "Training"]
+
+_DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
+_SPLIT = "sketchy-1, sketchy-2, or a file of seen and unseen classes"
+
+
+class Fit(Recipe):
+    """Train paired encoders by NeuralSVD and write a model bundle."""
+
+    data: Path = Field(description=_DATA)
+    out: Path = Field(description="folder of the run, which becomes the model bundle")
+    split: str | None = Field(None, description=f"{_SPLIT}; unseen classes are never opened")
+    cache: Path = Field(default_factory=default_cache_directory, description="folder of cached features")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        recipe = Recipe(**self.model_dump(include=set(Recipe.model_fields)))
+        manifest = fit(
+            self.data, self.out, recipe, split=self.split, cache=self.cache, device=resolve_device(self.device)
+        )
+        top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
+        print(f"model {manifest.digest[:12]} in {self.out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
+
+
+class Evaluate(BaseModel):
+    """Measure a model bundle by the zero-shot protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path = Field(description="model bundle")
+    data: Path = Field(description=_DATA)
+    split: str | None = Field(None, description=f"{_SPLIT}; by default the classes that the model's own split held out")
+    gallery: Literal["unseen", "all"] = Field("unseen", description="photos of the unseen classes, or all photos")
+    json_file: Path | None = Field(None, alias="json", description="write every figure there")
+    plot: Path | None = Field(None, description="draw the truncation curve and the spectrum into this PNG")
+    cache: Path = Field(default_factory=default_cache_directory, description="folder of cached features")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        device = resolve_device(self.device)
+        bundle = load_bundle(self.model, self.device)
+        report = evaluate(bundle, self.data, split=self.split, gallery=self.gallery, cache=self.cache, device=device)
+        if self.json_file:
+            write_text(self.json_file, report.model_dump_json(indent=2) + "\n")
+        if self.plot:
+            plot_evaluation(self.plot, report.curve, report.spectrum)
+        print(_summary(report))
+
+
+class DemoData(BaseModel):
+    """Render line drawings and colour pictures of the same things from two emoji fonts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: Path = Field(description="folder to write")
+    limit: int | None = Field(None, ge=10, description="render only so many things")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        summary = render_demo_data(self.out, limit=self.limit)
+        print(f"{summary.classes} things, {summary.sketches} drawings, {summary.unseen} unseen, in {self.out}")
+
+
+class Training(BaseSettings):
+    """Train and evaluate paired sketch and photo encoders."""
+
+    model_config = command_config("python -m training")
+
+    fit: CliSubCommand[Fit]
+    evaluate: CliSubCommand[Evaluate]
+    demo_data: CliSubCommand[DemoData] = Field(alias="demo-data")
+
+    def cli_cmd(self) -> None:
+        """Runs the chosen command."""
+        CliApp.run_subcommand(self)
+
+
+def _summary(report: EvaluationReport) -> str:
+    rows = [
+        ("queries, gallery", f"{report.queries}, {report.gallery}"),
+        ("mAP@all", f"{report.map_all:.4f}"),
+        ("mAP@200", f"{report.map_200:.4f}"),
+        ("mAP, interpolated", f"{report.map_interpolated:.4f}"),
+        *((f"P@{k}", f"{value:.4f}") for k, value in report.precision.items() if k in (25, 100)),
+        *((f"acc@{k}", f"{value:.4f}") for k, value in report.accuracy.items() if k in (1, 10)),
+        *((f"mAP@all, {p.dimensions} dimensions", f"{p.most:.4f}") for p in report.curve[-5:]),
+    ]
+    if report.trained_classes:
+        rows.append(("NOT zero-shot", f"{report.trained_classes} of {report.classes} classes were trained on"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
