@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from scipy.sparse import csr_array
 
 from training.bundle import Bundle
 from training.data import PairedData, load_data
@@ -63,9 +61,12 @@ def evaluate(
     classes = _query_classes(bundle, data, split)
     wanted = data if gallery == "all" else data.select(classes)
     features = paired_features(wanted, bundle.encoders, cache, device)
-    queries, relevance = _queries(features.data, classes)
+    wanted_labels = frozenset(classes)
+    queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
     figures = retrieval_figures(
-        head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y), relevance
+        head_embeddings(bundle.sketch, features.x[queries]),
+        head_embeddings(bundle.photo, features.y),
+        features.relevance()[queries],
     )
     return EvaluationReport(
         **figures.model_dump(),
@@ -86,11 +87,3 @@ def _query_classes(bundle: Bundle, data: PairedData, split: str | None) -> tuple
             "classes to evaluate in a file and give that"
         )
     return unseen or data.classes
-
-
-def _queries(data: PairedData, classes: tuple[str, ...]) -> tuple[list[int], csr_array]:
-    """Positions of the query sketches and their relevance, ``(queries, photos)``."""
-    wanted = frozenset(classes)
-    queries = sorted({sketch for group in data.groups if group.label in wanted for sketch in group.sketches})
-    relevance = csr_array(data.sketch_incidence().T @ data.photo_incidence())
-    return queries, relevance[np.asarray(queries)]

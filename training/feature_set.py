@@ -73,11 +73,12 @@ class FeatureSet:
             self.data.weights,
         )
 
-    def mean_average_precision(self, encoders: PairedEncoders) -> float:
-        """mAP@all of every sketch against every photo."""
-        f = head_embeddings(encoders.sketch, self.x)
+    def mean_average_precision(self, encoders: PairedEncoders, classes: Collection[str]) -> float:
+        """mAP@all of the sketches of some classes against all photos: what a user's gallery would give them."""
+        queries = sorted({row for group in self.data.groups if group.label in classes for row in group.sketches})
+        f = head_embeddings(encoders.sketch, self.x[queries])
         g = head_embeddings(encoders.photo, self.y)
-        return mean_average_precision(f, g, self.relevance())
+        return mean_average_precision(f, g, self.relevance()[queries])
 
 
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:

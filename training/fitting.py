@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def fit(
 ) -> BundleManifest:
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
-    Ridge and number of epochs are chosen on classes held out from the seen ones; the final model is then
+    Ridge and number of epochs are chosen on classes held out from the seen ones, whose sketches query all seen
+    photos; the final model is then
     fitted on all seen classes. Unseen classes of the split are never opened.
 
     Args:
@@ -143,9 +145,13 @@ class _Run:
         if len(features.data.classes) < 3 or (recipe.ridge is not None and not recipe.epochs):
             return _Choice(recipe.ridge or 2.0, recipe.epochs, None)
         held_out = hold_out(features.data.classes, recipe.validation, recipe.seed)
-        training, validation = features.select(held_out.seen), features.select(held_out.unseen)
-        ridge = recipe.ridge or self._best_ridge(training, validation)
-        history = self.train(training, ridge, "choose", validation=validation)
+        training = features.select(held_out.seen)
+
+        def validate() -> float:
+            return features.mean_average_precision(self.encoders, frozenset(held_out.unseen))
+
+        ridge = recipe.ridge or self._best_ridge(training, validate)
+        history = self.train(training, ridge, "choose", validate=validate)
         best = max(history, key=lambda record: record.validation_map or 0.0)
         logger.info(
             "chosen on %d held-out classes: ridge %g, %d epochs (mAP %.4f)",
@@ -162,7 +168,7 @@ class _Run:
         ridge: float,
         stage: str,
         *,
-        validation: FeatureSet | None = None,
+        validate: Callable[[], float] | None = None,
         stop_after: int | None = None,
     ) -> list[EpochRecord]:
         """Initialises the heads and trains them."""
@@ -182,7 +188,7 @@ class _Run:
             checkpoint=self.out / f"checkpoint-{stage}.safetensors",
             fingerprint=self.fingerprint,
             stop_after=stop_after,
-            validate=(lambda: validation.mean_average_precision(self.encoders)) if validation else None,
+            validate=validate,
             on_epoch=lambda records: self.log.write(stage, records),
         )
         self.log.write(stage, history)
@@ -203,7 +209,7 @@ class _Run:
                 if isinstance(layer, nn.Linear):
                     layer.reset_parameters()
 
-    def _best_ridge(self, training: FeatureSet, validation: FeatureSet) -> float:
+    def _best_ridge(self, training: FeatureSet, validate: Callable[[], float]) -> float:
         if self.recipe.init != "closed-form":
             return 2.0
         standardise(self.encoders, training)
@@ -211,7 +217,7 @@ class _Run:
         scores = {}
         for ridge in RIDGES:
             apply_closed_form(self.encoders, training, moments, ridge)
-            scores[ridge] = validation.mean_average_precision(self.encoders)
+            scores[ridge] = validate()
         logger.info("mAP on held-out classes by ridge: %s", ", ".join(f"{r:g}: {s:.4f}" for r, s in scores.items()))
         return max(scores, key=lambda ridge: scores[ridge])
 

@@ -1,0 +1,238 @@
+"""The catalogue of a gallery: one SQLite file that holds every photo's vector and facts. It is the truth."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import GalleryDamaged, GalleryError
+
+__all__ = ["Catalogue", "NewPhoto", "Photo", "PhotoState"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS photos (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uri TEXT NOT NULL UNIQUE,
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    modified INTEGER,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    label TEXT,
+    metadata TEXT NOT NULL,
+    vector BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
+"""
+_COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
+_CHUNK = 500  # bound variables of one statement
+
+
+class Photo(NamedTuple):
+    """One photo of a gallery; ``bytes`` is the size of its file, ``width`` and ``height`` are in pixels."""
+
+    id: int
+    uri: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    label: str | None
+    metadata: dict[str, Any]
+
+
+class NewPhoto(NamedTuple):
+    """A photo to add; ``modified`` is the file's modification time in nanoseconds, if it has one."""
+
+    uri: str
+    sha256: str
+    bytes: int
+    modified: int | None
+    width: int
+    height: int
+    label: str | None
+    metadata: dict[str, Any]
+    vector: NDArray[np.float32]
+
+
+class PhotoState(NamedTuple):
+    """What tells whether a file has changed."""
+
+    sha256: str
+    bytes: int
+    modified: int | None
+
+
+class Catalogue:
+    """Access to a catalogue file; one object may be used from many threads.
+
+    Args:
+        path: the SQLite file.
+        create: make it if missing, and allow writing.
+
+    Raises:
+        GalleryDamaged: if the file is missing, unreadable or no catalogue.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        if not create and not path.is_file():
+            raise GalleryDamaged(f"{path} is missing; build the gallery again")
+        # A reader needs write access to the folder for SQLite's shared memory, so it is not opened with mode=ro.
+        self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+        try:
+            if create:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection.executescript(_SCHEMA)
+            else:
+                self._connection.execute("PRAGMA query_only=ON")
+                self._connection.execute("SELECT count(*) FROM facts").fetchone()
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def fact(self, name: str) -> str | None:
+        """A fact about the gallery, such as its model's digest."""
+        rows = self._query("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Stores a fact."""
+        self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)])])
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of the photos."""
+        return int(self.fact("revision") or 0)
+
+    def count(self) -> int:
+        """Number of photos."""
+        return int(self._query("SELECT count(*) FROM photos")[0][0])
+
+    def add(self, photos: Sequence[NewPhoto]) -> None:
+        """Adds photos in one durable transaction; one whose URI is known already is replaced under its id."""
+        rows = [
+            (*photo[:7], json.dumps(photo.metadata), np.ascontiguousarray(photo.vector, dtype="<f4").tobytes())
+            for photo in photos
+        ]
+        names = "uri, sha256, bytes, modified, width, height, label, metadata, vector"
+        updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
+        statement = (
+            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uri) DO UPDATE SET {updates}"
+        )
+        self._write([(statement, rows)], changes_photos=True)
+
+    def touch(self, uri: str, modified: int | None) -> None:
+        """Notes a new modification time of unchanged content."""
+        self._write([("UPDATE photos SET modified = ? WHERE uri = ?", [(modified, uri)])])
+
+    def remove(self, ids: Sequence[int]) -> int:
+        """Removes photos by id; returns how many there were."""
+        before = self.count()
+        self._write([("DELETE FROM photos WHERE id = ?", [(identifier,) for identifier in ids])], changes_photos=True)
+        return before - self.count()
+
+    def states(self) -> dict[str, PhotoState]:
+        """What is known of every URI."""
+        rows = self._query("SELECT uri, sha256, bytes, modified FROM photos")
+        return {row[0]: PhotoState(*row[1:]) for row in rows}
+
+    def ids(self, uris: Iterable[str]) -> dict[str, int]:
+        """Ids of the URIs that are known."""
+        found: dict[str, int] = {}
+        for chunk in _chunks(list(uris)):
+            marks = ", ".join("?" * len(chunk))
+            found |= dict(self._query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
+        return found
+
+    def same_content(self, sha256: str) -> tuple[int, int, NDArray[np.float32]] | None:
+        """Width, height and vector of a photo with this content, or None."""
+        rows = self._query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
+        return (rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
+
+    def photo(self, identifier: int) -> Photo | None:
+        """A photo by id, or None."""
+        return self.photos([identifier]).get(identifier)
+
+    def photos(self, ids: Sequence[int]) -> dict[int, Photo]:
+        """The photos that exist among the ids."""
+        found = {}
+        for chunk in _chunks(list(ids)):
+            marks = ", ".join("?" * len(chunk))
+            for row in self._query(f"SELECT {_COLUMNS} FROM photos WHERE id IN ({marks})", chunk):
+                found[row[0]] = Photo._make((*row[:7], json.loads(row[7])))
+        return found
+
+    def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids ``(n,)`` ascending and vectors ``(n, dim)`` of all photos, from one consistent state.
+
+        Raises:
+            GalleryDamaged: if a vector has another size or is not finite.
+        """
+        with self._lock, closing(self._connection.execute("SELECT id, vector FROM photos ORDER BY id")) as cursor:
+            try:
+                rows = cursor.fetchall()
+            except sqlite3.Error as error:
+                raise self._explained(error) from error
+        if any(len(row[1]) != 4 * dim for row in rows):
+            raise GalleryDamaged(f"{self.path} holds a vector that has not {dim} dimensions; build the gallery again")
+        vectors = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4").reshape(len(rows), dim)
+        if not np.isfinite(vectors).all():
+            raise GalleryDamaged(f"{self.path} holds a vector that is not finite; build the gallery again")
+        return np.array([row[0] for row in rows], dtype=np.int64), vectors
+
+    def problems(self) -> list[str]:
+        """What SQLite's own check finds wrong."""
+        try:
+            rows = self._query("PRAGMA quick_check")
+        except GalleryError as error:
+            return [str(error)]
+        return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
+
+    def _query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            with self._lock, closing(self._connection.execute(statement, values)) as cursor:
+                return cursor.fetchall()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _write(self, statements: list[tuple[str, list[tuple[Any, ...]]]], *, changes_photos: bool = False) -> None:
+        try:
+            with self._lock, self._connection:
+                for statement, rows in statements:
+                    self._connection.executemany(statement, rows)
+                if changes_photos:
+                    self._connection.execute(
+                        "INSERT INTO facts VALUES ('revision', '1') "
+                        "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+                    )
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.Error) -> GalleryError:
+        code = getattr(error, "sqlite_errorname", "")
+        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            return GalleryError(f"{self.path}: {error}; free some space and run the same command again to go on")
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+            return GalleryDamaged(
+                f"{self.path} is damaged ({error}); restore it from a backup or build the gallery again"
+            )
+        return GalleryError(f"{self.path}: {error}")
+
+
+def _chunks(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]

@@ -1,0 +1,110 @@
+"""Where photos come from: a folder, a text list or a table; local paths or any URI that fsspec opens."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+
+from index.errors import SourceError
+from training.images import IMAGE_SUFFIXES
+
+__all__ = ["Candidate", "list_photos", "local_path", "read_uri"]
+
+
+class Candidate(NamedTuple):
+    """A photo to index: absolute path or URI, label and metadata."""
+
+    uri: str
+    label: str | None
+    metadata: dict[str, Any]
+
+
+def list_photos(source: Path) -> list[Candidate]:
+    """Lists the photos of a folder, a text list or a table; a URI that is named twice is listed once.
+
+    Args:
+        source: a folder, searched with its subfolders, whose names below it become labels; a ``.csv`` or
+            ``.parquet`` table with a column ``uri`` (or ``path``), optionally ``label``, and metadata in the others;
+            or a text file with one path or URI a line and comments after ``#``. Relative paths are taken from the
+            folder that holds the list or table.
+
+    Raises:
+        SourceError: if it cannot be read or lists nothing.
+    """
+    if source.is_dir():
+        candidates = _from_folder(source)
+    elif not source.exists():
+        raise SourceError(f"{source} does not exist; --photos needs a folder, a list or a table of photos")
+    elif source.suffix.lower() in (".csv", ".parquet"):
+        candidates = _from_table(source)
+    else:
+        candidates = _from_list(source)
+    if not candidates:
+        raise SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return list({candidate.uri: candidate for candidate in candidates}.values())
+
+
+def local_path(uri: str) -> Path | None:
+    """The local file that a URI of a gallery names, or None if it is remote."""
+    return None if "://" in uri else Path(uri)
+
+
+def read_uri(uri: str) -> bytes:
+    """Reads the file that a URI names.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    path = local_path(uri)
+    if path is not None:
+        return path.read_bytes()
+    with fsspec.open(uri, "rb") as file:
+        content: bytes = file.read()
+    return content
+
+
+def _from_folder(root: Path) -> list[Candidate]:
+    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    return [Candidate(str(file.absolute()), None if file.parent == root else file.parent.name, {}) for file in files]
+
+
+def _from_list(path: Path) -> list[Candidate]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path} is not a text file; give a folder, a text list or a .csv or .parquet table"
+        ) from error
+    names = [line.split("#", 1)[0].strip() for line in lines]
+    return [Candidate(_absolute(name, path.parent), None, {}) for name in names if name]
+
+
+def _from_table(path: Path) -> list[Candidate]:
+    try:
+        reader = pyarrow.csv.read_csv if path.suffix.lower() == ".csv" else pyarrow.parquet.read_table
+        table: pyarrow.Table = reader(path)
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    column = next((name for name in ("uri", "path") if name in table.column_names), None)
+    if column is None:
+        raise SourceError(f"{path} has no column 'uri' or 'path'; its columns are {', '.join(table.column_names)}")
+    candidates = []
+    for number, row in enumerate(table.to_pylist(), start=1):
+        uri, label = row.pop(column), row.pop("label", None)
+        if not isinstance(uri, str) or not uri:
+            raise SourceError(f"{path}, row {number}: {column} must be text and not empty")
+        metadata = {name: _plain(value) for name, value in row.items() if value is not None}
+        candidates.append(Candidate(_absolute(uri, path.parent), None if label is None else str(label), metadata))
+    return candidates
+
+
+def _absolute(name: str, folder: Path) -> str:
+    return name if "://" in name else str((folder / name).absolute())
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
