@@ -135,10 +135,6 @@ class Catalogue:
         )
         self._write([(statement, rows)], changes_photos=True)
 
-    def touch(self, uri: str, modified: int | None) -> None:
-        """Notes a new modification time of unchanged content."""
-        self._write([("UPDATE photos SET modified = ? WHERE uri = ?", [(modified, uri)])])
-
     def remove(self, ids: Sequence[int]) -> int:
         """Removes photos by id; returns how many there were."""
         before = self.count()

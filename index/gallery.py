@@ -238,8 +238,8 @@ class Gallery:
         known = self.catalogue.fact("model")
         if known is not None and known != digest:
             raise ModelMismatch(
-                f"{self.path} was built with another model ({known[:12]}, not {digest[:12]}); its vectors cannot be mixed: "
-                "build a new gallery with another --out"
+                f"{self.path} was built with another model ({known[:12]}, not {digest[:12]}); "
+                "vectors of two models cannot be mixed: build a new gallery with another --out"
             )
         with self.writing():
             copied = copy_bundle(model, self.model_directory)

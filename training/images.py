@@ -5,11 +5,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from training.errors import ImageError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_size", "open_image"]
 
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 64_000_000
@@ -56,6 +56,13 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
         raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # decoders of hostile bytes raise nearly anything, MemoryError included
         raise ImageError(f"truncated or damaged image ({type(error).__name__}: {error})") from error
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Width and height in pixels, upright, of an image that ``open_image`` accepts; reads the header only."""
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return (image.height, image.width) if sideways else image.size
 
 
 def _too_large(size: tuple[int, int], max_pixels: int) -> str:

@@ -1,0 +1,9 @@
+"""Entry point of ``python -m index``."""
+
+import sys
+
+from index.settings import Index
+from training.command_line import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command(Index))

@@ -1,0 +1,178 @@
+"""The command line of the index package; every option is also an environment variable."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, CliApp, CliSubCommand
+
+from index.errors import GalleryDamaged, IndexingError
+from index.gallery import Gallery
+from index.jobs import index_photos, remove_photos
+from index.searcher import Searcher
+from index.sources import list_photos
+from training.bundle import load_bundle
+from training.command_line import command_config
+from training.errors import ImageError
+from training.images import open_image
+
+__all__ = ["Add", "Build", "Index", "Info", "Remove", "Search", "Verify"]
+
+_PHOTOS = "folder, text list of paths or URIs, or table (.csv, .parquet) with a column uri"
+_DEVICE = "auto, cpu, cuda or cuda:N"
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Build(_Command):
+    """Embed photos and build a gallery; run again, it goes on and brings the gallery up to date."""
+
+    model: Path = Field(description="model bundle, made by `python -m training fit`")
+    photos: Path = Field(description=_PHOTOS)
+    out: Path = Field(description="folder of the gallery")
+    device: str = Field("auto", description=_DEVICE)
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        candidates = list_photos(self.photos)
+        gallery = Gallery.create(self.out, self.model)
+        _report(gallery, index_photos(gallery, candidates, self.device))
+
+
+class Add(_Command):
+    """Add photos to a gallery."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    photos: Path = Field(description=_PHOTOS)
+    device: str = Field("auto", description=_DEVICE)
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        candidates = list_photos(self.photos)
+        gallery = Gallery.open(self.gallery, write=True)
+        _report(gallery, index_photos(gallery, candidates, self.device))
+
+
+class Remove(_Command):
+    """Remove photos from a gallery; their files are left alone."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    ids: list[int] = Field([], description="ids of photos")
+    uris: list[str] = Field([], description="paths or URIs of photos, as the gallery has them")
+
+    @model_validator(mode="after")
+    def _names_something(self) -> "Remove":
+        if not self.ids and not self.uris:
+            raise ValueError("name the photos with --ids or --uris")
+        return self
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        gallery = Gallery.open(self.gallery, write=True)
+        found = gallery.catalogue.ids(self.uris)
+        if missing := [uri for uri in self.uris if uri not in found]:
+            raise IndexingError(f"{self.gallery} has no photo {missing[0]!r}; nothing was removed")
+        removed = remove_photos(gallery, [*self.ids, *found.values()])
+        print(f"{removed} removed, {gallery.catalogue.count()} left")
+        gallery.close()
+
+
+class Info(_Command):
+    """Say what a gallery holds."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    json_out: bool = Field(False, alias="json", description="print JSON")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        gallery = Gallery.open(self.gallery)
+        facts: dict[str, Any] = gallery.manifest().model_dump(mode="json")
+        facts["catalogue_count"] = gallery.catalogue.count()
+        facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
+        gallery.close()
+        print(json.dumps(facts) if self.json_out else _aligned([(name, str(value)) for name, value in facts.items()]))
+
+
+class Verify(_Command):
+    """Check catalogue, model and generation against each other."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    repair: bool = Field(False, description="rebuild what the catalogue can rebuild")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        gallery = Gallery.open(self.gallery, write=self.repair)
+        problems = gallery.problems()
+        if problems and self.repair:
+            print("\n".join(problems))
+            with gallery.writing():
+                gallery.publish()
+            problems = gallery.problems()
+        count = gallery.catalogue.count() if not problems else 0
+        gallery.close()
+        if problems:
+            raise GalleryDamaged("; ".join(problems))
+        print(f"{self.gallery} is whole: {count} photos")
+
+
+class Search(_Command):
+    """Find the photos that a sketch depicts."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    sketch: Path = Field(description="image file of a sketch")
+    limit: int = Field(10, ge=1, description="number of photos")
+    offset: int = Field(0, ge=0, description="skip so many photos")
+    dimensions: int | None = Field(None, ge=1, description="compare only so many leading coordinates")
+    json_out: bool = Field(False, alias="json", description="print JSON")
+    device: str = Field("auto", description=_DEVICE)
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        try:
+            sketch = open_image(self.sketch)
+        except ImageError as error:
+            raise IndexingError(f"{self.sketch}: {error.reason}") from error
+        searcher = Searcher.open(self.gallery, self.device)
+        gallery = Gallery.open(self.gallery)
+        query = load_bundle(gallery.model_directory, self.device).encode_sketches([sketch])
+        hits = searcher.search(query, self.limit, dimensions=self.dimensions, offset=self.offset)[0]
+        photos = gallery.catalogue.photos([hit.id for hit in hits])
+        gallery.close()
+        rows = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
+        if self.json_out:
+            print(json.dumps({"results": [{"score": hit.score, **photo._asdict()} for hit, photo in rows]}))
+        else:
+            print(
+                _aligned([(f"{hit.score:.4f}", f"{photo.id}  {photo.label or ''}  {photo.uri}") for hit, photo in rows])
+            )
+
+
+class Index(BaseSettings):
+    """Build, change and search galleries of photos."""
+
+    model_config = command_config("python -m index")
+
+    build: CliSubCommand[Build]
+    add: CliSubCommand[Add]
+    remove: CliSubCommand[Remove]
+    info: CliSubCommand[Info]
+    verify: CliSubCommand[Verify]
+    search: CliSubCommand[Search]
+
+    def cli_cmd(self) -> None:
+        """Runs the chosen command."""
+        CliApp.run_subcommand(self)
+
+
+def _report(gallery: Gallery, report: object) -> None:
+    manifest = gallery.manifest()
+    gallery.close()
+    print(f"{report}\n{gallery.path}: {manifest.count} photos, generation {manifest.generation}")
+
+
+def _aligned(rows: list[tuple[str, str]]) -> str:
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
