@@ -5,6 +5,7 @@ SvdrawError
 │   ├── DataError          a data set that cannot be trained on or evaluated
 │   │   └── SplitError     a split that does not fit the data set
 │   ├── ImageError         one image that cannot be used
+│   │   └── ImageTooLarge  more pixels than the limit
 │   ├── BackboneError      an unknown backbone, or weights that cannot be had
 │   ├── CheckpointError    a run that cannot be resumed
 │   └── BundleError        a model bundle that is missing, damaged or of another version
@@ -18,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ImageError",
+    "ImageTooLarge",
     "SplitError",
     "SvdrawError",
     "TrainingError",
@@ -50,6 +52,10 @@ class ImageError(TrainingError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class ImageTooLarge(ImageError):  # noqa: N818 - says what is the matter
+    """An image with more pixels than the limit."""
 
 
 class BackboneError(TrainingError):

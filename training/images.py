@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from training.errors import ImageError
+from training.errors import ImageError, ImageTooLarge
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_size", "open_image"]
 
@@ -33,7 +33,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
             pixels; the scale is exact and several times faster for large photos.
 
     Raises:
-        ImageError: if the image is empty, not an image, truncated, damaged or too large.
+        ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that.
         OSError: if the file cannot be read at all.
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
@@ -42,7 +42,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise ImageError(_too_large(image.size, max_pixels))
+                raise ImageTooLarge(_too_large(image.size, max_pixels))
             if draft is not None:
                 shrunk = max(1, round(max(image.size) / min(image.size) * draft))
                 image.draft("RGB", (shrunk, shrunk))
@@ -51,7 +51,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more pixels than the limit of {max_pixels}") from error
+        raise ImageTooLarge(f"more pixels than the limit of {max_pixels}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # decoders of hostile bytes raise nearly anything, MemoryError included

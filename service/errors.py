@@ -1,0 +1,35 @@
+"""Errors raised by the service package.
+
+SvdrawError
+└── ServiceError
+    ├── AddressInUse     the port is taken
+    └── RequestProblem   a request that cannot be answered; becomes an RFC 9457 problem document
+"""
+
+from training.errors import SvdrawError
+
+__all__ = ["AddressInUse", "RequestProblem", "ServiceError"]
+
+
+class ServiceError(SvdrawError):
+    """Root of this package's errors."""
+
+
+class AddressInUse(ServiceError):  # noqa: N818 - says what is the matter
+    """The port is taken."""
+
+
+class RequestProblem(ServiceError):  # noqa: N818
+    """A request that cannot be answered.
+
+    Attributes:
+        status: HTTP status code.
+        detail: what is wrong and what to do.
+        headers: to add to the response.
+    """
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}

@@ -1,0 +1,40 @@
+"""Prometheus metrics, in base units, in a registry of the app's own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Everything the service measures of itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram(
+            "svdraw_request_duration_seconds",
+            "Duration of requests.",
+            ("method", "route", "status"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stages = Histogram(
+            "svdraw_search_stage_duration_seconds",
+            "Duration of the stages of a search.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            "svdraw_encoder_batch_size",
+            "Sketches encoded at once.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )
+        self.waiting = Gauge("svdraw_encoder_queue_size", "Sketches waiting for the encoder.", registry=self.registry)
+        self.photos = Gauge("svdraw_gallery_photos", "Photos in the served generation.", registry=self.registry)
+        self.generation = Gauge("svdraw_gallery_generation", "Served generation.", registry=self.registry)
+        self.rejected = Counter(
+            "svdraw_rejected_queries_total", "Queries that were no usable image.", registry=self.registry
+        )

@@ -1,0 +1,42 @@
+"""Probes and metrics; public."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from service.dependencies import EngineDependency
+from service.problems import PROBLEM_RESPONSES
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["operations"])
+
+
+class Status(BaseModel):
+    """Answer of a probe."""
+
+    status: str = "ok"
+
+
+@router.get("/livez")
+async def livez() -> Status:
+    """Whether the process is alive."""
+    return Status()
+
+
+@router.get("/readyz", responses={503: PROBLEM_RESPONSES[503]})
+async def readyz(engine: EngineDependency) -> Status:
+    """Whether searches are answered."""
+    return Status()
+
+
+@router.get("/healthz", responses={503: PROBLEM_RESPONSES[503]})
+async def healthz(engine: EngineDependency) -> Status:
+    """The same as readyz, under the older name."""
+    return Status()
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(request.app.state.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

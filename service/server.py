@@ -1,0 +1,64 @@
+"""The server process."""
+
+import logging
+import socket
+
+import uvicorn
+
+from index.gallery import Gallery
+from service.app import create_app
+from service.errors import AddressInUse, ServiceError
+from service.settings import ServiceSettings
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("svdraw.server")
+
+_KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 2048
+
+
+def serve(settings: ServiceSettings) -> None:
+    """Serves until SIGINT or SIGTERM, then lets running requests end.
+
+    Raises:
+        GalleryError: if the gallery cannot be served.
+        AddressInUse: if the port is taken.
+        ServiceError: if the service did not start.
+    """
+    gallery = Gallery.open(settings.gallery)
+    gallery.manifest()
+    gallery.close()
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    logger.info("svdraw serves %s at http://%s:%d", settings.gallery, f"[{host}]" if ":" in host else host, port)
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down in order
+        logger.info("stopped")
+    finally:
+        listener.close()
+    if not server.started:
+        raise ServiceError("the service did not start; its log says why")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise AddressInUse(f"cannot listen on {host} port {port} ({error.strerror}); choose another --port") from error
+    return listener
