@@ -22,11 +22,16 @@ demo: $(INSTALLED) $(DEMO)/gallery/CURRENT ## Train on line drawings, build a ga
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(INSTALLED) ## Check style, types and the direction of imports
+lint: $(INSTALLED) ## Check style, types, the direction of imports, Dockerfile and compose files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
+
+bench: $(INSTALLED) ## Measure search over the truncatable index against FAISS's flat index
+	$(BIN)/python bench/search.py $(ARGS)
 
 format: $(INSTALLED) ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
@@ -40,11 +45,12 @@ $(DEMO)/data/split.json: | $(INSTALLED)
 	$(BIN)/python -m training demo-data --out $(DEMO)/data
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
-	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model
+	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
+	    --image-size 160 --flip --grayscale --crop-to-ink --epochs 3
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
 	$(BIN)/python -m training evaluate --model $(DEMO)/model --data $(DEMO)/data \
-	    --split $(DEMO)/data/split.json --json $@
+	    --gallery all --json $@ --plot $(DEMO)/evaluation.png
 
 $(DEMO)/gallery/CURRENT: | $(DEMO)/evaluation.json
 	$(BIN)/python -m index build --model $(DEMO)/model --photos $(DEMO)/data/photo --out $(DEMO)/gallery

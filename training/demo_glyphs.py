@@ -119,7 +119,7 @@ def _emoji(character: str) -> Emoji:
     import unicodedata2  # the same names under every Python version
 
     name = re.sub(r"[^a-z0-9]+", "-", unicodedata2.name(character, "").lower()).strip("-")
-    return Emoji(character, f"{ord(character):x}-{name}" if name else f"{ord(character):x}")
+    return Emoji(character, f"{name}-{ord(character):x}" if name else f"{ord(character):x}")
 
 
 def _sketch_font_file() -> Path:

@@ -1,0 +1,72 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build --tag svdraw:cpu .                  for any machine (the default target)
+#   docker build --tag svdraw:gpu --target gpu .     for a GPU; the host needs only the NVIDIA container toolkit
+#   ... --build-arg PIP_EXTRA_INDEX_URL=...          take a smaller PyTorch without CUDA from the index named
+#
+# The entry point is `python -m`, so the command is one of the three packages and its arguments:
+#   docker run --init svdraw:cpu training fit --help
+
+ARG PYTHON_VERSION=3.11
+
+# Dependencies in layers of their own: a change of the sources rebuilds none of them.
+FROM python:${PYTHON_VERSION}-slim AS requirements
+WORKDIR /build
+COPY pyproject.toml ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['dependencies'], *p['optional-dependencies']['demo'], sep='\n')" > requirements.txt
+
+FROM python:${PYTHON_VERSION}-slim AS dependencies
+# PyTorch also publishes builds without CUDA, some gigabytes smaller, in a package index of its own; name it here.
+ARG PIP_EXTRA_INDEX_URL=
+WORKDIR /build
+RUN python -m venv /opt/svdraw
+COPY constraints.txt ./
+COPY --from=requirements /build/requirements.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/svdraw/bin/pip install --constraint constraints.txt --requirement requirements.txt
+
+FROM python:${PYTHON_VERSION}-slim AS wheel
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY training training
+COPY index index
+COPY service service
+RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir dist .
+
+FROM python:${PYTHON_VERSION}-slim AS runtime
+LABEL org.opencontainers.image.title="svdraw" \
+      org.opencontainers.image.description="Sketch-to-photo search with truncatable embeddings" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Named volumes take their owner from these folders when they are first mounted.
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /data svdraw \
+    && mkdir --parents /data/models /data/galleries /data/cache \
+    && chown --recursive svdraw:svdraw /data
+ENV PATH=/opt/svdraw/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    XDG_CACHE_HOME=/data/cache \
+    HF_HOME=/data/cache/huggingface \
+    TORCH_HOME=/data/cache/torch \
+    MPLCONFIGDIR=/data/cache/matplotlib
+WORKDIR /data
+VOLUME ["/data/models", "/data/galleries", "/data/cache"]
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+ENTRYPOINT ["python", "-m"]
+CMD ["service", "--gallery", "/data/galleries/default", "--host", "0.0.0.0", "--port", "8000"]
+
+FROM runtime AS gpu
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=dependencies /opt/svdraw /opt/svdraw
+RUN --mount=type=bind,from=wheel,source=/build/dist,target=/dist \
+    pip install --no-cache-dir --no-deps /dist/*.whl
+USER 10001:10001
+
+FROM runtime AS cpu
+COPY --from=dependencies /opt/svdraw /opt/svdraw
+RUN --mount=type=bind,from=wheel,source=/build/dist,target=/dist \
+    pip install --no-cache-dir --no-deps /dist/*.whl
+USER 10001:10001

@@ -1,0 +1,77 @@
+"""Drives the page in headless Chromium."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+MISSING = "needs a browser: on Debian, apt-get install chromium chromium-driver"
+
+CASTLE = [
+    [(-90, 80), (-90, -40), (-90, -60), (-70, -60), (-70, -40), (-50, -40), (-50, -60), (-30, -60), (-30, -20)],
+    [(-30, -20), (-15, -20), (-15, -5), (0, -5), (0, -20), (15, -20), (15, -5), (30, -5), (30, -20)],
+    [(30, -20), (30, -60), (50, -60), (50, -40), (70, -40), (70, -60), (90, -60), (90, 80), (-90, 80)],
+    [(-20, 80), (-20, 40), (0, 25), (20, 40), (20, 80)],
+    [(-65, -10), (-55, -10), (-55, 10), (-65, 10), (-65, -10)],
+    [(55, -10), (65, -10), (65, 10), (55, 10), (55, -10)],
+]
+
+
+@contextmanager
+def open_page(url: str, profile: Path, *, size: tuple[int, int] = (1280, 900)) -> Iterator[Chrome]:
+    """Opens a page in a fresh browser and closes the browser afterwards."""
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--window-size={size[0]},{size[1]}",
+        f"--user-data-dir={profile}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = Chrome(options, Service(CHROMEDRIVER))
+    try:
+        browser.get(url)
+        wait_for(browser, "document.getElementById('facts').textContent.includes('photos')")
+        yield browser
+    finally:
+        browser.quit()
+
+
+def wait_for(browser: Chrome, condition: str, seconds: float = 20) -> None:
+    """Waits until a JavaScript expression is true."""
+    WebDriverWait(browser, seconds, 0.05).until(lambda b: b.execute_script(f"return Boolean({condition})"), condition)
+
+
+def draw(browser: Chrome, strokes: list[list[tuple[int, int]]], scale: float = 1.4) -> None:
+    """Draws strokes with the mouse; points are pixels from the middle of the canvas."""
+    canvas = browser.find_element(By.ID, "canvas")
+    for stroke in strokes:
+        actions = ActionChains(browser, duration=15)
+        (x, y), *rest = [(round(x * scale), round(y * scale)) for x, y in stroke]
+        actions.move_to_element_with_offset(canvas, x, y).click_and_hold()
+        for target in rest:
+            actions.move_by_offset(target[0] - x, target[1] - y)
+            x, y = target
+        actions.release().perform()
+
+
+def result_ids(browser: Chrome) -> list[str]:
+    """Ids of the photos shown, best first."""
+    return browser.execute_script("return [...document.querySelectorAll('#grid li')].map(item => item.dataset.id)")
