@@ -21,6 +21,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from training.artifacts import write_text
 from training.demo_glyphs import (
     Emoji,
     demo_packages,
@@ -113,7 +114,7 @@ def render_demo_data(
         _write_json(out / "demo.json", manifest | {"finished": False})
         seen_classes, unseen_classes = _chosen(emoji_of_both_fonts(), settings)
         _render(out, [*seen_classes, *unseen_classes], settings)
-        _write_text(out / "ATTRIBUTION.txt", ATTRIBUTION)
+        write_text(out / "ATTRIBUTION.txt", ATTRIBUTION)
         _write_json(out / "split.json", {"seen": _names(seen_classes), "unseen": _names(unseen_classes)})
         _write_json(out / "demo.json", manifest)
     return _summary(out / "split.json", drawings, rendered=not finished)
@@ -123,7 +124,7 @@ def _is_finished(out: Path, manifest: dict[str, Any]) -> bool:
     """Whether the same render is already there; refuses a folder that holds something else."""
     file = out / "demo.json"
     if not file.exists():
-        if out.exists() and any(entry.name != "demo.part" for entry in out.iterdir()):
+        if out.exists() and any(not entry.name.startswith(".demo.json.") for entry in out.iterdir()):
             raise DataError(f"{out} is not empty and holds no demo data: give another folder")
         out.mkdir(parents=True, exist_ok=True)
         return False
@@ -190,16 +191,7 @@ def _write_png(file: Path, image: Image.Image) -> None:
 
 
 def _write_json(file: Path, value: dict[str, Any]) -> None:
-    _write_text(file, json.dumps(value, indent=1) + "\n")
-
-
-def _write_text(file: Path, text: str) -> None:
-    partial = file.with_suffix(".part")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    write_text(file, json.dumps(value, indent=1) + "\n")
 
 
 def _summary(split_file: Path, drawings: int, *, rendered: bool) -> DemoDataSummary:
