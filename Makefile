@@ -46,11 +46,11 @@ $(DEMO)/data/split.json: | $(INSTALLED)
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
 	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
-	    --image-size 160 --flip --grayscale --epochs 3
+	    --cache $(DEMO)/cache --image-size 160 --flip --grayscale --epochs 3
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
 	$(BIN)/python -m training evaluate --model $(DEMO)/model --data $(DEMO)/data \
-	    --gallery all --json $@ --plot $(DEMO)/evaluation.png
+	    --cache $(DEMO)/cache --gallery all --json $@ --plot $(DEMO)/evaluation.png
 
 $(DEMO)/gallery/CURRENT: | $(DEMO)/evaluation.json
 	$(BIN)/python -m index build --model $(DEMO)/model --photos $(DEMO)/data/photo --out $(DEMO)/gallery

@@ -2,8 +2,8 @@
 
 A fresh machine can train on it without any download of its own. It is an ordinary data set:
 
-    OUT/sketch/<code point>-<name>/0.png ...   one line weight and one small jitter for each drawing
-    OUT/photo/<code point>-<name>/0.png
+    OUT/sketch/<name>-<code point>/0.png ...   one line weight and one small jitter for each drawing
+    OUT/photo/<name>-<code point>/0.png
     OUT/split.json                             {"seen": [class, ...], "unseen": [class, ...]}
     OUT/ATTRIBUTION.txt                        whose pictures these are, and under which licences
     OUT/demo.json                              settings of the render, and whether it is finished

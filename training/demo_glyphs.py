@@ -31,7 +31,7 @@ FILL = 0.8  # longer side of the ink, as a share of the frame
 
 
 class Emoji(NamedTuple):
-    """A code point and its class name, such as ``1f3f0-european-castle``."""
+    """A code point and its class name, such as ``european-castle-1f3f0``."""
 
     character: str
     name: str
