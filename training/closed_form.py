@@ -8,12 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh, svd
+from scipy.linalg import eigh, qr, svd
 from scipy.sparse import csr_array
 
 __all__ = ["LinearMaps", "Moments", "feature_moments", "solve", "solve_shared"]
 
 Matrix = NDArray[np.float64]
+
+
+class Covariance(NamedTuple):
+    """A covariance by its eigenvectors: ``values`` ``(rank,)`` and ``vectors`` ``(features, rank)``."""
+
+    values: Matrix
+    vectors: Matrix
 
 
 class Moments(NamedTuple):
@@ -22,18 +29,18 @@ class Moments(NamedTuple):
     Attributes:
         mean_x: ``(features,)``.
         mean_y: ``(features,)``.
-        x: ``(features, features)``, covariance of x.
-        y: ``(features, features)``, covariance of y.
-        xy: ``(features, features)``, cross-covariance.
-        groups: number of groups; the rank of ``xy`` is at most one less.
+        x: covariance of x.
+        y: covariance of y.
+        groups_x: ``(groups, features)``, E[x|g] times the square root of p(g).
+        groups_y: ``(groups, features)``; the cross-covariance is ``groups_x.T @ groups_y``.
     """
 
     mean_x: Matrix
     mean_y: Matrix
-    x: Matrix
-    y: Matrix
-    xy: Matrix
-    groups: int
+    x: Covariance
+    y: Covariance
+    groups_x: Matrix
+    groups_y: Matrix
 
 
 class LinearMaps(NamedTuple):
@@ -68,55 +75,76 @@ def feature_moments(
     """
     mean_x, covariance_x, groups_x = _marginal(x, incidence_x, weights)
     mean_y, covariance_y, groups_y = _marginal(y, incidence_y, weights)
-    cross = (groups_x * weights[:, None]).T @ groups_y
-    return Moments(mean_x, mean_y, covariance_x, covariance_y, cross, len(weights))
+    return Moments(mean_x, mean_y, covariance_x, covariance_y, groups_x, groups_y)
 
 
 def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
     """Separate maps for the two modalities.
+
+    The cross-covariance has no more rank than there are groups, so its SVD is taken in the groups' span.
 
     Args:
         moments: of the features.
         dim: modes wanted; fewer come back where the data has no more.
         ridge: r in units of the mean eigenvalue of each covariance.
     """
-    inverse_x = _inverse_root(moments.x, ridge)
-    inverse_y = _inverse_root(moments.y, ridge)
-    left, spectrum, right = svd(inverse_x @ moments.xy @ inverse_y, lapack_driver="gesdd")
-    rank = min(dim, moments.groups - 1, int((spectrum > 1e-9 * spectrum[0]).sum()))
+    basis_x, upper_x = qr(_whiten(moments.groups_x, moments.x, ridge).T, mode="economic")
+    basis_y, upper_y = qr(_whiten(moments.groups_y, moments.y, ridge).T, mode="economic")
+    left, spectrum, right = svd(upper_x @ upper_y.T)
+    rank = min(dim, len(moments.groups_x) - 1, int((spectrum > 1e-9 * spectrum[0]).sum()))
     root = np.sqrt(spectrum[:rank, None])
-    return LinearMaps(root * (left[:, :rank].T @ inverse_x), root * (right[:rank] @ inverse_y), spectrum[:rank])
+    return LinearMaps(
+        root * _whiten((basis_x @ left[:, :rank]).T, moments.x, ridge),
+        root * _whiten((basis_y @ right[:rank].T).T, moments.y, ridge),
+        spectrum[:rank],
+    )
 
 
 def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
-    """One map for both modalities, from pooled covariances and the symmetric part of C_xy.
+    """One map for both modalities, from pooled covariances and the symmetric part of the cross-covariance.
 
     Args:
         moments: of the features.
         dim: modes wanted; fewer come back where the data has no more.
         ridge: r in units of the mean eigenvalue of the pooled covariance.
     """
-    inverse = _inverse_root((moments.x + moments.y) / 2, ridge)
-    values, vectors = eigh(inverse @ (moments.xy + moments.xy.T) @ inverse / 2)
-    order = np.argsort(values)[::-1]
-    rank = min(dim, moments.groups - 1, int((values > 1e-9 * values.max()).sum()))
-    kept = order[:rank]
-    weight = np.sqrt(values[kept, None]) * (vectors[:, kept].T @ inverse)
-    return LinearMaps(weight, weight, values[kept])
+    factors = [part.vectors * np.sqrt(part.values / 2) for part in (moments.x, moments.y)]
+    pooled = _eigendecomposition(np.hstack(factors))
+    white_x, white_y = (_whiten(groups, pooled, ridge) for groups in (moments.groups_x, moments.groups_y))
+    basis, _ = qr(np.vstack([white_x, white_y]).T, mode="economic")
+    cross = (white_x @ basis).T @ (white_y @ basis)
+    values, vectors = eigh((cross + cross.T) / 2)
+    rank = min(dim, len(white_x) - 1, int((values > 1e-9 * values[-1]).sum()))
+    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+    weight = np.sqrt(values)[:, None] * _whiten((basis @ vectors).T, pooled, ridge)
+    return LinearMaps(weight, weight, values)
 
 
-def _marginal(features: NDArray[np.float32], incidence: csr_array, weights: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-    """Mean, covariance and centred group means."""
+def _marginal(
+    features: NDArray[np.float32], incidence: csr_array, weights: Matrix
+) -> tuple[Matrix, Covariance, Matrix]:
+    """Mean, covariance and weighted centred group means."""
     values = features.astype(np.float64)
     probabilities = weights @ incidence
     mean = probabilities @ values
     values -= mean
-    covariance = (values * probabilities[:, None]).T @ values
-    return mean, covariance, incidence @ values
+    groups = np.sqrt(weights)[:, None] * (incidence @ values)
+    return mean, _eigendecomposition((values * np.sqrt(probabilities)[:, None]).T), groups
 
 
-def _inverse_root(covariance: Matrix, ridge: float) -> Matrix:
-    values, vectors = eigh(covariance)
-    values = np.clip(values, 0, None)
-    root: Matrix = (vectors / np.sqrt(values + max(ridge, 1e-9) * values.mean())) @ vectors.T
-    return root
+def _eigendecomposition(factor: Matrix) -> Covariance:
+    """Of ``factor @ factor.T``, by whichever side of ``factor`` is the smaller."""
+    if factor.shape[1] < factor.shape[0]:
+        vectors, lengths, _ = svd(factor, full_matrices=False)
+        return Covariance(lengths**2, vectors)
+    values, vectors = eigh(factor @ factor.T)
+    return Covariance(np.clip(values, 0, None), vectors)
+
+
+def _whiten(rows: Matrix, covariance: Covariance, ridge: float) -> Matrix:
+    """Multiplies ``(n, features)`` rows by (C + r I)^{-1/2}."""
+    shift = max(ridge, 1e-9) * covariance.values.sum() / rows.shape[1]
+    coordinates = rows @ covariance.vectors
+    inside = coordinates * (1 / np.sqrt(covariance.values + shift) - 1 / np.sqrt(shift))
+    whitened: Matrix = rows / np.sqrt(shift) + inside @ covariance.vectors.T
+    return whitened

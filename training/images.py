@@ -50,8 +50,8 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
             return _flatten(ImageOps.exif_transpose(image))
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"more pixels than the limit of {max_pixels}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(f"more than the limit of {max_pixels} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # decoders of hostile bytes raise nearly anything, MemoryError included

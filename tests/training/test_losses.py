@@ -67,9 +67,13 @@ def test_constant_mode_is_a_known_first_function(pair, nesting):
     ones = torch.ones(40, 1, dtype=torch.float64)
     actual = NestedLoRALoss(5, nesting)(f, g)
     weights = with_constant_mode(nesting_weights(5, nesting))
+    weights = type(weights)(*(part.double() for part in weights))
     wide_f, wide_g = torch.cat([ones, f], 1), torch.cat([ones, g], 1)
     expected = low_rank_objective(
-        (wide_f * wide_g).mean(0), second_moment(wide_f), second_moment(wide_g), type(weights)(*(w.double() for w in weights))
+        (wide_f * wide_g).mean(0),
+        second_moment(wide_f),
+        second_moment(wide_g),
+        type(weights)(*(w.double() for w in weights)),
     )
     torch.testing.assert_close(actual, expected)
 

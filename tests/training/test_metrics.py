@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from training.evaluation import curve_dimensions, retrieval_figures
 from training.metrics import (
@@ -10,7 +11,6 @@ from training.metrics import (
     precision_at_min,
     rank_relevance,
 )
-from scipy.sparse import csr_array
 
 RANKED = np.array([[True, False, True, False], [False, False, False, True], [False, True, True, True]])
 
@@ -44,7 +44,9 @@ def test_queries_without_positives_score_zero():
 
 def test_ties_are_ranked_by_position():
     relevant = np.array([[False, True, True]])
-    np.testing.assert_array_equal(rank_relevance(np.array([[1.0, 1.0, 2.0]], np.float32), relevant), [[True, False, True]])
+    np.testing.assert_array_equal(
+        rank_relevance(np.array([[1.0, 1.0, 2.0]], np.float32), relevant), [[True, False, True]]
+    )
 
 
 def test_figures_agree_with_the_functions():

@@ -1,0 +1,203 @@
+"""Whole runs on tiny data: choices, resumption after a kill, evaluation, the command line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import fitting
+from training.bundle import load_bundle
+from training.command_line import run_command
+from training.errors import BackboneError, CheckpointError, DataError
+from training.evaluate import evaluate
+from training.fitting import fit
+from training.recipe import Recipe
+from training.settings import Training
+from training.tensors import load_tensors
+
+CPU = torch.device("cpu")
+TINY = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "dim": 8, "batch_size": 16}
+
+
+def run(shapes, out, *, split=None, cache=None, **choices):
+    recipe = Recipe(**(TINY | {"epochs": 2} | choices))
+    return fit(shapes, out, recipe, split=split, cache=cache or shapes.parent / "cache", device=CPU)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    path = tmp_path_factory.mktemp("split") / "unseen.txt"
+    path.write_text("triangle\n")
+    return str(path)
+
+
+def test_a_run_leaves_a_model_and_its_figures(shapes, split, tmp_path):
+    manifest = run(shapes, tmp_path, split=split)
+    assert len(manifest.spectrum) == 2  # three seen classes have two modes
+    assert list(manifest.spectrum) == sorted(manifest.spectrum, reverse=True)
+    assert manifest.training.classes == ("circle", "line", "square")
+    assert manifest.training.unseen == ("triangle",)
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert stages.count("choose") == 3
+    assert "final" in stages
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+    report = evaluate(load_bundle(tmp_path, "cpu"), shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+    assert (report.queries, report.gallery, report.classes, report.trained_classes) == (6, 6, 1, 0)
+    everything = evaluate(
+        load_bundle(tmp_path, "cpu"), shapes, split=split, gallery="all", cache=shapes.parent / "cache", device=CPU
+    )
+    assert (everything.queries, everything.gallery) == (6, 24)
+
+
+def test_training_separates_its_own_classes(shapes, tmp_path):
+    run(shapes, tmp_path, epochs=0)
+    report = evaluate(load_bundle(tmp_path, "cpu"), shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+    assert report.trained_classes == 4
+    assert report.map_all > 0.9
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"init": "random", "hidden": 16, "sketch_norm": "ball", "photo_norm": "ball", "share_head": False},
+        {"nesting": "sequential", "optimizer": "sgd"},
+        {"nesting": "none", "canonical": False, "init": "random"},
+        {"share_head": False, "photo_norm": "none", "ridge": 3.0},
+        {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
+    ],
+)
+def test_every_choice_trains(shapes, tmp_path, choices):
+    run(shapes, tmp_path, **choices)
+    assert np.isfinite(load_bundle(tmp_path, "cpu").spectrum).all()
+
+
+def test_canonical_form_changes_no_score(shapes, tmp_path):
+    choices = {"epochs": 0, "ridge": 2.0, "share_head": False}
+    run(shapes, tmp_path / "plain", canonical=False, **choices)
+    run(shapes, tmp_path / "ordered", **choices)
+    reports = [
+        evaluate(load_bundle(tmp_path / name, "cpu"), shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+        for name in ("plain", "ordered")
+    ]
+    assert reports[0].map_all == pytest.approx(reports[1].map_all, abs=1e-5)
+
+
+def test_a_finished_run_is_not_repeated_and_another_is_refused(shapes, tmp_path, monkeypatch):
+    first = run(shapes, tmp_path)
+    monkeypatch.setattr(fitting, "paired_features", pytest.fail)
+    assert run(shapes, tmp_path) == first
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        run(shapes, tmp_path, dim=4)
+
+
+def fit_command(shapes, out, cache, **choices):
+    options = {"data": shapes, "out": out, "cache": cache, "device": "cpu", "epochs": 12, "learning-rate": 0.003}
+    options |= {name.replace("_", "-"): value for name, value in (TINY | choices).items()}
+    return [sys.executable, "-m", "training", "fit", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def test_a_killed_run_goes_on_to_the_same_result(shapes, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    cache = shapes.parent / "cache"
+    subprocess.run(fit_command(shapes, tmp_path / "whole", cache), check=True, env=environment, capture_output=True)
+    killed = fit_command(shapes, tmp_path / "killed", cache)
+    process = subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "checkpoint-choose.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "model.json").exists()
+    again = subprocess.run(killed, check=True, env=environment, capture_output=True, text=True)
+    assert "going on after epoch" in again.stderr
+    whole, resumed = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+    figures = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    stripped = [[{**json.loads(line), "seconds": 0} for line in lines] for lines in figures]
+    assert stripped[0] == stripped[1]
+
+
+def test_a_damaged_checkpoint_is_named(shapes, tmp_path):
+    run(shapes, tmp_path)
+    (tmp_path / "model.json").unlink()
+    (tmp_path / "checkpoint-choose.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"checkpoint-choose.safetensors is damaged"):
+        run(shapes, tmp_path)
+
+
+def test_bad_images_are_listed_and_skipped(shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    (root / "sketch" / "circle" / "text.png").write_text("no picture")
+    whole = (root / "photo" / "line" / "line-0.png").read_bytes()
+    (root / "photo" / "line" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "photo" / "line" / "empty.jpg").touch()
+    manifest = run(root, tmp_path / "run", epochs=0)
+    assert manifest.training.images == {"sketches": 24, "photos": 24}
+    rejects = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert {Path(row["file"]).name: row["reason"].split()[0] for row in rejects} == {
+        "text.png": "not",
+        "cut.png": "truncated",
+        "empty.jpg": "empty",
+    }
+
+
+def test_data_without_a_usable_class(shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    for file in root.rglob("photo/*/*.png"):
+        file.write_text("no picture")
+    with pytest.raises(DataError, match="fewer than two"):
+        run(root, tmp_path / "run", epochs=0)
+
+
+def test_weights_that_need_a_network_say_so(shapes, tmp_path, monkeypatch):
+    def offline(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(BackboneError, match="check the network"):
+        run(shapes, tmp_path, backbone="resnet18")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["fit", "--data", "nowhere", "--out", "run"], 1, "is not a folder"),
+        (["fit", "--out", "run"], 2, "fit data: Field required"),
+        (["fit", "--data", "x", "--out", "y", "--epochs", "-1"], 2, "fit epochs: Input should be greater"),
+        (["fit", "--data", "x", "--out", "y", "--hidden", "8"], 2, "closed form initialises linear heads only"),
+        (["evaluate", "--model", "nowhere", "--data", "x"], 1, "is not a model bundle"),
+    ],
+)
+def test_the_command_line_explains_in_one_line(arguments, status, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(Training, arguments) == status
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_evaluate_writes_its_figures(shapes, split, tmp_path):
+    run(shapes, tmp_path / "run", split=split, epochs=0)
+    arguments = ["evaluate", "--model", tmp_path / "run", "--data", shapes, "--split", split]
+    arguments += [
+        "--json",
+        tmp_path / "figures.json",
+        "--plot",
+        tmp_path / "figures.png",
+        "--cache",
+        shapes.parent / "cache",
+    ]
+    assert run_command(Training, [str(argument) for argument in arguments]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    expected = {"map_all", "map_200", "map_interpolated", "precision", "curve", "queries", "gallery", "spectrum"}
+    assert expected <= figures.keys()
+    assert (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
