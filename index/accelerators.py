@@ -29,6 +29,10 @@ class Accelerator(Protocol):
         """Scores and positions of the k best vectors a query, best first, each ``(n, k)``."""
         ...
 
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors at ``(m,)`` positions, ``(m, dim)``."""
+        ...
+
 
 def panorama_levels(dim: int) -> int:
     """Number of levels: one for every 16 coordinates."""
@@ -64,6 +68,11 @@ class PanoramaIndex:
         """See ``Accelerator.search``; ``queries`` is ``(n, dim)``."""
         scores, positions = self.index.search(zero_pad(queries, dimensions), k)
         return scores, positions
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See ``Accelerator.gather``."""
+        values: NDArray[np.float32] = self.index.reconstruct_batch(positions)
+        return values
 
     @classmethod
     def read(cls, path: Path) -> "PanoramaIndex":
@@ -108,3 +117,9 @@ class DimensionMajorMatrix:
         scores = torch.cat([part.values for part in parts]).cpu().numpy()
         positions = torch.cat([part.indices for part in parts]).cpu().numpy()
         return scores, positions
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See ``Accelerator.gather``."""
+        columns = torch.from_numpy(positions).to(self.matrix.device)
+        values: NDArray[np.float32] = self.matrix[:, columns].T.cpu().numpy()
+        return values

@@ -86,19 +86,39 @@ class Catalogue:
         self._lock = threading.Lock()
         if not create and not path.is_file():
             raise GalleryDamaged(f"{path} is missing; build the gallery again")
-        # A reader needs write access to the folder for SQLite's shared memory, so it is not opened with mode=ro.
-        self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
         try:
-            if create:
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=FULL")
-                self._connection.executescript(_SCHEMA)
-            else:
-                self._connection.execute("PRAGMA query_only=ON")
-                self._connection.execute("SELECT count(*) FROM facts").fetchone()
+            self._connection = self._open_for_writing() if create else self._open_for_reading()
         except sqlite3.Error as error:
-            self._connection.close()
             raise self._explained(error) from error
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(_SCHEMA)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _open_for_reading(self) -> sqlite3.Connection:
+        """Opens the file; on a full or read-only disk, where SQLite cannot make its shared memory, as immutable."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        idle = not log.exists() or log.stat().st_size == 0
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        for attempt in (uri, f"{uri}&immutable=1") if idle else (uri,):
+            connection = sqlite3.connect(attempt, uri=True, timeout=30, check_same_thread=False)
+            try:
+                connection.execute("SELECT count(*) FROM facts").fetchone()
+            except sqlite3.Error as error:
+                connection.close()
+                failure = error
+                if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")):
+                    break
+            else:
+                return connection
+        raise failure
 
     def close(self) -> None:
         """Closes the file."""

@@ -29,7 +29,7 @@ from training.artifacts import file_sha256, write_text
 from training.bundle import copy_bundle, read_manifest
 from training.errors import BundleError
 
-__all__ = ["Gallery", "Generation", "GenerationManifest"]
+__all__ = ["Gallery", "Generation", "GenerationManifest", "load_generation", "read_generation"]
 
 _KEPT = 2  # generations; the older one is for readers that are about to switch
 
@@ -68,6 +68,43 @@ class Generation(NamedTuple):
     manifest: GenerationManifest
     ids: NDArray[np.int64]
     accelerator: PanoramaIndex
+
+
+def read_generation(path: Path) -> GenerationManifest:
+    """Manifest of a gallery's current generation.
+
+    Raises:
+        GalleryError: if ``path`` is no gallery.
+        GalleryDamaged: if no generation is published, or it is half-written.
+    """
+    if not (path / "catalogue.sqlite").is_file():
+        raise GalleryError(f"{path} is not a gallery; make one with `python -m index build`")
+    pointer = path / "CURRENT"
+    if not pointer.is_file():
+        raise GalleryDamaged(f"{path} is half-written: no generation is published; run `python -m index build` again")
+    file = path / "generations" / Path(pointer.read_text().strip()).name / "manifest.json"
+    try:
+        return GenerationManifest.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise GalleryDamaged(f"{file} is missing or damaged; run `python -m index verify --repair`") from error
+
+
+def load_generation(path: Path) -> Generation:
+    """Reads a gallery's current generation, verified against its checksums.
+
+    Raises:
+        GalleryError: if ``path`` is no gallery.
+        GalleryDamaged: if a file is missing or corrupted; the message names it.
+    """
+    manifest = read_generation(path)
+    folder = path / "generations" / f"{manifest.generation:06d}"
+    for name, expected in manifest.files.items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
+            raise GalleryDamaged(
+                f"{folder / name} is missing or corrupted; run `python -m index verify --repair` to rebuild it"
+            )
+    accelerator = PanoramaIndex.read(folder / "photos.faiss")
+    return Generation(manifest, np.load(folder / "ids.npy", allow_pickle=False), accelerator)
 
 
 class Gallery:
@@ -142,39 +179,6 @@ class Gallery:
                 raise GalleryLocked(f"another process is writing to {self.path}; wait for it to end") from error
             yield
 
-    def manifest(self) -> GenerationManifest:
-        """Of the current generation.
-
-        Raises:
-            GalleryDamaged: if there is none, or it is half-written.
-        """
-        pointer = self.path / "CURRENT"
-        if not pointer.is_file():
-            raise GalleryDamaged(
-                f"{self.path} is half-written: it has no published generation; run `python -m index build` again"
-            )
-        path = self._generation(pointer.read_text().strip()) / "manifest.json"
-        try:
-            return GenerationManifest.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise GalleryDamaged(f"{path} is missing or damaged; run `python -m index verify --repair`") from error
-
-    def load(self) -> Generation:
-        """Reads the current generation, verified against its checksums.
-
-        Raises:
-            GalleryDamaged: if a file is missing or corrupted; the message names it.
-        """
-        manifest = self.manifest()
-        folder = self._generation(f"{manifest.generation:06d}")
-        for name, expected in manifest.files.items():
-            if not (folder / name).is_file() or file_sha256(folder / name) != expected:
-                raise GalleryDamaged(
-                    f"{folder / name} is missing or corrupted; run `python -m index verify --repair` to rebuild it"
-                )
-        accelerator = PanoramaIndex.read(folder / "photos.faiss")
-        return Generation(manifest, np.load(folder / "ids.npy", allow_pickle=False), accelerator)
-
     def publish(self) -> GenerationManifest:
         """Builds a generation from the catalogue and switches to it; readers see the old or the new one.
 
@@ -224,7 +228,7 @@ class Gallery:
         except BundleError as error:
             found.append(str(error))
         try:
-            generation = self.load()
+            generation = load_generation(self.path)
             ids, vectors = self.catalogue.vectors(generation.manifest.dim)
         except GalleryDamaged as error:
             return [*found, str(error)]
@@ -241,10 +245,11 @@ class Gallery:
                 f"{self.path} was built with another model ({known[:12]}, not {digest[:12]}); "
                 "vectors of two models cannot be mixed: build a new gallery with another --out"
             )
-        with self.writing():
-            copied = copy_bundle(model, self.model_directory)
-            self.catalogue.set_fact("dim", str(len(copied.spectrum)))
-            self.catalogue.set_fact("model", digest)
+        if known is None:
+            with self.writing():
+                copied = copy_bundle(model, self.model_directory)
+                self.catalogue.set_fact("dim", str(len(copied.spectrum)))
+                self.catalogue.set_fact("model", digest)  # last: it says that the model is there
 
     def _generation(self, name: str) -> Path:
         return self.path / "generations" / Path(name).name

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from index.catalogue import NewPhoto, PhotoState
 from index.errors import GalleryDamaged, GalleryError
-from index.gallery import Gallery, GenerationManifest
+from index.gallery import Gallery, GenerationManifest, load_generation
 from index.sources import Candidate, local_path, read_uri
 from training.artifacts import write_text
 from training.bundle import Bundle, load_bundle
@@ -128,7 +128,7 @@ def remove_photos(gallery: Gallery, ids: Sequence[int]) -> int:
 def publish_if_changed(gallery: Gallery) -> GenerationManifest:
     """Publishes a generation unless the current one is whole and of the same catalogue."""
     try:
-        current = gallery.load().manifest
+        current = load_generation(gallery.path).manifest
     except GalleryDamaged:  # nothing published yet, or files that publishing replaces
         return gallery.publish()
     return current if current.revision == gallery.catalogue.revision else gallery.publish()

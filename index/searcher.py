@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from index.accelerators import Accelerator, DimensionMajorMatrix
 from index.errors import DimensionsError
-from index.gallery import Gallery, Generation, GenerationManifest
+from index.gallery import Generation, GenerationManifest, load_generation
 from training.devices import resolve_device
+from training.truncation import truncate
 
 __all__ = ["Hit", "Searcher"]
+
+_NOISE = 1e-5  # of the largest score; what rounding can make of equal scores
 
 
 class Hit(NamedTuple):
@@ -45,11 +48,7 @@ class Searcher:
         Raises:
             GalleryError: if there is no gallery, or it is damaged.
         """
-        opened = Gallery.open(gallery)
-        try:
-            generation = opened.load()
-        finally:
-            opened.close()
+        generation = load_generation(gallery)
         where = resolve_device(device)
         if where.type == "cpu":
             return cls(generation, generation.accelerator)
@@ -102,14 +101,33 @@ class Searcher:
         k = min(offset + limit, self.count)
         if k == 0 or not len(queries):
             return [[] for _ in queries]
-        scores, positions = self._accelerator.search(queries, k, dimensions)
+        candidates = self._candidates(queries, k, dimensions)
         return [
-            self._page(row_scores, self._ids[row_positions], offset, score_threshold)
-            for row_scores, row_positions in zip(scores, positions, strict=True)
+            self._page(prefix, positions, slice(offset, k), score_threshold)
+            for prefix, positions in zip(truncate(queries, dimensions), candidates, strict=True)
         ]
 
-    @staticmethod
-    def _page(scores: NDArray[np.float32], ids: NDArray[np.int64], offset: int, threshold: float | None) -> list[Hit]:
-        order = np.lexsort((ids, -scores))[offset:]
+    def _candidates(self, queries: NDArray[np.float32], k: int, dimensions: int) -> NDArray[np.int64]:
+        """Positions of at least the k best of each query and of all that score the same as the k-th.
+
+        An accelerator's scores differ in the last bits with a vector's place in memory, so which of several equal
+        photos it returns is chance, and pages would overlap or miss some.
+        """
+        fetch = min(k + 1, self.count)
+        while True:
+            scores, positions = self._accelerator.search(queries, fetch, dimensions)
+            noise = _NOISE * np.abs(scores).max(axis=1)
+            if fetch == self.count or (scores[:, k - 1] - scores[:, -1] > noise).all():
+                return positions
+            fetch = min(2 * fetch, self.count)
+
+    def _page(
+        self, prefix: NDArray[np.float32], positions: NDArray[np.int64], page: slice, threshold: float | None
+    ) -> list[Hit]:
+        """Scores candidates by one summation order, so that equal photos score equal, and cuts a page."""
+        vectors = truncate(self._accelerator.gather(positions), len(prefix)).astype(np.float64)
+        scores = (vectors * prefix).sum(axis=1).astype(np.float32)
+        ids = self._ids[positions]
+        order = np.lexsort((ids, -scores))[page]
         hits = [Hit(int(ids[position]), float(scores[position])) for position in order]
         return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]

@@ -1,6 +1,7 @@
 """The command line of the index package; every option is also an environment variable."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand
 
 from index.errors import GalleryDamaged, IndexingError
-from index.gallery import Gallery
+from index.gallery import Gallery, read_generation
 from index.jobs import index_photos, remove_photos
 from index.searcher import Searcher
 from index.sources import list_photos
@@ -38,8 +39,8 @@ class Build(_Command):
     def cli_cmd(self) -> None:
         """Runs the command."""
         candidates = list_photos(self.photos)
-        gallery = Gallery.create(self.out, self.model)
-        _report(gallery, index_photos(gallery, candidates, self.device))
+        with closing(Gallery.create(self.out, self.model)) as gallery:
+            _report(gallery, index_photos(gallery, candidates, self.device))
 
 
 class Add(_Command):
@@ -52,8 +53,8 @@ class Add(_Command):
     def cli_cmd(self) -> None:
         """Runs the command."""
         candidates = list_photos(self.photos)
-        gallery = Gallery.open(self.gallery, write=True)
-        _report(gallery, index_photos(gallery, candidates, self.device))
+        with closing(Gallery.open(self.gallery, write=True)) as gallery:
+            _report(gallery, index_photos(gallery, candidates, self.device))
 
 
 class Remove(_Command):
@@ -71,13 +72,12 @@ class Remove(_Command):
 
     def cli_cmd(self) -> None:
         """Runs the command."""
-        gallery = Gallery.open(self.gallery, write=True)
-        found = gallery.catalogue.ids(self.uris)
-        if missing := [uri for uri in self.uris if uri not in found]:
-            raise IndexingError(f"{self.gallery} has no photo {missing[0]!r}; nothing was removed")
-        removed = remove_photos(gallery, [*self.ids, *found.values()])
-        print(f"{removed} removed, {gallery.catalogue.count()} left")
-        gallery.close()
+        with closing(Gallery.open(self.gallery, write=True)) as gallery:
+            found = gallery.catalogue.ids(self.uris)
+            if missing := [uri for uri in self.uris if uri not in found]:
+                raise IndexingError(f"{self.gallery} has no photo {missing[0]!r}; nothing was removed")
+            removed = remove_photos(gallery, [*self.ids, *found.values()])
+            print(f"{removed} removed, {gallery.catalogue.count()} left")
 
 
 class Info(_Command):
@@ -88,11 +88,10 @@ class Info(_Command):
 
     def cli_cmd(self) -> None:
         """Runs the command."""
-        gallery = Gallery.open(self.gallery)
-        facts: dict[str, Any] = gallery.manifest().model_dump(mode="json")
-        facts["catalogue_count"] = gallery.catalogue.count()
-        facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
-        gallery.close()
+        facts: dict[str, Any] = read_generation(self.gallery).model_dump(mode="json")
+        with closing(Gallery.open(self.gallery)) as gallery:
+            facts["catalogue_count"] = gallery.catalogue.count()
+            facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
         print(json.dumps(facts) if self.json_out else _aligned([(name, str(value)) for name, value in facts.items()]))
 
 
@@ -104,18 +103,16 @@ class Verify(_Command):
 
     def cli_cmd(self) -> None:
         """Runs the command."""
-        gallery = Gallery.open(self.gallery, write=self.repair)
-        problems = gallery.problems()
-        if problems and self.repair:
-            print("\n".join(problems))
-            with gallery.writing():
-                gallery.publish()
+        with closing(Gallery.open(self.gallery, write=self.repair)) as gallery:
             problems = gallery.problems()
-        count = gallery.catalogue.count() if not problems else 0
-        gallery.close()
-        if problems:
-            raise GalleryDamaged("; ".join(problems))
-        print(f"{self.gallery} is whole: {count} photos")
+            if problems and self.repair:
+                print("\n".join(problems))
+                with gallery.writing():
+                    gallery.publish()
+                problems = gallery.problems()
+            if problems:
+                raise GalleryDamaged("; ".join(problems))
+            print(f"{self.gallery} is whole: {gallery.catalogue.count()} photos")
 
 
 class Search(_Command):
@@ -136,11 +133,10 @@ class Search(_Command):
         except ImageError as error:
             raise IndexingError(f"{self.sketch}: {error.reason}") from error
         searcher = Searcher.open(self.gallery, self.device)
-        gallery = Gallery.open(self.gallery)
-        query = load_bundle(gallery.model_directory, self.device).encode_sketches([sketch])
-        hits = searcher.search(query, self.limit, dimensions=self.dimensions, offset=self.offset)[0]
-        photos = gallery.catalogue.photos([hit.id for hit in hits])
-        gallery.close()
+        with closing(Gallery.open(self.gallery)) as gallery:
+            query = load_bundle(gallery.model_directory, self.device).encode_sketches([sketch])
+            hits = searcher.search(query, self.limit, dimensions=self.dimensions, offset=self.offset)[0]
+            photos = gallery.catalogue.photos([hit.id for hit in hits])
         rows = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
         if self.json_out:
             print(json.dumps({"results": [{"score": hit.score, **photo._asdict()} for hit, photo in rows]}))
@@ -168,8 +164,7 @@ class Index(BaseSettings):
 
 
 def _report(gallery: Gallery, report: object) -> None:
-    manifest = gallery.manifest()
-    gallery.close()
+    manifest = read_generation(gallery.path)
     print(f"{report}\n{gallery.path}: {manifest.count} photos, generation {manifest.generation}")
 
 

@@ -5,7 +5,7 @@ import socket
 
 import uvicorn
 
-from index.gallery import Gallery
+from index.gallery import read_generation
 from service.app import create_app
 from service.errors import AddressInUse, ServiceError
 from service.settings import ServiceSettings
@@ -26,9 +26,7 @@ def serve(settings: ServiceSettings) -> None:
         AddressInUse: if the port is taken.
         ServiceError: if the service did not start.
     """
-    gallery = Gallery.open(settings.gallery)
-    gallery.manifest()
-    gallery.close()
+    read_generation(settings.gallery)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(

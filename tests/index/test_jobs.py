@@ -1,0 +1,225 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.errors import GalleryError, SourceError
+from index.gallery import Gallery
+from index.jobs import index_photos
+from index.searcher import Searcher
+from index.settings import Index
+from index.sources import list_photos, read_uri
+from tests.conftest import SHAPES, draw_shape
+from training.bundle import load_bundle
+from training.command_line import run_command
+from training.images import open_image
+
+
+@pytest.fixture
+def photos(shapes, tmp_path):
+    return Path(shutil.copytree(shapes / "photo", tmp_path / "photos"))
+
+
+def contents(path):
+    """Ids, URIs, facts and vectors of a gallery."""
+    gallery = Gallery.open(path)
+    ids, vectors = gallery.catalogue.vectors(16)
+    photos = gallery.catalogue.photos(ids.tolist())
+    assert gallery.problems() == []
+    gallery.close()
+    return [photos[i] for i in ids.tolist()], vectors
+
+
+def test_every_photo_is_embedded_and_described(build, photos, tiny_bundle):
+    path, report = build(photos)
+    assert (report.encoded, report.rejected, report.unchanged) == (24, 0, 0)
+    rows, vectors = contents(path)
+    expected = load_bundle(tiny_bundle, "cpu").encode_photos([open_image(Path(row.uri)) for row in rows])
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert (rows[0].label, rows[0].width, rows[0].height) == ("circle", 64, 64)
+    assert rows[0].bytes == Path(rows[0].uri).stat().st_size
+
+
+def test_the_same_command_again_does_nothing(build, photos):
+    build(photos)
+    path, report = build(photos)
+    assert (report.encoded, report.unchanged) == (0, 24)
+    assert Searcher.open(path, "cpu").generation == 1
+
+
+def test_only_what_changed_is_encoded(build, photos):
+    path, _ = build(photos)
+    before, _ = contents(path)
+    changed = photos / "circle" / "circle-0.png"
+    draw_shape("square", 5, filled=True, size=80).save(changed)
+    shutil.copy(photos / "line" / "line-1.png", photos / "line" / "twin.png")
+    draw_shape("circle", 9, filled=False).save(photos / "new.png")
+    (photos / "line" / "line-2.png").touch()
+    path, report = build(photos)
+    assert (report.encoded, report.copied, report.unchanged) == (2, 2, 23 - 1)
+    after, vectors = contents(path)
+    assert len(after) == 26
+    assert next(row.id for row in before if row.uri == str(changed)) == next(
+        row.id for row in after if row.uri == str(changed) and row.width == 80
+    )
+    position = {Path(row.uri).name: index for index, row in enumerate(after)}
+    np.testing.assert_array_equal(vectors[position["twin.png"]], vectors[position["line-1.png"]])
+
+
+def test_unusable_photos_are_reported_exactly(build, photos):
+    (photos / "text.png").write_text("no picture")
+    (photos / "empty.jpg").touch()
+    whole = (photos / "line" / "line-0.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    path, report = build(photos)
+    assert (report.encoded, report.rejected) == (24, 3)
+    lines = (path / "rejects.jsonl").read_text().splitlines()
+    rejects = {Path(row["uri"]).name: row["reason"] for row in map(json.loads, lines)}
+    assert sorted(rejects) == ["cut.png", "empty.jpg", "text.png"]
+    assert rejects["empty.jpg"] == "empty file"
+
+
+def test_nothing_usable(build, tmp_path):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "a.png").write_text("no picture")
+    with pytest.raises(GalleryError, match="none of 1 photos is usable"):
+        build(folder)
+
+
+def test_sources(photos, tmp_path):
+    listing = tmp_path / "list.txt"
+    listing.write_text(
+        "# comment\nphotos/circle/circle-0.png\nphotos/circle/circle-0.png\nmemory://bucket/a.png # far\n"
+    )
+    assert [c.uri for c in list_photos(listing)] == [str(photos / "circle" / "circle-0.png"), "memory://bucket/a.png"]
+    table = tmp_path / "table.csv"
+    table.write_text("uri,label,price\nphotos/circle/circle-0.png,round,3\n")
+    [candidate] = list_photos(table)
+    assert (candidate.label, candidate.metadata) == ("round", {"price": 3})
+    for name, text, message in (
+        ("none.csv", "file\nx\n", "no column 'uri'"),
+        ("blank.csv", "uri,label\n,x\n", "row 1: uri"),
+        ("empty.txt", "# nothing\n", "names no photos"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(SourceError, match=message):
+            list_photos(tmp_path / name)
+    with pytest.raises(SourceError, match="does not exist"):
+        list_photos(tmp_path / "nowhere")
+
+
+def test_remote_photos(tiny_bundle, tmp_path, photos):
+    import fsspec
+
+    with fsspec.open("memory://bucket/round.png", "wb") as file:
+        file.write((photos / "circle" / "circle-0.png").read_bytes())
+    listing = tmp_path / "list.txt"
+    listing.write_text("memory://bucket/round.png\nmemory://bucket/missing.png\nnonsense://x/y.png\n")
+    gallery = Gallery.create(tmp_path / "remote", tiny_bundle)
+    report = index_photos(gallery, list_photos(listing), "cpu")
+    gallery.close()
+    assert (report.encoded, report.rejected) == (1, 2)
+    assert read_uri("memory://bucket/round.png")
+
+
+def build_command(model, photos, out):
+    options = [f"--model={model}", f"--photos={photos}", f"--out={out}", "--device=cpu"]
+    return [sys.executable, "-m", "index", "build", *options]
+
+
+def test_a_killed_build_goes_on_to_the_same_gallery(tiny_bundle, tmp_path):
+    folder = tmp_path / "many"
+    for shape in SHAPES:
+        (folder / shape).mkdir(parents=True)
+        for variant in range(100):
+            draw_shape(shape, variant, filled=True, size=64 + variant).save(folder / shape / f"{variant:03d}.png")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        build_command(tiny_bundle, folder, tmp_path / "whole"), check=True, env=environment, capture_output=True
+    )
+    command = build_command(tiny_bundle, folder, tmp_path / "killed")
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wal = tmp_path / "killed" / "catalogue.sqlite-wal"
+    deadline = time.monotonic() + 60
+    while not (wal.exists() and wal.stat().st_size > 60_000) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    kept = int(again.stdout.split(" unchanged")[0].split()[-1])
+    assert 0 < kept < 400
+    whole, resumed = contents(tmp_path / "whole"), contents(tmp_path / "killed")
+    assert whole[0] == resumed[0]
+    np.testing.assert_allclose(whole[1], resumed[1], atol=1e-5)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_named_and_leaves_the_gallery_as_it_was(tiny_bundle, photos, small_disk, capsys):
+    arguments = build_command(tiny_bundle, photos, small_disk / "gallery")[3:]
+    assert run_command(Index, arguments) == 0
+    filler = small_disk / "filler"
+    draw_shape("line", 1, filled=True, size=90).save(photos / "one-more.png")
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=1k"], capture_output=True, check=False)
+    capsys.readouterr()
+    assert run_command(Index, arguments) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "full" in error.lower() or "space" in error.lower()
+    assert Searcher.open(small_disk / "gallery", "cpu").count == 24
+    filler.unlink()
+    assert run_command(Index, arguments) == 0
+    assert len(contents(small_disk / "gallery")[0]) == 25
+
+
+def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
+    def run(*arguments):
+        status = run_command(Index, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    gallery = tmp_path / "gallery"
+    assert run("build", "--model", tiny_bundle, "--photos", photos / "circle", "--out", gallery)[0] == 0
+    assert run("add", "--gallery", gallery, "--photos", photos / "line")[0] == 0
+    assert json.loads(run("info", "--gallery", gallery, "--json")[1])["count"] == 12
+    sketch = photos / "line" / "line-0.png"
+    status, out, _ = run("search", "--gallery", gallery, "--sketch", sketch, "--limit", 3, "--dimensions", 4, "--json")
+    results = json.loads(out)["results"]
+    assert status == 0
+    assert len(results) == 3
+    assert results == sorted(results, key=lambda result: -result["score"])
+    assert run("remove", "--gallery", gallery, "--uris", sketch)[0] == 0
+    assert "11 photos" in run("verify", "--gallery", gallery)[1]
+    (gallery / "generations" / "000003" / "photos.faiss").write_bytes(b"half")
+    assert run("verify", "--gallery", gallery)[0] == 1
+    assert run("verify", "--gallery", gallery, "--repair")[0] == 0
+    for arguments, expected, message in (
+        (("search", "--gallery", gallery, "--sketch", sketch, "--dimensions", 17), 1, "dimensions must be 1 to 16"),
+        (("search", "--gallery", gallery, "--sketch", sketch, "--limit", 0), 2, "limit: Input should be greater"),
+        (("search", "--gallery", gallery, "--sketch", tiny_bundle / "model.json"), 1, "not an image"),
+        (("search", "--gallery", tmp_path / "no", "--sketch", sketch), 1, "is not a gallery"),
+        (("remove", "--gallery", gallery, "--uris", "nowhere"), 1, "nothing was removed"),
+        (("remove", "--gallery", gallery), 2, "--ids or --uris"),
+        (("build", "--model", tmp_path, "--photos", photos, "--out", tmp_path / "x"), 1, "not a model bundle"),
+    ):
+        status, _, err = run(*arguments)
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert (status, len(errors)) == (expected, 1), err
+        assert message in errors[0]
