@@ -111,7 +111,8 @@ class BodyLimitMiddleware:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                await self._drain(receive)
+                if message.get("more_body", False):
+                    await self._drain(receive)
                 raise RequestProblem(413, detail)
             return message
 

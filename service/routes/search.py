@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 
 from index.catalogue import Photo
 from service.dependencies import EngineDependency
@@ -138,15 +137,12 @@ async def _read_sketch(request: Request) -> tuple[bytes, dict[str, Any]]:
 
 
 async def _from_form(request: Request) -> tuple[bytes, dict[str, Any]]:
-    try:
-        async with request.form(max_files=1, max_fields=20) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise RequestProblem(422, "the form has no file field named 'file'")
-            fields = {name: value for name, value in form.items() if name != "file"}
-            return await file.read(), fields
-    except MultiPartException as error:
-        raise RequestProblem(400, f"the form cannot be read: {error.message}") from error
+    async with request.form(max_files=1, max_fields=20) as form:  # an unreadable form is a 400 of Starlette's own
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise RequestProblem(422, "the form has no file field named 'file'")
+        fields = {name: value for name, value in form.items() if name != "file"}
+        return await file.read(), fields
 
 
 def _from_json(body: bytes) -> tuple[bytes, dict[str, Any]]:

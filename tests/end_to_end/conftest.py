@@ -1,0 +1,72 @@
+"""The real pipeline, once: render, fit, build, serve over a socket."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+THINGS = 60
+
+
+@dataclass
+class Deployment:
+    """A running service and what it was made from."""
+
+    url: str
+    data: Path
+    model: Path
+    gallery: Path
+    port: int
+    unseen: list[str]
+
+
+def run(*arguments):
+    """Runs a command of the project and returns its output."""
+    command = [sys.executable, "-m", *(str(argument) for argument in arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_ready(url, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail(f"the service did not become ready (exit status {process.poll()})")
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory):
+    root = tmp_path_factory.mktemp("deployment")
+    data, model, gallery = root / "data", root / "model", root / "gallery"
+    run("training", "demo-data", "--out", data, "--limit", THINGS)
+    options = ["--image-size", 96, "--grayscale", "--epochs", 1, "--cache", root / "cache"]
+    run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
+    run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
+    port = free_port()
+    with (root / "service.log").open("w") as log:
+        command = [sys.executable, "-m", "service", "--gallery", str(gallery), "--port", str(port)]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+    url = f"http://127.0.0.1:{port}"
+    wait_until_ready(url, process)
+    yield Deployment(url, data, model, gallery, port, json.loads((data / "split.json").read_text())["unseen"])
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0, (root / "service.log").read_text()

@@ -1,0 +1,29 @@
+import pytest
+from fastapi.testclient import TestClient
+
+from index.gallery import Gallery
+from index.jobs import index_photos
+from index.sources import list_photos
+from service.app import create_app
+from service.settings import ServiceSettings
+
+
+@pytest.fixture(scope="session")
+def gallery_path(tiny_bundle, shapes, tmp_path_factory):
+    """A real gallery of 24 photos behind the tiny bundle."""
+    gallery = Gallery.create(tmp_path_factory.mktemp("service") / "gallery", tiny_bundle)
+    index_photos(gallery, list_photos(shapes / "photo"), "cpu")
+    gallery.close()
+    return gallery.path
+
+
+@pytest.fixture(scope="session")
+def client(gallery_path):
+    settings = ServiceSettings(gallery=gallery_path, device="cpu", max_body_bytes=100_000, max_pixels=1_000_000)
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def sketch(shapes):
+    return (shapes / "sketch" / "circle" / "circle-1.png").read_bytes()

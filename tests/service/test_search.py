@@ -1,0 +1,144 @@
+import base64
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from index.gallery import load_generation
+from training.bundle import load_bundle
+from training.images import open_image
+
+PNG = {"Content-Type": "image/png"}
+
+
+def ids(response):
+    assert response.status_code == 200, response.text
+    return [result["id"] for result in response.json()["results"]]
+
+
+def assert_problem(response, status, detail):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert detail in problem["detail"]
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 16, None])
+def test_results_are_those_of_brute_force(client, gallery_path, sketch, dimensions):
+    bundle, generation = load_bundle(gallery_path / "model", "cpu"), load_generation(gallery_path)
+    prefix = slice(0, dimensions)
+    query = bundle.encode_sketches([open_image(sketch)])[0, prefix]
+    scores = generation.accelerator.vectors()[:, prefix] @ query
+    options = {} if dimensions is None else {"dimensions": dimensions}
+    response = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 7} | options)
+    np.testing.assert_allclose(
+        [result["score"] for result in response.json()["results"]], np.sort(scores)[::-1][:7], rtol=1e-3, atol=1e-5
+    )
+    assert response.json()["dimensions"] == (dimensions or 16)
+    assert response.json()["total"] == 24
+
+
+def test_every_way_to_send_a_sketch_gives_the_same(client, sketch):
+    encoded = base64.b64encode(sketch).decode()
+    raw = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 5, "dimensions": 8})
+    for response in (
+        client.post("/v1/search", files={"file": ("a.png", sketch)}, data={"limit": 5, "dimensions": 8}),
+        client.post("/v1/search", files={"file": ("a.png", sketch)}, params={"limit": 5, "dimensions": 8}),
+        client.post("/v1/search", json={"image": encoded, "limit": 5, "dimensions": 8}),
+        client.post(
+            "/v1/search", json={"image": f"data:image/png;base64,{encoded}", "limit": 5}, params={"dimensions": 8}
+        ),
+        client.post(
+            "/v1/search",
+            content=sketch,
+            headers={"Content-Type": "application/octet-stream"},
+            params={"limit": 5, "dimensions": 8},
+        ),
+    ):
+        assert ids(response) == ids(raw)
+    assert len(ids(raw)) == 5
+
+
+def test_pages_thresholds_and_payload(client, sketch):
+    def search(**options):
+        return client.post("/v1/search", content=sketch, headers=PNG, params=options)
+
+    whole = search(limit=24)
+    assert sorted(ids(whole)) == list(range(1, 25))
+    assert ids(search(limit=5, offset=5)) == ids(whole)[5:10]
+    threshold = whole.json()["results"][3]["score"]
+    assert ids(search(limit=24, score_threshold=threshold - 1e-6)) == ids(whole)[:4]
+    assert whole.json()["results"][0].keys() >= {"id", "score", "uri", "label", "image_url", "thumbnail_url"}
+    assert search(limit=1, with_payload=False).json()["results"][0]["uri"] is None
+
+
+def test_timings_and_request_ids(client, sketch):
+    response = client.post("/v1/search", content=sketch, headers=PNG | {"X-Request-ID": "abc-1"})
+    assert response.headers["x-request-id"] == "abc-1"
+    assert [part.split(";")[0].strip() for part in response.headers["server-timing"].split(",")] == [
+        "decode",
+        "encode",
+        "search",
+    ]
+    hostile = client.get("/livez", headers={"X-Request-ID": "x" * 500})
+    assert len(hostile.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("options", "detail"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"offset": -1}, "offset"),
+        ({"dimensions": 17}, "dimensions must be 1 to 16, not 17"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"score_threshold": "nan"}, "score_threshold"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_bad_options(client, sketch, options, detail):
+    encoded = base64.b64encode(sketch).decode()
+    assert_problem(client.post("/v1/search", content=sketch, headers=PNG, params=options), 422, detail)
+    assert_problem(client.post("/v1/search", files={"file": sketch}, data=options), 422, detail)
+    assert_problem(client.post("/v1/search", json={"image": encoded} | options), 422, detail)
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "status", "detail"),
+    [
+        (b"", "image/png", 400, "no image"),
+        (b"just text", "image/png", 400, "not an image"),
+        (b"{}", "text/plain", 415, "send the sketch as"),
+        (b"", "", 415, "send the sketch as"),
+        (b"{", "application/json", 400, "not JSON"),
+        (b"[]", "application/json", 422, "field 'image'"),
+        (b'{"image": 3}', "application/json", 422, "field 'image'"),
+        (b'{"image": "%%%"}', "application/json", 400, "not base64"),
+        (b'{"image": ""}', "application/json", 400, "no image"),
+        (b"[" * 50_000, "application/json", 400, "not JSON"),
+        (b"--x\r\nbroken", "multipart/form-data; boundary=x", 422, "no file field"),
+        (b"x", "multipart/form-data", 400, "Missing boundary"),
+        (b"x" * 100_001, "image/png", 413, "larger than the limit of 100000 bytes"),
+    ],
+)
+def test_bad_bodies(client, content, media_type, status, detail):
+    response = client.post("/v1/search", content=content, headers={"Content-Type": media_type} if media_type else {})
+    assert_problem(response, status, detail)
+
+
+def test_bodies_without_a_length_are_limited_too(client):
+    chunks = (b"x" * 10_000 for _ in range(1000))
+    assert_problem(client.post("/v1/search", content=chunks, headers=PNG), 413, "larger than the limit")
+
+
+def test_a_form_without_a_file(client):
+    assert_problem(client.post("/v1/search", files={"image": b"x"}), 422, "no file field named 'file'")
+
+
+def test_truncated_and_oversized_images(client, sketch, tmp_path):
+    assert_problem(client.post("/v1/search", content=sketch[:-40], headers=PNG), 400, "truncated or damaged")
+    Image.new("1", (2000, 2000)).save(tmp_path / "large.png")
+    response = client.post("/v1/search", content=(tmp_path / "large.png").read_bytes(), headers=PNG)
+    assert_problem(response, 413, "limit of 1000000 pixels")
