@@ -50,6 +50,7 @@ def run_command(command: type[BaseSettings], arguments: Sequence[str] | None = N
         0 on success, 1 for an error of the command's, 2 for wrong usage, 130 when interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at length which build it chose
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop is an interrupt
     try:
         CliApp.run(command, cli_args=list(sys.argv[1:] if arguments is None else arguments))
