@@ -22,17 +22,18 @@ __all__ = ["create_app"]
 _STATIC = Path(__file__).parent / "static"
 
 
-def create_app(settings: ServiceSettings) -> FastAPI:
-    """Builds the app; gallery and model are loaded when it starts, before it is ready.
+def create_app(settings: ServiceSettings, loaded: Engine | None = None) -> FastAPI:
+    """Builds the app.
 
     Args:
         settings: of the service.
+        loaded: engine to serve with; without one, gallery and model are loaded when the app starts.
     """
-    metrics = Metrics()
+    metrics = loaded.metrics if loaded else Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = await anyio.to_thread.run_sync(Engine, settings, metrics)
+        engine = loaded if loaded else await anyio.to_thread.run_sync(Engine, settings, metrics)
         app.state.engine = engine
         yield
         del app.state.engine

@@ -66,12 +66,18 @@ class Engine:
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self._settings = settings
-        self._metrics = metrics
-        self.gallery = Gallery.open(settings.gallery)
+        self.metrics = metrics
         self.searcher = Searcher.open(settings.gallery, settings.device)
-        self.bundle: Bundle = load_bundle(self.gallery.model_directory, settings.device)
-        if self.searcher.manifest.model != self.bundle.digest:
-            raise ModelMismatch(f"{settings.gallery} was built with another model than the one in it; build it again")
+        self.gallery = Gallery.open(settings.gallery)
+        try:
+            self.bundle: Bundle = load_bundle(self.gallery.model_directory, settings.device)
+            if self.searcher.manifest.model != self.bundle.digest:
+                raise ModelMismatch(
+                    f"{settings.gallery} was built with another model than the one in it; build it again"
+                )
+        except BaseException:
+            self.gallery.close()
+            raise
         self._batcher = MicroBatcher(
             self._encode,
             max_batch=settings.max_batch,
@@ -116,7 +122,7 @@ class Engine:
         photos = self.gallery.catalogue.photos([hit.id for hit in hits])
         stopwatch.lap("search")
         for stage, seconds in stopwatch.stages.items():
-            self._metrics.stages.labels(stage).observe(seconds)
+            self.metrics.stages.labels(stage).observe(seconds)
         return Answer([(hit, photos[hit.id]) for hit in hits if hit.id in photos], stopwatch)
 
     async def _embed(self, image: Tensor) -> NDArray[np.float32]:
@@ -127,7 +133,7 @@ class Engine:
         try:
             return preprocessing(open_image(content, max_pixels=self._settings.max_pixels, draft=preprocessing.size))
         except ImageError as error:
-            self._metrics.rejected.inc()
+            self.metrics.rejected.inc()
             status = 413 if isinstance(error, ImageTooLarge) else 400
             raise RequestProblem(status, f"the sketch cannot be used: {error.reason}") from error
 
@@ -135,8 +141,8 @@ class Engine:
         return self.bundle.encode(self.bundle.sketch, torch.stack(list(images)))
 
     def _observe_batch(self, size: int, seconds: float) -> None:
-        self._metrics.batches.observe(size)
-        self._metrics.waiting.set(self._batcher.waiting)
+        self.metrics.batches.observe(size)
+        self.metrics.waiting.set(self._batcher.waiting)
 
     def _warm_up(self) -> None:
         size = self.bundle.sketch.preprocessing.size

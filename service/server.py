@@ -2,12 +2,14 @@
 
 import logging
 import socket
+from contextlib import closing
 
 import uvicorn
 
-from index.gallery import read_generation
 from service.app import create_app
+from service.engine import Engine
 from service.errors import AddressInUse, ServiceError
+from service.metrics import Metrics
 from service.settings import ServiceSettings
 
 __all__ = ["serve"]
@@ -26,25 +28,22 @@ def serve(settings: ServiceSettings) -> None:
         AddressInUse: if the port is taken.
         ServiceError: if the service did not start.
     """
-    read_generation(settings.gallery)
-    listener = _listen(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
-    logger.info("svdraw serves %s at http://%s:%d", settings.gallery, f"[{host}]" if ":" in host else host, port)
-    server = uvicorn.Server(config)
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down in order
-        logger.info("stopped")
-    finally:
-        listener.close()
+    with closing(_listen(settings.host, settings.port)) as listener:
+        host, port = listener.getsockname()[:2]
+        config = uvicorn.Config(
+            create_app(settings, Engine(settings, Metrics())),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+        logger.info("svdraw serves %s at http://%s:%d", settings.gallery, f"[{host}]" if ":" in host else host, port)
+        server = uvicorn.Server(config)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down in order
+            logger.info("stopped")
     if not server.started:
         raise ServiceError("the service did not start; its log says why")
 

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -88,11 +89,26 @@ def test_a_port_in_use(deployment):
     assert f"port {deployment.port}" in error
 
 
+def test_a_gallery_with_another_model_or_a_damaged_index(tmp_path, deployment):
+    gallery = shutil.copytree(deployment.gallery, tmp_path / "gallery")
+    path = gallery / "model" / "model.json"
+    manifest = json.loads(path.read_text())
+    manifest["encoders"]["sketch"]["flip"] = True
+    path.write_text(json.dumps(manifest))
+    status, [error] = serve("--gallery", gallery, "--port", 0)
+    assert status == 1
+    assert "another model" in error
+    (gallery / "generations" / "000001" / "photos.faiss").write_bytes(b"half")
+    status, [error] = serve("--gallery", gallery, "--port", 0)
+    assert status == 1
+    assert "photos.faiss is missing or corrupted" in error
+
+
 def test_no_gallery_to_serve(tmp_path, deployment):
-    status, [error] = serve("--gallery", tmp_path)
+    status, [error] = serve("--gallery", tmp_path, "--port", 0)
     assert status == 1
     assert "is not a gallery" in error
     (tmp_path / "catalogue.sqlite").write_bytes((deployment.gallery / "catalogue.sqlite").read_bytes())
-    status, [error] = serve("--gallery", tmp_path)
+    status, [error] = serve("--gallery", tmp_path, "--port", 0)
     assert status == 1
     assert "half-written" in error
