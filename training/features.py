@@ -53,6 +53,13 @@ class FeatureCache:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(directory / "features.sqlite", timeout=60)
+        try:
+            self._create()
+        except sqlite3.Error:
+            self._connection.close()
+            raise
+
+    def _create(self) -> None:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS features (key TEXT, sha256 BLOB, vector BLOB, PRIMARY KEY (key, sha256))"

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from training.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, read_
 from training.checkpoints import EpochRecord
 from training.data import PairedData, load_data
 from training.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
-from training.errors import CheckpointError
+from training.errors import CheckpointError, TrainingError
 from training.feature_set import FeatureSet
 from training.features import FeatureCache, extract_features
 from training.heads import HeadConfig, Norm
@@ -114,13 +116,16 @@ def paired_features(
 
     Raises:
         DataError: if too little is usable.
+        TrainingError: if the cache cannot be read or written.
     """
-    store = FeatureCache(cache)
     try:
-        x = extract_features(data.sketches, encoders.sketch, store, device, title="sketch features")
-        y = extract_features(data.photos, encoders.photo, store, device, title="photo features")
-    finally:
-        store.close()
+        with closing(FeatureCache(cache)) as store:
+            x = extract_features(data.sketches, encoders.sketch, store, device, title="sketch features")
+            y = extract_features(data.photos, encoders.photo, store, device, title="photo features")
+    except sqlite3.Error as error:
+        raise TrainingError(
+            f"the feature cache in {cache} cannot be used ({error}); free some space, or name another --cache"
+        ) from error
     reasons = {str(data.sketches[row]): reason for row, reason in x.rejected.items()}
     reasons |= {str(data.photos[row]): reason for row, reason in y.rejected.items()}
     report_rejects(rejects, reasons, len(data.sketches) + len(data.photos))

@@ -16,7 +16,7 @@ import torch
 from training import fitting
 from training.bundle import load_bundle
 from training.command_line import run_command
-from training.errors import BackboneError, CheckpointError, DataError
+from training.errors import BackboneError, CheckpointError, DataError, TrainingError
 from training.evaluate import evaluate
 from training.fitting import fit
 from training.recipe import Recipe
@@ -132,6 +132,37 @@ def test_a_damaged_checkpoint_is_named(shapes, tmp_path):
     (tmp_path / "checkpoint-choose.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"checkpoint-choose.safetensors is damaged"):
         run(shapes, tmp_path)
+
+
+def test_an_unusable_feature_cache_is_named(shapes, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "features.sqlite").write_bytes(b"not a database, but long enough to look like one" * 40)
+    with pytest.raises(TrainingError, match=r"feature cache in .* cannot be used .*name another --cache"):
+        run(shapes, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(shapes, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        for out, cache in ((tmp_path / "run", small / "cache"), (small / "run", shapes.parent / "cache")):
+            full = subprocess.run(
+                fit_command(shapes, out, cache, epochs=1), capture_output=True, text=True, check=False
+            )
+            assert full.returncode == 1
+            assert "Traceback" not in full.stderr
+            assert full.stderr.splitlines()[-1].startswith("error: ")
+            assert "space" in full.stderr.splitlines()[-1]
+            assert not (out / "model.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=100m", small], check=True)
+        subprocess.run(fit_command(shapes, small / "run", small / "cache", epochs=1), capture_output=True, check=True)
+        assert (small / "run" / "model.json").exists()
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 def test_bad_images_are_listed_and_skipped(shapes, tmp_path):
