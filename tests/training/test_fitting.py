@@ -64,6 +64,23 @@ def test_training_separates_its_own_classes(shapes, tmp_path):
     assert report.map_all > 0.9
 
 
+def test_a_table_of_weighted_pairs(shapes, tmp_path):
+    rows = ["sketch,photo,weight,class"]
+    for label in ("circle", "line", "square", "triangle"):
+        for number in range(6):
+            pair = [f"{side}/{label}/{label}-{number}.png" for side in ("sketch", "photo")]
+            rows.append(",".join([*(str(shapes / name) for name in pair), str(1 + number), label]))
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(rows))
+    manifest = run(table, tmp_path / "run", cache=shapes.parent / "cache")
+    assert manifest.training.classes == ("circle", "line", "square", "triangle")
+    report = evaluate(
+        load_bundle(tmp_path / "run", "cpu"), table, split=None, cache=shapes.parent / "cache", device=CPU
+    )
+    assert (report.queries, report.gallery) == (24, 24)
+    assert report.accuracy[10] > 10 / 24  # one relevant photo each; chance finds it in the first ten as often
+
+
 @pytest.mark.parametrize(
     "choices",
     [
