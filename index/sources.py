@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
 
 from index.errors import SourceError
 from training.images import IMAGE_SUFFIXES
+from training.tables import TABLE_SUFFIXES, read_table
 
 __all__ = ["Candidate", "list_photos", "local_path", "read_uri"]
 
@@ -32,13 +30,14 @@ def list_photos(source: Path) -> list[Candidate]:
             folder that holds the list or table.
 
     Raises:
-        SourceError: if it cannot be read or lists nothing.
+        SourceError: if it is missing, lacks what is needed or lists nothing.
+        DataError: if a table cannot be read.
     """
     if source.is_dir():
         candidates = _from_folder(source)
     elif not source.exists():
         raise SourceError(f"{source} does not exist; --photos needs a folder, a list or a table of photos")
-    elif source.suffix.lower() in (".csv", ".parquet"):
+    elif source.suffix.lower() in TABLE_SUFFIXES:
         candidates = _from_table(source)
     else:
         candidates = _from_list(source)
@@ -83,11 +82,7 @@ def _from_list(path: Path) -> list[Candidate]:
 
 
 def _from_table(path: Path) -> list[Candidate]:
-    try:
-        reader = pyarrow.csv.read_csv if path.suffix.lower() == ".csv" else pyarrow.parquet.read_table
-        table: pyarrow.Table = reader(path)
-    except pyarrow.ArrowException as error:
-        raise SourceError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    table = read_table(path)
     column = next((name for name in ("uri", "path") if name in table.column_names), None)
     if column is None:
         raise SourceError(f"{path} has no column 'uri' or 'path'; its columns are {', '.join(table.column_names)}")

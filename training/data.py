@@ -10,21 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.sparse import csr_array
 
 from training.errors import DataError
 from training.images import IMAGE_SUFFIXES
+from training.tables import TABLE_SUFFIXES, read_table
 
 __all__ = ["Group", "PairedData", "load_data", "scan_folders", "scan_table"]
 
 logger = logging.getLogger(__name__)
-
-_TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def load_data(path: Path) -> PairedData:
     Raises:
         DataError: if there is nothing there to train on; the message says what to change.
     """
-    data = scan_table(path) if path.suffix.lower() in _TABLE_SUFFIXES else scan_folders(path)
+    data = scan_table(path) if path.suffix.lower() in TABLE_SUFFIXES else scan_folders(path)
     if len(data.groups) < 2:
         raise DataError(f"{path} has one class only ({data.groups[0].label}); at least two are needed")
     return data
@@ -171,13 +167,7 @@ class _Row(BaseModel):
 
 
 def _read_rows(path: Path) -> list[_Row]:
-    try:
-        reader = pyarrow.csv.read_csv if path.suffix.lower() == ".csv" else pyarrow.parquet.read_table
-        table: pyarrow.Table = reader(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    table = read_table(path)
     for name in ("sketch", "photo"):
         if name not in table.column_names:
             raise DataError(f"{path} has no column {name!r}; its columns are {', '.join(table.column_names)}")
