@@ -17,6 +17,7 @@ __all__ = ["BodyLimitMiddleware", "ObservabilityMiddleware"]
 
 access_log = logging.getLogger("svdraw.access")
 
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAINED = 16  # times the limit: how much of an oversized body is read and dropped so that the client sees the answer
 _POLICY = (
@@ -67,7 +68,8 @@ class ObservabilityMiddleware:
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(scope["method"], route, str(status)).observe(seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # clients may invent any number of methods
+        self._metrics.requests.labels(method, route, str(status)).observe(seconds)
         fields = {
             "method": scope["method"],
             "path": scope["path"],

@@ -27,10 +27,10 @@ function searchSoon() {
   }, WAIT_WHILE_DRAWING);
 }
 
-async function search({ drawing = true } = {}) {
+async function search() {
   pending?.abort();
   pending = null;
-  if (pad.isEmpty && !drawing) return showNothing();
+  if (pad.isBlank) return showNothing();
   const request = (pending = new AbortController());
   const options = new URLSearchParams({ limit: element("limit").value });
   if (gallery) options.set("dimensions", element("dimensions").value);
@@ -135,7 +135,7 @@ pad.addEventListener("change", () => {
   element("undo").disabled = !pad.canUndo;
   element("redo").disabled = !pad.canRedo;
   element("clear").disabled = pad.isEmpty;
-  search({ drawing: false });
+  search();
 });
 
 const actions = {

@@ -22,6 +22,7 @@ export class Sketchpad extends EventTarget {
   }
 
   get isEmpty() { return this.#marks.length === 0; }
+  get isBlank() { return this.isEmpty && !this.#current; } // nothing drawn, nor being drawn
   get canUndo() { return this.#marks.length > 0; }
   get canRedo() { return this.#undone.length > 0; }
 

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_undo_redo_and_clear(page):
     assert ink(page) == 0
     assert page.find_element(By.ID, "empty").is_displayed()
     assert not page.find_element(By.ID, "undo").is_enabled()
+
+
+def test_clearing_right_after_a_stroke_leaves_nothing(page):
+    page.execute_script(
+        "const canvas = document.getElementById('canvas'), box = canvas.getBoundingClientRect();"
+        "canvas.setPointerCapture = () => {};"
+        "const send = (name, x) => canvas.dispatchEvent(new PointerEvent(name,"
+        " {pointerId: 1, button: 0, clientX: box.left + x, clientY: box.top + 100, bubbles: true}));"
+        "send('pointerdown', 50); send('pointermove', 150); send('pointermove', 200); send('pointerup', 200);"
+        "document.getElementById('clear').click()"
+    )
+    assert ink(page) == 0
+    time.sleep(1)  # longer than any search that was on its way
+    assert result_ids(page) == []
+    assert page.find_element(By.ID, "empty").is_displayed()
 
 
 def test_eraser(page):

@@ -1,13 +1,16 @@
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import closing
 
 import httpx
 import pytest
 from PIL import Image
 
+from service.server import _listen
 from tests.training.test_images import png_header
 
 
@@ -81,6 +84,11 @@ def serve(*arguments):
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in result.stderr
     return result.returncode, errors
+
+
+def test_kept_alive_answers_are_sent_at_once():
+    with closing(_listen("127.0.0.1", 0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets TCP_NODELAY
 
 
 def test_a_port_in_use(deployment):

@@ -86,6 +86,14 @@ def test_metrics(client, sketch):
     assert "svdraw_gallery_photos 24.0" in text
 
 
+def test_invented_methods_share_one_label(client):
+    for number in range(5):
+        client.request(f"INVENTED{number}", "/livez")
+    text = client.get("/metrics").text
+    assert "INVENTED" not in text
+    assert 'method="other"' in text
+
+
 def test_openapi_describes_the_bodies(client):
     document = client.get("/openapi.json").json()
     search = document["paths"]["/v1/search"]["post"]
