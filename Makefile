@@ -46,7 +46,7 @@ $(DEMO)/data/split.json: | $(INSTALLED)
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
 	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
-	    --cache $(DEMO)/cache --image-size 160 --flip --grayscale --epochs 3
+	    --cache $(DEMO)/cache --tune none --image-size 160 --flip --grayscale
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
 	$(BIN)/python -m training evaluate --model $(DEMO)/model --data $(DEMO)/data \

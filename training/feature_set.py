@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from training.closed_form import Moments, feature_moments
 from training.data import PairedData
 from training.encoders import Encoder, PairedEncoders
-from training.evaluation import mean_average_precision
+from training.evaluation import mean_average_precision, sufficient_dimensions
 
 __all__ = ["FeatureSet", "head_embeddings"]
 
@@ -75,10 +75,18 @@ class FeatureSet:
 
     def mean_average_precision(self, encoders: PairedEncoders, classes: Collection[str]) -> float:
         """mAP@all of the sketches of some classes against all photos: what a user's gallery would give them."""
+        return mean_average_precision(*self._retrieval(encoders, classes))
+
+    def sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
+        """Fewest dimensions that keep 99% of ``mean_average_precision``; encoders in canonical form."""
+        return sufficient_dimensions(*self._retrieval(encoders, classes))
+
+    def _retrieval(
+        self, encoders: PairedEncoders, classes: Collection[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], csr_array]:
         queries = sorted({row for group in self.data.groups if group.label in classes for row in group.sketches})
         f = head_embeddings(encoders.sketch, self.x[queries])
-        g = head_embeddings(encoders.photo, self.y)
-        return mean_average_precision(f, g, self.relevance()[queries])
+        return f, head_embeddings(encoders.photo, self.y), self.relevance()[queries]
 
 
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -87,17 +88,18 @@ class FeatureCache:
 
 
 def feature_key(encoder: Encoder) -> str:
-    """Identifies what features depend on besides the image: backbone weights, preprocessing, flip."""
+    """Identifies what features depend on besides the image: backbone, its weights, preprocessing, flip."""
     digest = hashlib.sha256()
     for name, tensor in module_tensors(encoder.backbone).items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(json.dumps([encoder.preprocessing.model_dump(mode="json"), encoder.config.flip]).encode())
+    choices = [encoder.backbone.widths, encoder.preprocessing.model_dump(mode="json"), encoder.config.flip]
+    digest.update(json.dumps(choices).encode())
     return digest.hexdigest()
 
 
 def extract_features(
-    files: Sequence[Path], encoder: Encoder, cache: FeatureCache, device: torch.device, *, title: str
+    files: Sequence[Path], encoder: Encoder, cache: FeatureCache | None, device: torch.device, *, title: str
 ) -> Features:
     """Backbone features of every file, from the cache where they are known.
 
@@ -106,7 +108,7 @@ def extract_features(
     Args:
         files: images.
         encoder: its backbone, preprocessing and flip are used; put in evaluation mode.
-        cache: read and filled.
+        cache: read and filled; None computes everything.
         device: where the backbone runs.
         title: of the progress bar.
 
@@ -114,12 +116,12 @@ def extract_features(
         Features and the files that could not be used.
     """
     encoder.to(device).eval()
-    key = feature_key(encoder)
+    key = feature_key(encoder) if cache else ""
     values = np.zeros((len(files), encoder.backbone.num_features), dtype=np.float32)
     rejected: dict[int, str] = {}
     missing: dict[int, bytes] = {}
-    for position, digest in enumerate(map_ahead(_content_digest, files)):
-        vector = cache.get(key, digest)
+    for position, digest in enumerate(map_ahead(_content_digest, files) if cache else repeat(b"", len(files))):
+        vector = cache.get(key, digest) if cache else None
         if vector is None:
             missing[position] = digest
         else:
@@ -129,9 +131,10 @@ def extract_features(
         with torch.inference_mode():
             images = torch.stack([image for _, image in batch]).to(device)
             values[rows] = encoder.features(images).float().cpu().numpy()
-        for row in rows:
-            cache.put(key, missing[row], values[row])
-        cache.commit()
+        if cache:
+            for row in rows:
+                cache.put(key, missing[row], values[row])
+            cache.commit()
     return Features(values, rejected)
 
 

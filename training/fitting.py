@@ -1,35 +1,32 @@
 """A training run from data to model bundle: features, choices on held-out classes, final fit, canonical form."""
 
+import copy
 import hashlib
 import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from training.artifacts import write_text
-from training.backbones import default_preprocessing, load_pretrained
-from training.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, read_manifest, save_bundle
+from training.backbones import Backbone, default_preprocessing, load_pretrained
+from training.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, load_bundle, read_manifest, save_bundle
+from training.canonical import CanonicalForm
 from training.checkpoints import EpochRecord
 from training.data import PairedData, load_data
 from training.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
-from training.errors import CheckpointError, TrainingError
+from training.errors import BundleError, CheckpointError, TrainingError
 from training.feature_set import FeatureSet
 from training.features import FeatureCache, extract_features
 from training.heads import HeadConfig, Norm
-from training.initialisation import apply_canonical_form, apply_closed_form, learned_form, standardise
-from training.losses import NestedLoRALoss
 from training.recipe import Recipe
 from training.run_log import RunLog, report_rejects
-from training.sampling import Batch, FeatureBatches, PairSampler
 from training.splits import ClassSplit, hold_out, load_split
-from training.trainer import Optimization, train
+from training.stages import Stage
 
 __all__ = ["fit", "paired_features"]
 
@@ -41,11 +38,17 @@ _RUN_NAME = "run.json"
 
 @dataclass(frozen=True)
 class _Choice:
-    """What held-out classes decided, and how well it did on them."""
+    """What held-out classes decided, and how well it did on them.
 
-    ridge: float
-    epochs: int
+    Attributes:
+        ridge: of the closed form that the heads end as; None keeps them as trained.
+        validation_map: mAP of held-out sketches among all seen photos.
+        dimensions: how many keep 99% of it.
+    """
+
+    ridge: float | None
     validation_map: float | None
+    dimensions: int | None
 
 
 def fit(
@@ -53,9 +56,9 @@ def fit(
 ) -> BundleManifest:
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
-    Ridge and number of epochs are chosen on classes held out from the seen ones, whose sketches query all seen
-    photos; the final model is then
-    fitted on all seen classes. Unseen classes of the split are never opened.
+    How the heads end (as trained, or as a closed form with some ridge) and how many dimensions are needed is
+    decided on classes held out from the seen ones, whose sketches query all seen photos; the final model is then
+    trained on all seen classes. Unseen classes of the split are never opened.
 
     Args:
         data_path: folders or pairs table; see ``load_data``.
@@ -77,40 +80,33 @@ def fit(
         logger.info("%s is finished already; nothing to do", out)
         return finished
     write_text(out / _RUN_NAME, json.dumps({"fingerprint": fingerprint, "recipe": recipe.model_dump(mode="json")}))
-    torch.manual_seed(recipe.seed)
-    encoders = _build(recipe, seen).to(device).eval()
-    features = paired_features(seen, encoders, cache, device, rejects=out / "rejects.jsonl")
-    run = _Run(out, fingerprint, recipe, encoders)
-    choice = run.choose(features)
-    history = run.train(features, choice.ridge, "final", stop_after=choice.epochs)
-    form = learned_form(encoders, features)
-    if recipe.canonical:
-        apply_canonical_form(encoders, form)
+    run = _Run(out, fingerprint, recipe, seen, cache, device)
+    choice = run.choose()
+    encoders, form, history, used = run.finish(choice)
     record = TrainingRecord(
-        classes=features.data.classes,
+        classes=used.classes,
         unseen=classes.unseen,
         settings=recipe.model_dump(mode="json"),
         figures={
-            "ridge": choice.ridge,
-            "epochs": choice.epochs,
+            **({"ridge": choice.ridge} if choice.ridge is not None else {}),
             **({"validation_map": choice.validation_map} if choice.validation_map is not None else {}),
-            **({"final_loss": history[-1].loss} if history[-1].loss is not None else {}),
+            **({"final_loss": history[-1].loss} if history and history[-1].loss is not None else {}),
             "seconds": time.monotonic() - started,
         },
-        images={"sketches": len(features.x), "photos": len(features.y)},
+        images={"sketches": len(used.sketches), "photos": len(used.photos)},
     )
-    return save_bundle(out, encoders, form.spectrum.tolist(), record)
+    return save_bundle(out, encoders, form.spectrum.tolist(), record, sufficient_dimensions=choice.dimensions)
 
 
 def paired_features(
-    data: PairedData, encoders: PairedEncoders, cache: Path, device: torch.device, *, rejects: Path | None = None
+    data: PairedData, encoders: PairedEncoders, cache: Path | None, device: torch.device, *, rejects: Path | None = None
 ) -> FeatureSet:
     """Backbone features of every usable image of a data set.
 
     Args:
         data: files and groups.
         encoders: their backbones and preprocessing are used.
-        cache: directory of cached features.
+        cache: directory of cached features; None computes all anew and keeps none.
         device: where backbones run.
         rejects: file that lists the images left out.
 
@@ -119,7 +115,7 @@ def paired_features(
         TrainingError: if the cache cannot be read or written.
     """
     try:
-        with closing(FeatureCache(cache)) as store:
+        with closing(FeatureCache(cache)) if cache else nullcontext() as store:
             x = extract_features(data.sketches, encoders.sketch, store, device, title="sketch features")
             y = extract_features(data.photos, encoders.photo, store, device, title="photo features")
     except sqlite3.Error as error:
@@ -134,119 +130,84 @@ def paired_features(
 
 
 class _Run:
-    """One run's choices and training; each stage has a checkpoint of its own."""
+    """The two stages of a run: one on part of the seen classes, to choose on the others, and one on all."""
 
-    def __init__(self, out: Path, fingerprint: str, recipe: Recipe, encoders: PairedEncoders) -> None:
+    def __init__(
+        self, out: Path, fingerprint: str, recipe: Recipe, seen: PairedData, cache: Path, device: torch.device
+    ) -> None:
         self.out = out
         self.fingerprint = fingerprint
         self.recipe = recipe
-        self.encoders = encoders
+        self.seen = seen
+        self.cache = cache
+        self.device = device
         self.log = RunLog(out)
-        self.heads = nn.ModuleList([encoders.sketch.head, encoders.photo.head])
 
-    def choose(self, features: FeatureSet) -> _Choice:
-        """Decides ridge and epochs on held-out classes, unless both are given."""
-        recipe = self.recipe
-        if len(features.data.classes) < 3 or (recipe.ridge is not None and not recipe.epochs):
-            return _Choice(recipe.ridge or 2.0, recipe.epochs, None)
-        held_out = hold_out(features.data.classes, recipe.validation, recipe.seed)
-        training = features.select(held_out.seen)
-
-        def validate() -> float:
-            return features.mean_average_precision(self.encoders, frozenset(held_out.unseen))
-
-        ridge = recipe.ridge or self._best_ridge(training, validate)
-        history = self.train(training, ridge, "choose", validate=validate)
-        best = max(history, key=lambda record: record.validation_map or 0.0)
-        logger.info(
-            "chosen on %d held-out classes: ridge %g, %d epochs (mAP %.4f)",
-            len(held_out.unseen),
-            ridge,
-            best.epoch,
-            best.validation_map or 0.0,
-        )
-        return _Choice(ridge, best.epoch, best.validation_map)
-
-    def train(
-        self,
-        features: FeatureSet,
-        ridge: float,
-        stage: str,
-        *,
-        validate: Callable[[], float] | None = None,
-        stop_after: int | None = None,
-    ) -> list[EpochRecord]:
-        """Initialises the heads and trains them."""
-        recipe, device = self.recipe, self.encoders.sketch.head.mean.device
-        self._initialise(features, ridge)
-        batches = FeatureBatches(
-            PairSampler(features.data, recipe.batch_size, recipe.seed),
-            torch.from_numpy(features.x).to(device),
-            torch.from_numpy(features.y).to(device),
-        )
-        history = train(
-            self.heads,
-            self._embed,
-            batches,
-            NestedLoRALoss(self.encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device),
-            self._optimization(features),
-            checkpoint=self.out / f"checkpoint-{stage}.safetensors",
-            fingerprint=self.fingerprint,
-            stop_after=stop_after,
-            validate=validate,
-            on_epoch=lambda records: self.log.write(stage, records),
-        )
-        self.log.write(stage, history)
-        return history
-
-    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.encoders.sketch.head.bounded(batch.x), self.encoders.photo.head.bounded(batch.y)
-
-    def _initialise(self, features: FeatureSet, ridge: float) -> None:
-        standardise(self.encoders, features)
-        if self.recipe.init == "closed-form":
-            apply_closed_form(self.encoders, features, features.moments(self.encoders), ridge)
-            return
-        torch.manual_seed(self.recipe.seed)
-        for head in (self.encoders.sketch.head, self.encoders.photo.head):
-            head.mu.fill_(self.recipe.mu)
-            for layer in head.body.modules():
-                if isinstance(layer, nn.Linear):
-                    layer.reset_parameters()
-
-    def _best_ridge(self, training: FeatureSet, validate: Callable[[], float]) -> float:
-        if self.recipe.init != "closed-form":
-            return 2.0
-        standardise(self.encoders, training)
-        moments = training.moments(self.encoders)
+    def choose(self) -> _Choice:
+        """Decides how the heads end and how many dimensions are needed, on held-out classes."""
+        if len(self.seen.classes) < 3:
+            return _Choice(self._candidates()[0], None, None)
+        stage, features = self._stage("choose")
+        held_out = hold_out(features.data.classes, self.recipe.validation, self.recipe.seed)
+        stage.train(features.select(held_out.seen))
+        tuned = self._tuned(stage, features)
+        training, queries = tuned.select(held_out.seen), frozenset(held_out.unseen)
         scores = {}
-        for ridge in RIDGES:
-            apply_closed_form(self.encoders, training, moments, ridge)
-            scores[ridge] = validate()
-        logger.info("mAP on held-out classes by ridge: %s", ", ".join(f"{r:g}: {s:.4f}" for r, s in scores.items()))
-        return max(scores, key=lambda ridge: scores[ridge])
-
-    def _optimization(self, features: FeatureSet) -> Optimization:
-        recipe = self.recipe
-        return Optimization(
-            epochs=recipe.epochs,
-            steps=-(-max(len(features.x), len(features.y)) // recipe.batch_size),
-            optimizer=recipe.optimizer,
-            learning_rate=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum,
-            clip=recipe.clip,
-            amp=recipe.amp,
+        for ridge in self._candidates():
+            stage.refit(training, ridge)
+            scores[ridge] = tuned.mean_average_precision(stage.encoders, queries)
+            logger.info("mAP on held-out classes, %s: %.4f", _ending(ridge), scores[ridge])
+        best = max(scores, key=lambda ridge: scores[ridge])
+        stage.refit(training, best)
+        dimensions = tuned.sufficient_dimensions(stage.encoders, queries)
+        logger.info(
+            "chosen on %d held-out classes: %s; %d dimensions keep 99%% of mAP %.4f",
+            len(queries),
+            _ending(best),
+            dimensions,
+            scores[best],
         )
+        return _Choice(best, scores[best], dimensions)
+
+    def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
+        """Trains on all seen classes."""
+        stage, features = self._stage("final")
+        history = stage.train(features)
+        form = stage.refit(self._tuned(stage, features), choice.ridge)
+        return stage.encoders, form, history, features.data
+
+    def _stage(self, name: str) -> tuple[Stage, FeatureSet]:
+        torch.manual_seed(self.recipe.seed)
+        encoders = _build(self.recipe, self.seen).to(self.device).eval()
+        features = paired_features(self.seen, encoders, self.cache, self.device, rejects=self.out / "rejects.jsonl")
+        return Stage(name, self.out, self.fingerprint, self.recipe, encoders, self.log), features
+
+    def _tuned(self, stage: Stage, features: FeatureSet) -> FeatureSet:
+        """Features by the backbones as training left them."""
+        if self.recipe.tune != "all":
+            return features
+        return paired_features(features.data, stage.encoders, None, self.device)
+
+    def _candidates(self) -> tuple[float | None, ...]:
+        """Ways the heads may end: as trained, or as the closed form with a ridge."""
+        trained = () if self.recipe.tune == "none" else (None,)
+        if self.recipe.init != "closed-form" or self.recipe.tune == "heads":
+            return trained
+        return (*trained, *((self.recipe.ridge,) if self.recipe.ridge else RIDGES))
+
+
+def _ending(ridge: float | None) -> str:
+    return "heads as trained" if ridge is None else f"closed form with ridge {ridge:g}"
 
 
 def _build(recipe: Recipe, data: PairedData) -> PairedEncoders:
-    backbone = load_pretrained(recipe.backbone, multi_scale=recipe.multi_scale)
-    preprocessing = default_preprocessing(backbone, recipe.image_size)
+    """Encoders with pretrained backbones and new heads."""
+    backbones = _backbones(recipe)
+    preprocessing = default_preprocessing(backbones[0], recipe.image_size)
     dim = min(recipe.dim, len(data.groups) - 1) if recipe.init == "closed-form" else recipe.dim
 
     def head(norm: Norm) -> HeadConfig:
-        return HeadConfig(features=backbone.num_features, dim=dim, hidden=recipe.hidden, norm=norm)
+        return HeadConfig(features=backbones[0].num_features, dim=dim, hidden=recipe.hidden, norm=norm)
 
     sketch = preprocessing.model_copy(update={"crop_to_ink": recipe.crop_to_ink})
     photo = preprocessing.model_copy(update={"grayscale": recipe.grayscale})
@@ -255,11 +216,26 @@ def _build(recipe: Recipe, data: PairedData) -> PairedEncoders:
         multi_scale=recipe.multi_scale,
         sketch=EncoderConfig(preprocessing=sketch, head=head(recipe.sketch_norm), flip=recipe.flip),
         photo=EncoderConfig(preprocessing=photo, head=head(recipe.photo_norm), flip=recipe.flip),
+        share_backbone=recipe.share_backbone,
         share_head=recipe.share_head,
     )
-    encoders = build_encoders(config, backbone)
-    backbone.requires_grad_(False)
-    return encoders
+    for backbone in backbones:
+        backbone.requires_grad_(False)
+    return build_encoders(config, *backbones)
+
+
+def _backbones(recipe: Recipe) -> list[Backbone]:
+    """One backbone a modality, or one for both."""
+    count = 1 if recipe.share_backbone else 2
+    if recipe.start is None:
+        return [load_pretrained(recipe.backbone, multi_scale=recipe.multi_scale) for _ in range(count)]
+    start = load_bundle(recipe.start, "cpu").encoders
+    if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
+        raise BundleError(
+            f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
+            "give the same --backbone and --multi-scale"
+        )
+    return [copy.deepcopy(encoder.backbone) for encoder in (start.sketch, start.photo)[:count]]
 
 
 def _fingerprint(data: PairedData, recipe: Recipe, classes: ClassSplit) -> str:

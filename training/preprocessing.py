@@ -44,6 +44,10 @@ class Preprocessing(BaseModel):
             ``(3, size, size)`` float32.
         """
         pixels = torch.from_numpy(np.array(self.arrange(image))).permute(2, 0, 1).float().div_(255)
+        return self.normalise(pixels)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turns values 0..1, ``(..., 3, size, size)``, into those that the backbone was trained with."""
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
     def arrange(self, image: Image.Image) -> Image.Image:

@@ -1,5 +1,6 @@
 """Every choice of a training run but where its files are."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,8 +18,10 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str = Field(DEFAULT_BACKBONE, description="timm model name")
+    start: Path | None = Field(None, description="model bundle whose backbones training starts from")
+    share_backbone: bool = Field(True, description="one backbone for both modalities")
     multi_scale: bool = Field(True, description="append pooled features of the backbone's last five stages")
-    image_size: int = Field(224, ge=32, le=1024, description="input side, in pixels")
+    image_size: int = Field(160, ge=32, le=1024, description="input side, in pixels")
     flip: bool = Field(False, description="average the features of each image and its mirror image")
     crop_to_ink: bool = Field(False, description="cut sketches to their ink before resizing")
     grayscale: bool = Field(False, description="drop the colour of photos")
@@ -34,22 +37,32 @@ class Recipe(BaseModel):
     ridge: float | None = Field(
         None, gt=0, description="regularisation of the closed form in mean eigenvalues; chosen on held-out classes"
     )
+    tune: Literal["none", "heads", "all"] = Field(
+        "all", description="what NeuralSVD trains: nothing beyond the closed form, the heads, or the backbones too"
+    )
     nesting: Nesting = Field(Nesting.JOINT, description="how all ranks are learned at once")
     nesting_step: int = Field(1, ge=1, description="distance between the ranks of joint nesting")
     canonical: bool = Field(True, description="put the result in canonical form, ordered by singular value")
-    epochs: int = Field(10, ge=0, description="passes of NestedLoRA training; the best one on held-out classes is kept")
-    batch_size: int = Field(1024, ge=2, description="pairs a batch")
+    line_drawings: float = Field(
+        0.0, ge=0, le=1, description="share of pairs whose sketch is replaced by a line drawing of their photo"
+    )
+    epochs: int = Field(6, ge=1, description="passes over the images")
+    batch_size: int = Field(64, ge=2, description="pairs a batch")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the heads")
+    backbone_learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the backbones")
     weight_decay: float = Field(0.01, ge=0, description="weight decay")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
-    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 for no clipping")
+    clip: float = Field(5.0, ge=0, description="largest gradient norm; 0 for no clipping")
+    average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of parameters; 0 for none")
     amp: bool = Field(True, description="bfloat16 autocast on a GPU")
     validation: float = Field(0.2, gt=0, lt=1, description="fraction of the seen classes held out to choose on")
     seed: int = Field(0, ge=0, description="of initialisation, batches and held-out classes")
 
     @model_validator(mode="after")
-    def _closed_form_is_linear(self) -> "Recipe":
+    def _consistent(self) -> "Recipe":
         if self.init == "closed-form" and self.hidden:
             raise ValueError("the closed form initialises linear heads only; add --init random to use --hidden")
+        if self.init == "random" and self.tune == "none":
+            raise ValueError("random heads need training; add --tune heads or --tune all")
         return self

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,33 +17,43 @@ from training.checkpoints import EpochRecord, Progress, load_checkpoint, save_ch
 from training.losses import NestedLoRALoss
 from training.sampling import Batch
 
-__all__ = ["Optimization", "cosine_factor", "train"]
+__all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "train"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a peak learning rate."""
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float
 
 
 @dataclass(frozen=True)
 class Optimization:
     """How parameters are optimised.
 
+    Learning rates are warmed up linearly over 5% of all steps, then follow a cosine to zero.
+
     Attributes:
         epochs: passes; 0 trains nothing.
         steps: batches an epoch.
         optimizer: ``adamw`` or ``sgd`` (Nesterov-free momentum).
-        learning_rate: at its peak; warmed up linearly over 5% of all steps, then a cosine to zero.
         weight_decay: decoupled for AdamW.
         momentum: of SGD.
         clip: largest gradient norm; 0 leaves gradients as they are.
+        average: decay of the exponential moving average of parameters that training ends with; 0 for none.
         amp: bfloat16 autocast on a GPU; the loss stays in float32.
     """
 
     epochs: int
     steps: int
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-4
     weight_decay: float = 0.01
     momentum: float = 0.9
     clip: float = 1.0
+    average: float = 0.0
     amp: bool = True
 
 
@@ -57,6 +67,7 @@ def cosine_factor(step: int, total: int) -> float:
 
 def train(
     module: nn.Module,
+    groups: Sequence[ParameterGroup],
     embed: Callable[[Batch], tuple[Tensor, Tensor]],
     batches: Callable[[int], Batch],
     loss: NestedLoRALoss,
@@ -64,96 +75,134 @@ def train(
     *,
     checkpoint: Path,
     fingerprint: str,
-    stop_after: int | None = None,
-    validate: Callable[[], float] | None = None,
     on_epoch: Callable[[list[EpochRecord]], None] | None = None,
 ) -> list[EpochRecord]:
     """Trains in place, from the checkpoint if there is one.
 
     Args:
-        module: holds every trained parameter, and whatever else a checkpoint must restore.
+        module: holds every trained parameter, and whatever else a checkpoint must restore; used in the mode
+            (training or evaluation) that it is in.
+        groups: the trained parameters.
         embed: f(x) and g(y) of a batch, each ``(batch, dim)``.
         batches: the batch of a step; must depend on the step alone.
         loss: objective.
         optimization: how.
         checkpoint: file written after every epoch.
         fingerprint: identifies data and settings.
-        stop_after: last epoch to run, where that is before the schedule's end.
-        validate: mAP on held-out classes.
         on_epoch: called with the history after every epoch.
 
     Returns:
-        One record an epoch, epoch 0 being the state before training.
+        One record an epoch.
 
     Raises:
         CheckpointError: if the checkpoint is damaged or of another run.
         FloatingPointError: if the loss is no longer finite.
     """
-    optimizer = _build_optimizer(module, optimization)
-    progress = load_checkpoint(checkpoint, module, optimizer, fingerprint)
+    updates = _Updates(groups, embed, loss, optimization)
+    state = nn.ModuleDict({"module": module, "average": updates.average})
+    progress = load_checkpoint(checkpoint, state, updates.optimizer, fingerprint)
     if progress is None:
         progress = Progress(fingerprint=fingerprint)
-        progress.history.append(EpochRecord(epoch=0, validation_map=validate() if validate else None))
-    else:
-        logger.info("going on after epoch %d of %d", len(progress.history) - 1, optimization.epochs)
-    last = optimization.epochs if stop_after is None else stop_after
-    for epoch in range(len(progress.history), last + 1):
+    elif len(progress.history) < optimization.epochs:
+        logger.info("going on after epoch %d of %d", len(progress.history), optimization.epochs)
+    for epoch in range(len(progress.history) + 1, optimization.epochs + 1):
         started = time.monotonic()
-        mean_loss = _train_epoch(module, embed, batches, loss, optimizer, optimization, epoch)
+        steps = range((epoch - 1) * optimization.steps, epoch * optimization.steps)
+        losses = 0.0
+        bar = tqdm(steps, f"epoch {epoch} of {optimization.epochs}", unit="batch", leave=False, dynamic_ncols=True)
+        for step in bar:
+            value = updates(step, batches(step))
+            losses += value
+            bar.set_postfix(loss=f"{value:.4f}")
         record = EpochRecord(
             epoch=epoch,
-            loss=mean_loss,
-            learning_rate=optimizer.param_groups[0]["lr"],
-            validation_map=validate() if validate else None,
+            loss=losses / len(steps),
+            learning_rate=updates.optimizer.param_groups[0]["lr"],
             seconds=time.monotonic() - started,
         )
         progress.history.append(record)
-        save_checkpoint(checkpoint, module, optimizer, progress)
+        save_checkpoint(checkpoint, state, updates.optimizer, progress)
         if on_epoch:
             on_epoch(progress.history)
+    updates.average.take_over()
     return progress.history
 
 
-def _train_epoch(
-    module: nn.Module,
-    embed: Callable[[Batch], tuple[Tensor, Tensor]],
-    batches: Callable[[int], Batch],
-    loss: NestedLoRALoss,
-    optimizer: Optimizer,
-    optimization: Optimization,
-    epoch: int,
-) -> float:
-    module.train()
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    total = optimization.epochs * optimization.steps
-    first = (epoch - 1) * optimization.steps
-    losses = 0.0
-    bar = tqdm(
-        range(first, first + optimization.steps), f"epoch {epoch}", unit="batch", leave=False, dynamic_ncols=True
-    )
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = optimization.learning_rate * cosine_factor(step, total)
-        batch = batches(step)
+class MovingAverage(nn.Module):
+    """Exponential moving average of parameters, which a noisy end of training does not sway.
+
+    Args:
+        groups: parameters to average.
+        decay: weight of the past, reached gradually; 0 keeps no average.
+    """
+
+    steps: Tensor
+
+    def __init__(self, groups: Sequence[ParameterGroup], decay: float) -> None:
+        super().__init__()
+        self._decay = decay
+        self._current = [parameter for group in groups for parameter in group.parameters] if decay else []
+        for position, parameter in enumerate(self._current):
+            self.register_buffer(f"average{position}", parameter.detach().clone())
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes in the parameters as they are now."""
+        self.steps += 1
+        weight = 1 - min(self._decay, float(self.steps) / (float(self.steps) + 9))
+        for average, parameter in zip(self._averages(), self._current, strict=True):
+            average.lerp_(parameter, weight)
+
+    @torch.no_grad()
+    def take_over(self) -> None:
+        """Puts the averages in the parameters' place."""
+        for average, parameter in zip(self._averages(), self._current, strict=True):
+            parameter.copy_(average)
+
+    def _averages(self) -> list[Tensor]:
+        return [self.get_buffer(f"average{position}") for position in range(len(self._current))]
+
+
+class _Updates:
+    """Parameter updates, one a call."""
+
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        embed: Callable[[Batch], tuple[Tensor, Tensor]],
+        loss: NestedLoRALoss,
+        optimization: Optimization,
+    ) -> None:
+        self.optimizer = _build_optimizer(groups, optimization)
+        self.average = MovingAverage(groups, optimization.average)
+        self._groups = groups
+        self._embed = embed
+        self._loss = loss
+        self._optimization = optimization
+
+    def __call__(self, step: int, batch: Batch) -> float:
+        """Updates every parameter; returns the loss before."""
+        optimization = self._optimization
+        factor = cosine_factor(step, optimization.epochs * optimization.steps)
+        for group, settings in zip(self._groups, self.optimizer.param_groups, strict=True):
+            settings["lr"] = group.learning_rate * factor
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=optimization.amp and batch.x.is_cuda):
-            f, g = embed(batch)
-        value = loss(f.float(), g.float(), batch.labels)
+            f, g = self._embed(batch)
+        value = self._loss(f.float(), g.float(), batch.labels)
         if not torch.isfinite(value):
             raise FloatingPointError(f"the loss is {value.item()} at step {step}; lower the learning rate")
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         value.backward()
         if optimization.clip > 0:
-            nn.utils.clip_grad_norm_(parameters, optimization.clip)
-        optimizer.step()
-        losses += value.item()
-        bar.set_postfix(loss=f"{value.item():.4f}")
-    module.eval()
-    return losses / optimization.steps
+            nn.utils.clip_grad_norm_((p for group in self._groups for p in group.parameters), optimization.clip)
+        self.optimizer.step()
+        self.average.update()
+        return float(value.item())
 
 
-def _build_optimizer(module: nn.Module, optimization: Optimization) -> Optimizer:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    rate, decay = optimization.learning_rate, optimization.weight_decay
+def _build_optimizer(groups: Sequence[ParameterGroup], optimization: Optimization) -> Optimizer:
+    parameters = [{"params": list(group.parameters), "lr": group.learning_rate} for group in groups]
     if optimization.optimizer == "sgd":
-        return SGD(parameters, lr=rate, momentum=optimization.momentum, weight_decay=decay)
-    return AdamW(parameters, lr=rate, weight_decay=decay)
+        return SGD(parameters, momentum=optimization.momentum, weight_decay=optimization.weight_decay)
+    return AdamW(parameters, weight_decay=optimization.weight_decay)

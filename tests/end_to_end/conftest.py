@@ -58,7 +58,7 @@ def deployment(tmp_path_factory):
     root = tmp_path_factory.mktemp("deployment")
     data, model, gallery = root / "data", root / "model", root / "gallery"
     run("training", "demo-data", "--out", data, "--limit", THINGS)
-    options = ["--image-size", 96, "--grayscale", "--epochs", 1, "--cache", root / "cache"]
+    options = ["--image-size", 96, "--grayscale", "--tune", "none", "--cache", root / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
     run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
     port = free_port()

@@ -13,7 +13,7 @@ from training.losses import (
 
 
 def low_rank(f, g):
-    """METHOD's formula for one rank, written out."""
+    """The formula for one rank, written out."""
     modes = range(f.shape[1])
     value = -2 * sum((f[:, i] * g[:, i]).mean() for i in modes)
     return value + sum((f[:, i] * f[:, j]).mean() * (g[:, i] * g[:, j]).mean() for i in modes for j in modes)

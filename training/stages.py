@@ -1,0 +1,171 @@
+"""One training of paired encoders on given data: initialisation, NeuralSVD, and the final fit of the heads."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from training.canonical import CanonicalForm
+from training.checkpoints import EpochRecord
+from training.encoders import Encoder, PairedEncoders
+from training.feature_set import FeatureSet
+from training.image_batches import ImageBatches
+from training.initialisation import apply_canonical_form, apply_closed_form, learned_form, standardise
+from training.losses import NestedLoRALoss
+from training.recipe import Recipe
+from training.run_log import RunLog
+from training.sampling import Batch, FeatureBatches, PairSampler
+from training.trainer import Optimization, ParameterGroup, train
+
+__all__ = ["DEFAULT_RIDGE", "Stage"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_RIDGE = 8.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training, with a checkpoint of its own.
+
+    Attributes:
+        name: of the checkpoint and in the figures.
+        out: folder of the run.
+        fingerprint: identifies data and settings.
+        recipe: how to train.
+        encoders: trained in place.
+        log: where figures go.
+    """
+
+    name: str
+    out: Path
+    fingerprint: str
+    recipe: Recipe
+    encoders: PairedEncoders
+    log: RunLog
+
+    def train(self, features: FeatureSet) -> list[EpochRecord]:
+        """Initialises the heads from features of the untouched backbones and trains what the recipe says."""
+        self._initialise(features)
+        if self.recipe.tune == "none":
+            return []
+        if self.recipe.tune == "heads":
+            return self._train_heads(features)
+        return self._train_all(features)
+
+    def refit(self, features: FeatureSet, ridge: float | None) -> CanonicalForm:
+        """Gives the heads their last values and puts them in order.
+
+        Args:
+            features: by the backbones as they are now.
+            ridge: of a closed form that replaces the heads; None keeps the trained ones.
+
+        Returns:
+            The canonical form, which is applied where the recipe says so.
+        """
+        if ridge is not None:
+            standardise(self.encoders, features)
+            apply_closed_form(self.encoders, features, features.moments(self.encoders), ridge)
+        form = learned_form(self.encoders, features)
+        if self.recipe.canonical:
+            apply_canonical_form(self.encoders, form)
+        return form
+
+    def _initialise(self, features: FeatureSet) -> None:
+        recipe = self.recipe
+        standardise(self.encoders, features)
+        if recipe.init == "closed-form":
+            ridge = recipe.ridge or DEFAULT_RIDGE
+            apply_closed_form(self.encoders, features, features.moments(self.encoders), ridge)
+            return
+        torch.manual_seed(recipe.seed)
+        for head in (self.encoders.sketch.head, self.encoders.photo.head):
+            head.mu.fill_(recipe.mu)
+            for layer in head.body.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.reset_parameters()
+
+    def _train_heads(self, features: FeatureSet) -> list[EpochRecord]:
+        encoders, device = self.encoders, self.encoders.sketch.head.mean.device
+        batches = FeatureBatches(
+            PairSampler(features.data, self.recipe.batch_size, self.recipe.seed),
+            torch.from_numpy(features.x).to(device),
+            torch.from_numpy(features.y).to(device),
+        )
+
+        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+            return encoders.sketch.head.bounded(batch.x), encoders.photo.head.bounded(batch.y)
+
+        return self._train(features, batches, embed, self._head_groups())
+
+    def _train_all(self, features: FeatureSet) -> list[EpochRecord]:
+        encoders, recipe = self.encoders, self.recipe
+        batches = ImageBatches(
+            features.data,
+            encoders,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            line_drawings=recipe.line_drawings,
+            device=encoders.sketch.head.mean.device,
+        )
+
+        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+            return _embed_images(encoders.sketch, batch.x), _embed_images(encoders.photo, batch.y)
+
+        backbones = nn.ModuleList([encoders.sketch.backbone, encoders.photo.backbone])
+        backbones.requires_grad_(True)
+        tuned = ParameterGroup(list(backbones.parameters()), recipe.backbone_learning_rate)
+        try:
+            return self._train(features, batches, embed, [*self._head_groups(), tuned])
+        finally:
+            batches.close()
+            backbones.requires_grad_(False)
+
+    def _head_groups(self) -> list[ParameterGroup]:
+        heads = nn.ModuleList([self.encoders.sketch.head, self.encoders.photo.head])
+        return [ParameterGroup(list(heads.parameters()), self.recipe.learning_rate)]
+
+    def _train(
+        self,
+        features: FeatureSet,
+        batches: Callable[[int], Batch],
+        embed: Callable[[Batch], tuple[Tensor, Tensor]],
+        groups: Sequence[ParameterGroup],
+    ) -> list[EpochRecord]:
+        recipe, encoders = self.recipe, self.encoders
+        device = encoders.sketch.head.mean.device
+        module = encoders if recipe.tune == "all" else nn.ModuleList([encoders.sketch.head, encoders.photo.head])
+        history = train(
+            module,
+            groups,
+            embed,
+            batches,
+            NestedLoRALoss(encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device),
+            _optimization(recipe, max(len(features.x), len(features.y))),
+            checkpoint=self.out / f"checkpoint-{self.name}.safetensors",
+            fingerprint=self.fingerprint,
+            on_epoch=lambda records: self.log.write(self.name, records),
+        )
+        self.log.write(self.name, history)
+        return history
+
+
+def _embed_images(encoder: Encoder, images: Tensor) -> Tensor:
+    features = encoder.backbone(images.contiguous(memory_format=torch.channels_last))
+    return encoder.head.bounded(features)
+
+
+def _optimization(recipe: Recipe, images: int) -> Optimization:
+    return Optimization(
+        epochs=recipe.epochs,
+        steps=-(-images // recipe.batch_size),
+        optimizer=recipe.optimizer,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        clip=recipe.clip,
+        average=recipe.average,
+        amp=recipe.amp,
+    )
