@@ -88,13 +88,18 @@ class Engine:
         metrics.photos.set(self.searcher.count)
         metrics.generation.set(self.searcher.generation)
 
+    @property
+    def default_dimensions(self) -> int:
+        """Coordinates compared where a search does not say: those that suffice, as the model's training measured."""
+        return min(self.bundle.manifest.sufficient_dimensions or self.searcher.dim, self.searcher.dim)
+
     def close(self) -> None:
         """Answers what is waiting and closes files."""
         self._batcher.close()
         self.gallery.close()
 
     async def search(
-        self, content: bytes, limit: int, *, offset: int, dimensions: int | None, score_threshold: float | None
+        self, content: bytes, limit: int, *, offset: int, dimensions: int, score_threshold: float | None
     ) -> Answer:
         """Finds the photos that a sketch depicts.
 

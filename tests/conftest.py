@@ -42,7 +42,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = PairedEncodersConfig(backbone="test_efficientnet", sketch=encoder, photo=encoder)
     encoders = build_encoders(config, build_backbone(config.backbone, multi_scale=False))
     directory = tmp_path_factory.mktemp("bundle")
-    save_bundle(directory, encoders, [1 / (mode + 1) for mode in range(16)])
+    save_bundle(directory, encoders, [1 / (mode + 1) for mode in range(16)], sufficient_dimensions=12)
     return directory
 
 

@@ -16,6 +16,9 @@ class GalleryInfo(BaseModel):
 
     photos: int
     dim: int = Field(description="embedding coordinates; `dimensions` of a search goes up to this")
+    default_dimensions: int = Field(
+        description="`dimensions` of a search that does not say: the fewest that kept 99% of mAP on held-out classes"
+    )
     generation: int
     created: str
     kind: str = Field(description="of index")
@@ -48,6 +51,7 @@ def gallery_info(engine: EngineDependency) -> GalleryInfo:
     return GalleryInfo(
         photos=manifest.count,
         dim=manifest.dim,
+        default_dimensions=engine.default_dimensions,
         generation=manifest.generation,
         created=manifest.created,
         kind=manifest.kind,

@@ -29,7 +29,10 @@ class SearchOptions(BaseModel):
     limit: int = Field(20, ge=1, le=1000, description="at most so many photos")
     offset: int = Field(0, ge=0, le=1_000_000_000, description="skip so many photos")
     dimensions: int | None = Field(
-        None, ge=1, le=1_000_000, description="compare only so many leading coordinates; all when omitted"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="compare only so many leading coordinates; the gallery's `default_dimensions` when omitted",
     )
     score_threshold: float | None = Field(None, allow_inf_nan=False, description="leave out photos with a lower score")
     with_payload: bool = Field(True, description="include label, metadata and URI")
@@ -88,17 +91,18 @@ async def search(
     """
     content, fields = await _read_sketch(request)
     options = SearchOptions.model_validate({**query.model_dump(exclude_unset=True), **fields})
+    dimensions = options.dimensions or engine.default_dimensions
     answer = await engine.search(
         content,
         options.limit,
         offset=options.offset,
-        dimensions=options.dimensions,
+        dimensions=dimensions,
         score_threshold=options.score_threshold,
     )
     response.headers["Server-Timing"] = answer.stopwatch.server_timing()
     return SearchResponse(
         results=[_result(hit.score, photo, options.with_payload) for hit, photo in answer.hits],
-        dimensions=options.dimensions or engine.searcher.dim,
+        dimensions=dimensions,
         total=engine.searcher.count,
         generation=engine.searcher.generation,
     )

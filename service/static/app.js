@@ -213,7 +213,7 @@ try {
   gallery = await response.json();
   element("facts").textContent = `${gallery.photos.toLocaleString()} photos`;
   element("dimensions").max = gallery.dim;
-  element("dimensions").value = gallery.dim;
+  element("dimensions").value = gallery.default_dimensions;
   element("dimensions").disabled = false;
   plot.show(gallery.spectrum);
   showDimensions();

@@ -27,6 +27,7 @@ def test_not_ready_before_the_gallery_is_loaded(gallery_path):
 def test_gallery_and_models(client):
     gallery = client.get("/v1/gallery").json()
     assert (gallery["photos"], gallery["dim"], gallery["generation"], len(gallery["spectrum"])) == (24, 16, 1, 16)
+    assert gallery["default_dimensions"] == 12
     [model] = client.get("/v1/models").json()["data"]
     assert model["id"] == gallery["model"]
     assert model["backbone"] == "test_efficientnet"
