@@ -10,14 +10,18 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench
+.PHONY: help demo photos test lint format bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo 'Variables: PORT=8000 (demo), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
+	@echo 'Variables: PHOTOS=~/Pictures, PORT=8000 (demo), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
 
-demo: $(INSTALLED) $(DEMO)/gallery/CURRENT ## Train on line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
-	@exec $(BIN)/python -m service --gallery $(DEMO)/gallery --port $(PORT)
+demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Train on line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
+	@exec $(BIN)/python -m service --gallery $(DEMO)/$(if $(PHOTOS),photos,gallery) --port $(PORT)
+
+# With PHOTOS=FOLDER the demo searches that folder with the model that ships, and trains nothing.
+photos: | $(INSTALLED)
+	$(BIN)/python -m index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --out $(DEMO)/photos
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -17,6 +17,7 @@ from training.bundle import load_bundle
 from training.command_line import command_config
 from training.errors import ImageError
 from training.images import open_image
+from training.starter import STARTER_MODEL
 
 __all__ = ["Add", "Build", "Index", "Info", "Remove", "Search", "Verify"]
 
@@ -31,7 +32,9 @@ class _Command(BaseModel):
 class Build(_Command):
     """Embed photos and build a gallery; run again, it goes on and brings the gallery up to date."""
 
-    model: Path = Field(description="model bundle, made by `python -m training fit`")
+    model: Path = Field(
+        STARTER_MODEL, description="model bundle, made by `python -m training fit`; the one that ships when omitted"
+    )
     photos: Path = Field(description=_PHOTOS)
     out: Path = Field(description="folder of the gallery")
     device: str = Field("auto", description=_DEVICE)

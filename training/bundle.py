@@ -165,6 +165,7 @@ def save_bundle(
     training: TrainingRecord | None = None,
     *,
     sufficient_dimensions: int | None = None,
+    half: bool = False,
 ) -> BundleManifest:
     """Writes a bundle; an earlier one in the same place is replaced only once the new one is whole.
 
@@ -174,9 +175,13 @@ def save_bundle(
         spectrum: ``(dim,)`` singular values, descending.
         training: where the model comes from.
         sufficient_dimensions: see ``BundleManifest``.
+        half: store the backbones in half precision; heads, whose small coordinates count, never are.
     """
+    tensors = module_tensors(encoders)
+    if half:
+        tensors = {name: tensor.half() if ".backbone." in name else tensor for name, tensor in tensors.items()}
     with atomic_write(directory / WEIGHTS_NAME) as temporary:
-        save_tensors(temporary, module_tensors(encoders))
+        save_tensors(temporary, tensors)
         manifest = BundleManifest(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             encoders=encoders.config,

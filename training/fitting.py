@@ -23,6 +23,7 @@ from training.errors import BundleError, CheckpointError, TrainingError
 from training.feature_set import FeatureSet
 from training.features import FeatureCache, extract_features
 from training.heads import HeadConfig, Norm
+from training.memory import keep_freed_memory
 from training.recipe import Recipe
 from training.run_log import RunLog, report_rejects
 from training.splits import ClassSplit, hold_out, load_split
@@ -72,6 +73,7 @@ def fit(
         TrainingError: for data, split, backbone or checkpoint that cannot be used.
     """
     started = time.monotonic()
+    keep_freed_memory()
     data = load_data(data_path)
     classes = load_split(split, data.classes) if split else ClassSplit(data.classes, ())
     seen = data.select(classes.seen)
@@ -95,7 +97,14 @@ def fit(
         },
         images={"sketches": len(used.sketches), "photos": len(used.photos)},
     )
-    return save_bundle(out, encoders, form.spectrum.tolist(), record, sufficient_dimensions=choice.dimensions)
+    return save_bundle(
+        out,
+        encoders,
+        form.spectrum.tolist(),
+        record,
+        sufficient_dimensions=choice.dimensions,
+        half=recipe.half,
+    )
 
 
 def paired_features(

@@ -53,7 +53,8 @@ class ImageBatches:
         self._device = device
         self._decoded: dict[Path, Pixels] = {}
         self._room = _MEMORY
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="images")
+        # One thread of its own, so that preparing a batch does not take both cores from the step being computed.
+        self._pool = ThreadPoolExecutor(1, "images", initializer=torch.set_num_threads, initargs=(1,))
         self._next: tuple[int, Future[Batch]] | None = None
 
     def __call__(self, step: int) -> Batch:

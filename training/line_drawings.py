@@ -11,6 +11,8 @@ from PIL import Image
 
 __all__ = ["line_drawing"]
 
+cv2.setNumThreads(1)  # callers work on several photos at once
+
 _SIDE = 256  # pixels at which outlines are looked for
 _LEVELS = (90.0, 97.5)  # percentile of gradient that an outline starts from
 _BLURS = (1.6, 3.2)  # pixels

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     nesting_step: int = Field(1, ge=1, description="distance between the ranks of joint nesting")
     canonical: bool = Field(True, description="put the result in canonical form, ordered by singular value")
     line_drawings: float = Field(
-        0.0, ge=0, le=1, description="share of pairs whose sketch is replaced by a line drawing of their photo"
+        0.3, ge=0, le=1, description="share of pairs whose sketch is replaced by a line drawing of their photo"
     )
     epochs: int = Field(6, ge=1, description="passes over the images")
     batch_size: int = Field(64, ge=2, description="pairs a batch")
@@ -56,6 +56,7 @@ class Recipe(BaseModel):
     clip: float = Field(5.0, ge=0, description="largest gradient norm; 0 for no clipping")
     average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of parameters; 0 for none")
     amp: bool = Field(True, description="bfloat16 autocast on a GPU")
+    half: bool = Field(False, description="store the backbones in half precision, in half the space")
     validation: float = Field(0.2, gt=0, lt=1, description="fraction of the seen classes held out to choose on")
     seed: int = Field(0, ge=0, description="of initialisation, batches and held-out classes")
 

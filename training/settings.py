@@ -1,9 +1,9 @@
 """The command line of the training package; every option is also an environment variable."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand
 
 from training.artifacts import write_text
@@ -14,6 +14,7 @@ from training.devices import resolve_device
 from training.evaluate import EvaluationReport, evaluate
 from training.features import default_cache_directory
 from training.fitting import fit
+from training.photo_pairs import draw_pairs
 from training.plots import plot_evaluation
 from training.recipe import Recipe
 
@@ -26,18 +27,26 @@ _SPLIT = "sketchy-1, sketchy-2, or a file of seen and unseen classes"
 class Fit(Recipe):
     """Train paired encoders by NeuralSVD and write a model bundle."""
 
-    data: Path = Field(description=_DATA)
+    data: Path | None = Field(None, description=_DATA)
+    photos: Path | None = Field(
+        None, description="folder of photos to train on in place of --data: line drawings of them are the sketches"
+    )
     out: Path = Field(description="folder of the run, which becomes the model bundle")
     split: str | None = Field(None, description=f"{_SPLIT}; unseen classes are never opened")
     cache: Path = Field(default_factory=default_cache_directory, description="folder of cached features")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
 
+    @model_validator(mode="after")
+    def _one_source(self) -> "Fit":
+        if (self.data is None) == (self.photos is None):
+            raise ValueError("give either --data or --photos")
+        return self
+
     def cli_cmd(self) -> None:
         """Runs the command."""
         recipe = Recipe(**self.model_dump(include=set(Recipe.model_fields)))
-        manifest = fit(
-            self.data, self.out, recipe, split=self.split, cache=self.cache, device=resolve_device(self.device)
-        )
+        data = self.data or draw_pairs(cast(Path, self.photos), self.out / "pairs")
+        manifest = fit(data, self.out, recipe, split=self.split, cache=self.cache, device=resolve_device(self.device))
         top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
         print(f"model {manifest.digest[:12]} in {self.out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
 

@@ -11,6 +11,7 @@ from training.bundle import copy_bundle, load_bundle, read_manifest, save_bundle
 from training.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
 from training.errors import BackboneError, BundleError, TrainingError
 from training.heads import Head, HeadConfig, bound_norm
+from training.images import open_image
 from training.preprocessing import Preprocessing
 from training.tensors import load_tensors, module_tensors
 
@@ -124,9 +125,19 @@ def test_default_backbone_takes_its_weights_from_the_package():
     random = module_tensors(build_backbone(DEFAULT_BACKBONE, multi_scale=False))
     assert weights.keys() == random.keys()
     assert not torch.allclose(weights["model.conv_stem.weight"], random["model.conv_stem.weight"])
-    assert weights["model.bn1.running_var"].std() > 0
+    assert weights["model.conv_stem.bias"].std() > 0  # the normalisation, folded in
 
 
 def test_unknown_backbone_suggests_names():
     with pytest.raises(BackboneError, match="did you mean"):
         build_backbone("efficientnet_lite", multi_scale=False)
+
+
+def test_half_precision_halves_the_backbone_and_hardly_moves_an_embedding(tiny_bundle, shapes, tmp_path):
+    whole = load_bundle(tiny_bundle, "cpu")
+    save_bundle(tmp_path, whole.encoders, whole.spectrum, half=True)
+    halved = load_bundle(tmp_path, "cpu")
+    assert (tmp_path / "model.safetensors").stat().st_size < 0.7 * (tiny_bundle / "model.safetensors").stat().st_size
+    images = [open_image(file) for file in sorted((shapes / "sketch" / "circle").iterdir())]
+    assert all(tensor.dtype == torch.float32 for tensor in halved.encoders.state_dict().values())
+    np.testing.assert_allclose(halved.encode_sketches(images), whole.encode_sketches(images), rtol=0.05, atol=0.05)

@@ -243,7 +243,7 @@ def test_weights_that_need_a_network_say_so(shapes, tmp_path, monkeypatch):
     ("arguments", "status", "message"),
     [
         (["fit", "--data", "nowhere", "--out", "run"], 1, "is not a folder"),
-        (["fit", "--out", "run"], 2, "fit data: Field required"),
+        (["fit", "--out", "run"], 2, "give either --data or --photos"),
         (["fit", "--data", "x", "--out", "y", "--epochs", "0"], 2, "fit epochs: Input should be greater"),
         (["fit", "--data", "x", "--out", "y", "--hidden", "8"], 2, "closed form initialises linear heads only"),
         (["evaluate", "--model", "nowhere", "--data", "x"], 1, "is not a model bundle"),

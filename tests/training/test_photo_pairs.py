@@ -1,0 +1,53 @@
+"""A pairs table drawn from photos alone."""
+
+import csv
+import json
+
+import pytest
+
+from training.command_line import run_command
+from training.data import load_data
+from training.errors import DataError
+from training.images import open_image
+from training.photo_pairs import draw_pairs
+from training.settings import Training
+
+
+def test_every_usable_photo_gets_its_drawings_once(shapes, tmp_path):
+    (tmp_path / "photos").symlink_to(shapes / "photo")
+    table = draw_pairs(tmp_path / "photos", tmp_path / "out")
+    data = load_data(table)
+    assert len(data.photos) == len(data.classes) == 24
+    assert all(open_image(sketch).size == (256, 256) for sketch in data.sketches)
+    assert len(data.groups) == 48
+    before = {file: file.stat().st_mtime_ns for file in data.sketches}
+    assert draw_pairs(tmp_path / "photos", tmp_path / "out") == table
+    assert {file: file.stat().st_mtime_ns for file in data.sketches} == before
+
+
+def test_bad_photos_are_listed_and_left_out(shapes, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("circle/circle-1.png", "line/line-2.png"):
+        (folder / name.replace("/", "-")).write_bytes((shapes / "photo" / name).read_bytes())
+    (folder / "text.jpg").write_text("no picture")
+    with draw_pairs(folder, tmp_path / "out", drawings=1).open() as table:
+        assert len(list(csv.DictReader(table))) == 2
+    [reject] = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert reject["file"] == str(folder / "text.jpg")
+
+
+def test_too_few_photos(tmp_path):
+    with pytest.raises(DataError, match="0 usable photos"):
+        draw_pairs(tmp_path, tmp_path / "out")
+    with pytest.raises(DataError, match="is not a folder"):
+        draw_pairs(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_fitting_to_photos(shapes, tmp_path, capsys):
+    arguments = ["fit", "--photos", shapes / "photo", "--out", tmp_path / "run", "--cache", tmp_path / "cache"]
+    options = ["--device", "cpu", "--tune", "none", "--image-size", "32", "--dim", "8"]
+    assert run_command(Training, [str(argument) for argument in [*arguments, *options]]) == 0
+    assert "8 dimensions" in capsys.readouterr().out
+    assert run_command(Training, ["fit", "--out", str(tmp_path / "none")]) == 2
+    assert "give either --data or --photos" in capsys.readouterr().err
