@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -5,22 +7,47 @@ from index.gallery import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
 from service.app import create_app
+from service.engine import Engine
+from service.metrics import Metrics
 from service.settings import ServiceSettings
 
 
 @pytest.fixture(scope="session")
 def gallery_path(tiny_bundle, shapes, tmp_path_factory):
-    """A real gallery of 24 photos behind the tiny bundle."""
+    """A real gallery of 24 photos behind the tiny bundle; not to be changed."""
     gallery = Gallery.create(tmp_path_factory.mktemp("service") / "gallery", tiny_bundle)
     index_photos(gallery, list_photos(shapes / "photo"), "cpu")
     gallery.close()
     return gallery.path
 
 
+@pytest.fixture
+def own_gallery(gallery_path, tmp_path):
+    """A copy of the gallery to change."""
+    return shutil.copytree(gallery_path, tmp_path / "gallery")
+
+
+@pytest.fixture
+def start(gallery_path):
+    """Starts apps with settings; the gallery is loaded before they answer."""
+    clients = []
+
+    def start(**options):
+        settings = ServiceSettings(**{"gallery": gallery_path, "device": "cpu", "reload_seconds": 0} | options)
+        client = TestClient(create_app(settings, Engine(settings, Metrics())))
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
 @pytest.fixture(scope="session")
 def client(gallery_path):
     settings = ServiceSettings(gallery=gallery_path, device="cpu", max_body_bytes=100_000, max_pixels=1_000_000)
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(settings, Engine(settings, Metrics()))) as client:
         yield client
 
 
