@@ -17,7 +17,24 @@ from service.schemas import (
     SearchResponse,
 )
 
-__all__ = ["Call", "Image", "Modality"]
+__all__ = [
+    "GALLERY",
+    "MODELS",
+    "RELOAD",
+    "Call",
+    "Image",
+    "Modality",
+    "add_photo",
+    "describe_photo",
+    "embed",
+    "image",
+    "photo",
+    "photos",
+    "remove_photo",
+    "search",
+    "search_batch",
+    "search_like",
+]
 
 Image = str | Path | bytes
 Modality = Literal["sketch", "photo"]

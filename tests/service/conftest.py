@@ -1,6 +1,10 @@
 import shutil
+import threading
+import time
+from contextlib import closing, contextmanager
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from index.gallery import Gallery
@@ -9,6 +13,8 @@ from index.sources import list_photos
 from service.app import create_app
 from service.engine import Engine
 from service.metrics import Metrics
+from service.protocol import patient_protocol
+from service.server import _listen
 from service.settings import ServiceSettings
 
 
@@ -54,3 +60,22 @@ def client(gallery_path):
 @pytest.fixture(scope="session")
 def sketch(shapes):
     return (shapes / "sketch" / "circle" / "circle-1.png").read_bytes()
+
+
+@contextmanager
+def serving(**options):
+    """Runs the service on a socket of its own, in a thread; gives its URL."""
+    settings = ServiceSettings(**{"device": "cpu", "reload_seconds": 0} | options)
+    app = create_app(settings, Engine(settings, Metrics()))
+    with closing(_listen("127.0.0.1", 0)) as listener:
+        protocol = patient_protocol(settings.header_seconds)
+        server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
