@@ -15,16 +15,19 @@ from torch import Tensor
 
 from service.batching import MicroBatcher
 from service.errors import RequestProblem
+from service.inference import build_runner
 from service.metrics import Metrics
 from service.settings import ServiceSettings
 from training.bundle import Bundle
-from training.encoders import Encoder
 from training.errors import ImageError, ImageTooLarge
+from training.features import default_cache_directory
 from training.images import open_image
 
 __all__ = ["EncodingModel", "Modality"]
 
 Modality = Literal["sketch", "photo"]
+
+_MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 
 
 class EncodingModel:
@@ -40,23 +43,28 @@ class EncodingModel:
         self.bundle = bundle
         self._max_pixels = settings.max_pixels
         self._metrics = metrics
+        cache = default_cache_directory() / "onnx"
+        self._runners = {
+            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache),
+            "photo": build_runner(bundle, bundle.photo, "torch", cache),  # photos come one by one, exports take long
+        }
         self._decoders = anyio.CapacityLimiter(os.cpu_count() or 1)  # decoded images are large; bounds their memory
         self._batchers = {
             modality: MicroBatcher(
-                partial(self._encode, encoder),
+                partial(self._encode, modality),
                 max_batch=settings.max_batch,
                 max_waiting=settings.max_waiting,
                 on_batch=self._observe,
             )
-            for modality, encoder in (("sketch", bundle.sketch), ("photo", bundle.photo))
+            for modality in _MODALITIES
         }
 
     def warm_up(self) -> None:
         """Encodes blank images, so that the first request is as quick as the others."""
-        for encoder in (self.bundle.sketch, self.bundle.photo):
-            size = encoder.preprocessing.size
+        for modality in _MODALITIES:
+            size = self.bundle.encoders.encoder(modality).preprocessing.size
             for count in (1, 2):
-                self._encode(encoder, [torch.zeros(3, size, size)] * count)
+                self._encode(modality, [torch.zeros(3, size, size)] * count)
 
     async def decode(self, content: bytes, modality: Modality) -> Tensor:
         """Preprocesses an image file for an encoder, ``(3, size, size)``.
@@ -88,8 +96,8 @@ class EncodingModel:
             status = 413 if isinstance(error, ImageTooLarge) else 400
             raise RequestProblem(status, f"the {modality} cannot be used: {error.reason}") from error
 
-    def _encode(self, encoder: Encoder, images: Sequence[Tensor]) -> NDArray[np.float32]:
-        return self.bundle.encode(encoder, torch.stack(list(images)))
+    def _encode(self, modality: Modality, images: Sequence[Tensor]) -> NDArray[np.float32]:
+        return self._runners[modality](torch.stack(list(images)))
 
     def _observe(self, size: int, seconds: float) -> None:
         self._metrics.batches.observe(size)

@@ -21,6 +21,7 @@ class ServiceSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the encoder; auto: onnx on a CPU")
 
     keys: Path | None = Field(None, description="file of API keys: NAME SCOPE SHA256 [LAST-DAY] a line")
     anonymous: Literal["none", "read", "write"] | None = Field(

@@ -39,7 +39,9 @@ def start(gallery_path):
     clients = []
 
     def start(**options):
-        settings = ServiceSettings(**{"gallery": gallery_path, "device": "cpu", "reload_seconds": 0} | options)
+        settings = ServiceSettings(
+            **{"gallery": gallery_path, "device": "cpu", "runtime": "torch", "reload_seconds": 0} | options
+        )
         client = TestClient(create_app(settings, Engine(settings, Metrics())))
         client.__enter__()
         clients.append(client)
@@ -52,7 +54,9 @@ def start(gallery_path):
 
 @pytest.fixture(scope="session")
 def client(gallery_path):
-    settings = ServiceSettings(gallery=gallery_path, device="cpu", max_body_bytes=100_000, max_pixels=1_000_000)
+    settings = ServiceSettings(
+        gallery=gallery_path, device="cpu", runtime="torch", max_body_bytes=100_000, max_pixels=1_000_000
+    )
     with TestClient(create_app(settings, Engine(settings, Metrics()))) as client:
         yield client
 
@@ -65,7 +69,7 @@ def sketch(shapes):
 @contextmanager
 def serving(**options):
     """Runs the service on a socket of its own, in a thread; gives its URL."""
-    settings = ServiceSettings(**{"device": "cpu", "reload_seconds": 0} | options)
+    settings = ServiceSettings(**{"device": "cpu", "runtime": "torch", "reload_seconds": 0} | options)
     app = create_app(settings, Engine(settings, Metrics()))
     with closing(_listen("127.0.0.1", 0)) as listener:
         protocol = patient_protocol(settings.header_seconds)
