@@ -192,6 +192,17 @@ class Catalogue:
                 found[row[0]] = Photo._make((*row[:7], json.loads(row[7])))
         return found
 
+    def page(self, after: int, limit: int) -> list[Photo]:
+        """At most ``limit`` photos with an id above ``after``, by id."""
+        rows = self._query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [Photo._make((*row[:7], json.loads(row[7]))) for row in rows]
+
+    def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> bool:
+        """Replaces label and metadata of a photo, which no generation holds; returns whether there is the photo."""
+        values = (label, json.dumps(metadata), identifier)
+        self._write([("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values])])
+        return self.photo(identifier) is not None
+
     def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids ``(n,)`` ascending and vectors ``(n, dim)`` of all photos, from one consistent state.
 

@@ -1,60 +1,91 @@
 """The application: settings in, ASGI app out."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 
+from service.admission import Gate
 from service.engine import Engine
+from service.limits import BodyLimitMiddleware, HeadMiddleware
 from service.metrics import Metrics
-from service.middleware import BodyLimitMiddleware, ObservabilityMiddleware
+from service.observability import ObservabilityMiddleware
+from service.pages import install_pages
+from service.pictures import Thumbnails
 from service.problems import install_problem_handlers
-from service.routes import gallery, operations, photos, search
+from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
 
 __all__ = ["create_app"]
 
-_STATIC = Path(__file__).parent / "static"
+logger = logging.getLogger("svdraw.app")
 
 
-def create_app(settings: ServiceSettings, loaded: Engine | None = None) -> FastAPI:
+def create_app(
+    settings: ServiceSettings,
+    loaded: Engine | None = None,
+    on_failure: Callable[[Exception], None] | None = None,
+) -> FastAPI:
     """Builds the app.
 
     Args:
         settings: of the service.
-        loaded: engine to serve with; without one, gallery and model are loaded when the app starts.
+        loaded: engine to serve with; without one, gallery and model are loaded once the app has started, and requests
+            are answered with 503 until then.
+        on_failure: told why they could not be loaded.
+
+    Raises:
+        KeysError: if the file of keys cannot be used.
     """
     metrics = loaded.metrics if loaded else Metrics()
 
+    async def load(app: FastAPI) -> None:
+        try:
+            app.state.engine = loaded or await anyio.to_thread.run_sync(Engine, settings, metrics)
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(error)
+            return
+        logger.info("ready")
+        while settings.reload_seconds:
+            await asyncio.sleep(settings.reload_seconds)
+            await app.state.engine.reload_if_changed()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = loaded if loaded else await anyio.to_thread.run_sync(Engine, settings, metrics)
-        app.state.engine = engine
+        app.state.engine = loaded
+        task = asyncio.create_task(load(app), name="load")
         yield
-        del app.state.engine
-        await anyio.to_thread.run_sync(engine.close)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        engine, app.state.engine = app.state.engine, None
+        if engine:
+            await anyio.to_thread.run_sync(engine.close)
 
     app = FastAPI(
         title="svdraw",
         summary="Find photos by drawing.",
         version=version("svdraw"),
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.metrics = metrics
+    app.state.settings = settings
+    app.state.gate = Gate(settings, metrics)
+    app.state.thumbnails = Thumbnails(settings.thumbnail_cache_bytes)
     install_problem_handlers(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(ObservabilityMiddleware, metrics=metrics)
-    for module in (search, photos, gallery, operations):
+    for module in (search, embeddings, photos, gallery, operations):
         app.include_router(module.router)
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    install_pages(app)
     return app

@@ -38,6 +38,7 @@ class MicroBatcher:
         self._encode = encode
         self._max_batch = max_batch
         self._on_batch = on_batch
+        self._closed = False
         self._queue: queue.Queue[tuple[Tensor, Future[Embedding]] | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
@@ -51,9 +52,11 @@ class MicroBatcher:
         """Queues one input; the future gives its embedding, ``(dim,)``.
 
         Raises:
-            RequestProblem: 503 if the queue is full.
+            RequestProblem: 503 if the queue is full, or closed.
         """
         future: Future[Embedding] = Future()
+        if self._closed:
+            raise RequestProblem(503, "this model is not served any more; try again", {"Retry-After": "1"})
         try:
             self._queue.put_nowait((image, future))
         except queue.Full as error:
@@ -62,6 +65,7 @@ class MicroBatcher:
 
     def close(self) -> None:
         """Encodes what is waiting, then ends the thread."""
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
 

@@ -1,62 +1,35 @@
-"""What answers queries: the gallery, its searcher and its sketch encoder, loaded together and never mixed."""
+"""What answers requests, and switches to a new generation or model without failing one."""
 
-import asyncio
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
 
+import anyio
 import anyio.to_thread
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from index.catalogue import Photo
-from index.errors import ModelMismatch
-from index.gallery import Gallery
-from index.searcher import Hit, Searcher
-from service.batching import MicroBatcher
+from index.gallery import Gallery, read_generation
+from index.jobs import publish_if_changed
 from service.errors import RequestProblem
+from service.live import Change
 from service.metrics import Metrics
+from service.serving import Serving
 from service.settings import ServiceSettings
-from training.bundle import Bundle, load_bundle
-from training.errors import ImageError, ImageTooLarge
-from training.images import open_image
+from service.uploads import Upload, discard_upload, keep_upload
+from training.errors import SvdrawError
 
-__all__ = ["Answer", "Engine", "Stopwatch"]
+__all__ = ["Engine"]
 
-
-@dataclass
-class Stopwatch:
-    """Seconds by stage of one query."""
-
-    stages: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
-
-    def lap(self, stage: str) -> None:
-        """Ends a stage."""
-        now = time.perf_counter()
-        self.stages[stage] = now - self._since
-        self._since = now
-
-    def server_timing(self) -> str:
-        """Value of a ``Server-Timing`` header, in milliseconds."""
-        return ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.stages.items())
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Hits in order with the photos that still exist, and how long each stage took."""
-
-    hits: list[tuple[Hit, Photo]]
-    stopwatch: Stopwatch
+logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Loaded gallery and encoder.
+    """The gallery in service, its changes and its switches.
 
     Args:
-        settings: limits and device.
+        settings: of the service.
         metrics: to observe.
 
     Raises:
@@ -67,90 +40,150 @@ class Engine:
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self._settings = settings
         self.metrics = metrics
-        self.searcher = Searcher.open(settings.gallery, settings.device)
-        self.gallery = Gallery.open(settings.gallery)
-        try:
-            self.bundle: Bundle = load_bundle(self.gallery.model_directory, settings.device)
-            if self.searcher.manifest.model != self.bundle.digest:
-                raise ModelMismatch(
-                    f"{settings.gallery} was built with another model than the one in it; build it again"
-                )
-        except BaseException:
-            self.gallery.close()
-            raise
-        self._batcher = MicroBatcher(
-            self._encode,
-            max_batch=settings.max_batch,
-            max_waiting=settings.max_waiting,
-            on_batch=self._observe_batch,
-        )
-        self._warm_up()
-        metrics.photos.set(self.searcher.count)
-        metrics.generation.set(self.searcher.generation)
+        self._writer = anyio.CapacityLimiter(1)  # whoever changes photos or switches waits in line here
+        self._serving = Serving(settings, metrics)
+        self._observe()
 
-    @property
-    def default_dimensions(self) -> int:
-        """Coordinates compared where a search does not say: those that suffice, as the model's training measured."""
-        return min(self.bundle.manifest.sufficient_dimensions or self.searcher.dim, self.searcher.dim)
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Serving]:
+        """What is served now, kept open until the end of the block."""
+        serving = self._serving
+        serving.acquire()
+        try:
+            yield serving
+        finally:
+            serving.release()
 
     def close(self) -> None:
         """Answers what is waiting and closes files."""
-        self._batcher.close()
-        self.gallery.close()
+        self._serving.retire()
 
-    async def search(
-        self, content: bytes, limit: int, *, offset: int, dimensions: int, score_threshold: float | None
-    ) -> Answer:
-        """Finds the photos that a sketch depicts.
-
-        Args:
-            content: bytes of an image file.
-            limit: at most so many photos.
-            offset: skip so many.
-            dimensions: compare only so many leading coordinates.
-            score_threshold: leave out lower scores.
+    async def reload(self) -> Serving:
+        """Switches to the published generation; requests that are running end on the old one.
 
         Raises:
-            RequestProblem: if the content is no usable image, or too many queries wait.
-            DimensionsError: if the gallery has no such number of dimensions.
+            SvdrawError: if it cannot be served; the old one stays.
         """
-        stopwatch = Stopwatch()
-        image = await anyio.to_thread.run_sync(self._decode, content)
-        stopwatch.lap("decode")
-        embedding = await self._embed(image)
-        stopwatch.lap("encode")
-        hits = await anyio.to_thread.run_sync(
-            lambda: self.searcher.search(
-                embedding[None], limit, offset=offset, dimensions=dimensions, score_threshold=score_threshold
-            )[0]
-        )
-        photos = self.gallery.catalogue.photos([hit.id for hit in hits])
-        stopwatch.lap("search")
-        for stage, seconds in stopwatch.stages.items():
-            self.metrics.stages.labels(stage).observe(seconds)
-        return Answer([(hit, photos[hit.id]) for hit in hits if hit.id in photos], stopwatch)
+        return await anyio.to_thread.run_sync(self._reload, limiter=self._writer)
 
-    async def _embed(self, image: Tensor) -> NDArray[np.float32]:
-        return await asyncio.wrap_future(self._batcher.submit(image))
-
-    def _decode(self, content: bytes) -> Tensor:
-        preprocessing = self.bundle.sketch.preprocessing
+    async def reload_if_changed(self) -> None:
+        """Switches if a generation was published since, and logs if that cannot be served."""
         try:
-            return preprocessing(open_image(content, max_pixels=self._settings.max_pixels, draft=preprocessing.size))
-        except ImageError as error:
-            self.metrics.rejected.inc()
-            status = 413 if isinstance(error, ImageTooLarge) else 400
-            raise RequestProblem(status, f"the sketch cannot be used: {error.reason}") from error
+            if await anyio.to_thread.run_sync(self._is_outdated):
+                await self.reload()
+        except SvdrawError as error:
+            logger.error("generation %d stays in service: %s", self._serving.searcher.generation, error)
 
-    def _encode(self, images: Sequence[Tensor]) -> NDArray[np.float32]:
-        return self.bundle.encode(self.bundle.sketch, torch.stack(list(images)))
+    async def add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
+        """Adds a photo, or replaces the description of the same file; searches that begin afterwards find it.
 
-    def _observe_batch(self, size: int, seconds: float) -> None:
-        self.metrics.batches.observe(size)
-        self.metrics.waiting.set(self._batcher.waiting)
+        Returns:
+            The photo, and whether it is new.
 
-    def _warm_up(self) -> None:
-        size = self.bundle.sketch.preprocessing.size
-        for count in (1, 2):
-            embeddings = self._encode([torch.zeros(3, size, size)] * count)
-        self.searcher.search(embeddings, 10)
+        Raises:
+            GalleryLocked: if a job is writing.
+            RequestProblem: 409 if another gallery was put in service.
+        """
+        return await anyio.to_thread.run_sync(self._add, serving, upload, limiter=self._writer)
+
+    async def remove(self, serving: Serving, identifier: int) -> None:
+        """Removes a photo; searches that begin afterwards do not find it.
+
+        Raises:
+            GalleryLocked: if a job is writing.
+            RequestProblem: 404 if there is none, 409 if it is the last one.
+        """
+        await anyio.to_thread.run_sync(self._remove, serving, identifier, limiter=self._writer)
+
+    async def describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
+        """Changes ``label`` or ``metadata`` of a photo.
+
+        Raises:
+            GalleryLocked: if a job is writing.
+            RequestProblem: 404 if there is none.
+        """
+        return await anyio.to_thread.run_sync(self._describe, serving, identifier, changes, limiter=self._writer)
+
+    async def publish_if_due(self) -> None:
+        """Publishes a generation once many photos have changed live; logs if that cannot be done."""
+        if len(self._serving.searcher.changes) < self._settings.live_changes:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._publish, limiter=self._writer)
+        except SvdrawError as error:
+            logger.error("%d live changes are not published yet: %s", len(self._serving.searcher.changes), error)
+
+    def _reload(self) -> Serving:
+        old = self._serving
+        try:
+            new = Serving(self._settings, self.metrics, old)
+        except SvdrawError:
+            self.metrics.reloads.labels("failed").inc()
+            raise
+        if new.identity == old.identity:
+            published = new.searcher.base.manifest.revision
+            new.searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
+        self._serving = new
+        old.retire(new)
+        self.metrics.reloads.labels("switched").inc()
+        self._observe()
+        logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
+        return new
+
+    def _is_outdated(self) -> bool:
+        path = self._settings.gallery.resolve()
+        return path != self._serving.path or read_generation(path) != self._serving.searcher.base.manifest
+
+    def _publish(self) -> None:
+        with _open_for_writing(self._serving.path) as gallery:
+            publish_if_changed(gallery)
+        self._reload()
+
+    def _add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
+        with self._writing(serving) as gallery:
+            photo = keep_upload(gallery.path, upload)
+            known = bool(gallery.catalogue.ids([photo.uri]))
+            gallery.catalogue.add([photo])
+            identifier = gallery.catalogue.ids([photo.uri])[photo.uri]
+            self._change(Change(gallery.catalogue.revision, identifier, photo.vector, known))
+            return gallery.catalogue.photos([identifier])[identifier], not known
+
+    def _remove(self, serving: Serving, identifier: int) -> None:
+        with self._writing(serving) as gallery:
+            photo = serving.photo(identifier)
+            if gallery.catalogue.count() == 1:
+                raise RequestProblem(409, "this is the last photo; a gallery cannot be empty")
+            gallery.catalogue.remove([identifier])
+            self._change(Change(gallery.catalogue.revision, identifier, None, known=True))
+            discard_upload(gallery.path, photo.uri)
+
+    def _describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
+        with self._writing(serving) as gallery:
+            photo = serving.photo(identifier)._replace(**changes)
+            gallery.catalogue.describe(identifier, photo.label, photo.metadata)
+            return photo
+
+    @contextmanager
+    def _writing(self, serving: Serving) -> Iterator[Gallery]:
+        """The gallery that the request began with, open for writing if it is still the one in service."""
+        current = self._serving
+        if current.identity != serving.identity or current.bundle.digest != serving.bundle.digest:
+            raise RequestProblem(409, "another gallery was put in service meanwhile; send the request again")
+        with _open_for_writing(current.path) as gallery:
+            yield gallery
+
+    def _change(self, change: Change) -> None:
+        self._serving.searcher = self._serving.searcher.with_changes([change])
+        self._observe()
+
+    def _observe(self) -> None:
+        searcher = self._serving.searcher
+        self.metrics.photos.set(searcher.count)
+        self.metrics.generation.set(searcher.generation)
+        self.metrics.changes.set(len(searcher.changes))
+
+
+@contextmanager
+def _open_for_writing(path: Path) -> Iterator[Gallery]:
+    with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
+        yield gallery

@@ -3,12 +3,13 @@
 SvdrawError
 └── ServiceError
     ├── AddressInUse     the port is taken
+    ├── KeysError        the file of API keys cannot be used
     └── RequestProblem   a request that cannot be answered; becomes an RFC 9457 problem document
 """
 
 from training.errors import SvdrawError
 
-__all__ = ["AddressInUse", "RequestProblem", "ServiceError"]
+__all__ = ["AddressInUse", "KeysError", "RequestProblem", "ServiceError"]
 
 
 class ServiceError(SvdrawError):
@@ -17,6 +18,10 @@ class ServiceError(SvdrawError):
 
 class AddressInUse(ServiceError):  # noqa: N818 - says what is the matter
     """The port is taken."""
+
+
+class KeysError(ServiceError):
+    """The file of API keys cannot be used."""
 
 
 class RequestProblem(ServiceError):  # noqa: N818

@@ -28,13 +28,29 @@ class Metrics:
         )
         self.batches = Histogram(
             "svdraw_encoder_batch_size",
-            "Sketches encoded at once.",
+            "Images encoded at once.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
-        self.waiting = Gauge("svdraw_encoder_queue_size", "Sketches waiting for the encoder.", registry=self.registry)
+        self.encoding = Histogram(
+            "svdraw_encoder_batch_duration_seconds",
+            "Duration of encoding a batch.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.waiting = Gauge("svdraw_encoder_queue_size", "Images waiting for the encoder.", registry=self.registry)
         self.photos = Gauge("svdraw_gallery_photos", "Photos in the served generation.", registry=self.registry)
         self.generation = Gauge("svdraw_gallery_generation", "Served generation.", registry=self.registry)
+        self.changes = Gauge(
+            "svdraw_gallery_live_changes", "Changes since the served generation was published.", registry=self.registry
+        )
+        self.reloads = Counter(
+            "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
+        )
+        self.running = Gauge("svdraw_requests_running", "Requests being answered.", registry=self.registry)
+        self.refused = Counter(
+            "svdraw_refused_requests_total", "Requests turned away.", ("reason",), registry=self.registry
+        )
         self.rejected = Counter(
             "svdraw_rejected_queries_total", "Queries that were no usable image.", registry=self.registry
         )

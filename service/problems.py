@@ -1,82 +1,111 @@
-"""Every error as an RFC 9457 problem document."""
+"""Every error as an RFC 9457 problem document; on /v1/embeddings in the shape that OpenAI's clients know."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from index.errors import DimensionsError
+from index.errors import DimensionsError, GalleryLocked
 from service.errors import RequestProblem
+from service.schemas import Problem
+from training.errors import SvdrawError
 
-__all__ = ["PROBLEM_RESPONSES", "Problem", "install_problem_handlers", "problem_response"]
+__all__ = ["EXPECTED", "as_problem", "documented", "install_problem_handlers"]
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+OPENAI_PATHS = frozenset({"/v1/embeddings"})
+EXPECTED = (RequestProblem, ValidationError, DimensionsError, GalleryLocked)  # what a request may do wrong
 
-
-class Problem(BaseModel):
-    """An RFC 9457 problem document."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, Any]] | None = None
-
-
-def _documented(status: int) -> dict[str, Any]:
-    return {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-
-
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: _documented(status) for status in (400, 404, 413, 415, 422, 503)
+_OPENAI_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
 }
 
 
-def problem_response(
-    status: int, detail: str, *, headers: dict[str, str] | None = None, errors: list[dict[str, Any]] | None = None
-) -> JSONResponse:
-    """A problem document with its media type."""
-    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
-    return JSONResponse(problem.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
+def documented(*statuses: int, openai: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Error responses for the OpenAPI document."""
+    content = (
+        {"application/json": {"schema": _OPENAI_ERROR}}
+        if openai
+        else {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    )
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def as_problem(error: Exception) -> Problem:
+    """The problem document of an expected error; of any other a 500 that tells nothing."""
+    if isinstance(error, RequestProblem):
+        return _problem(error.status, error.detail)
+    if isinstance(error, HTTPException):
+        return _problem(error.status_code, error.detail)
+    if isinstance(error, RequestValidationError):
+        return _invalid(error.errors())
+    if isinstance(error, ValidationError):
+        return _invalid(error.errors(include_url=False, include_input=False, include_context=False))
+    if isinstance(error, DimensionsError):
+        return _problem(422, str(error))
+    if isinstance(error, GalleryLocked):
+        return _problem(409, "an indexing job is writing to the gallery; try again when it has ended")
+    if isinstance(error, SvdrawError):
+        logger.error("%s", error)
+        return _problem(503, "the gallery cannot be used at the moment; the service's log says why")
+    return _problem(500, "an unexpected error; the service's log has it under this request id")
 
 
 def install_problem_handlers(app: FastAPI) -> None:
     """Makes every error of an app a problem document."""
 
-    @app.exception_handler(RequestProblem)
-    async def request_problem(request: Request, error: RequestProblem) -> JSONResponse:
-        return problem_response(error.status, error.detail, headers=error.headers)
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        problem = as_problem(error)
+        if isinstance(error, HTTPException) and problem.detail == HTTPStatus.NOT_FOUND.phrase:
+            problem.detail = f"there is nothing at {request.url.path}; /docs lists what there is"
+        headers = dict(getattr(error, "headers", None) or {})
+        if problem.status in (409, 503):
+            headers.setdefault("Retry-After", "2")
+        if request_id := getattr(request.state, "request_id", None):
+            headers["X-Request-ID"] = request_id
+        return _response(request, problem, headers)
 
-    @app.exception_handler(DimensionsError)
-    async def dimensions(request: Request, error: DimensionsError) -> JSONResponse:
-        return problem_response(422, str(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def request_validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error.errors())
-
-    @app.exception_handler(ValidationError)
-    async def validation(request: Request, error: ValidationError) -> JSONResponse:
-        return _invalid(error.errors(include_url=False, include_input=False, include_context=False))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        detail = error.detail
-        if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
-            detail = f"there is nothing at {request.url.path}; /docs lists what there is"
-        return problem_response(error.status_code, detail, headers=dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(500, "an unexpected error; the service's log has it under this request id")
+    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)
 
 
-def _invalid(errors: Sequence[Any]) -> JSONResponse:
+def _response(request: Request, problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
+    if request.url.path not in OPENAI_PATHS:
+        content = problem.model_dump(exclude_none=True)
+        return JSONResponse(content, problem.status, headers=headers, media_type=MEDIA_TYPE)
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(problem.status, "server_error" if problem.status >= 500 else "invalid_request_error")
+    error = {"message": problem.detail, "type": kind, "param": None, "code": None}
+    return JSONResponse({"error": error}, problem.status, headers=headers)
+
+
+def _problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+
+
+def _invalid(errors: Sequence[Any]) -> Problem:
     rows = [{"loc": list(row["loc"]), "msg": row["msg"], "type": row["type"]} for row in errors]
     where = " ".join(str(part) for part in rows[0]["loc"] if part not in ("query", "body", "path"))
-    return problem_response(422, f"{where}: {rows[0]['msg']}" if where else str(rows[0]["msg"]), errors=rows)
+    message = str(rows[0]["msg"]).removeprefix("Value error, ")
+    return _problem(422, f"{where}: {message}" if where else message, rows)

@@ -7,9 +7,9 @@ from contextlib import closing
 import uvicorn
 
 from service.app import create_app
-from service.engine import Engine
 from service.errors import AddressInUse, ServiceError
-from service.metrics import Metrics
+from service.observability import JsonFormatter
+from service.protocol import patient_protocol
 from service.settings import ServiceSettings
 
 __all__ = ["serve"]
@@ -18,23 +18,36 @@ logger = logging.getLogger("svdraw.server")
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
+_UNREAD_MILLISECONDS = 30_000
 
 
 def serve(settings: ServiceSettings) -> None:
-    """Serves until SIGINT or SIGTERM, then lets running requests end.
+    """Serves until SIGINT or SIGTERM, then lets running requests end; requests before the gallery is loaded get 503.
 
     Raises:
         GalleryError: if the gallery cannot be served.
         AddressInUse: if the port is taken.
+        KeysError: if the file of keys cannot be used.
         ServiceError: if the service did not start.
     """
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonFormatter())
+    failures: list[Exception] = []
+
+    def stop(failure: Exception) -> None:
+        failures.append(failure)
+        server.should_exit = True
+
     with closing(_listen(settings.host, settings.port)) as listener:
         host, port = listener.getsockname()[:2]
         config = uvicorn.Config(
-            create_app(settings, Engine(settings, Metrics())),
+            create_app(settings, on_failure=stop),
+            http=patient_protocol(settings.header_seconds),
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
+            forwarded_allow_ips=settings.trusted_proxies,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.drain_seconds,
         )
@@ -44,6 +57,8 @@ def serve(settings: ServiceSettings) -> None:
             server.run(sockets=[listener])
         except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down in order
             logger.info("stopped")
+    if failures:
+        raise failures[0]
     if not server.started:
         raise ServiceError("the service did not start; its log says why")
 
@@ -53,6 +68,8 @@ def _listen(host: str, port: int) -> socket.socket:
     # asyncio turns Nagle's algorithm off only where the protocol is named; with it on, kept-alive answers wait 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # ends connections whose client does not read its answer
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)

@@ -1,6 +1,7 @@
 """Settings of the service: command line and environment, validated at start-up."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -16,15 +17,33 @@ class ServiceSettings(BaseSettings):
 
     model_config = command_config("python -m service")
 
-    gallery: Path = Field(description="folder of the gallery, made by `python -m index build`")
+    gallery: Path = Field(description="folder of the gallery, made by `python -m index build`; may be a link")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the encoder; auto: onnx on a CPU")
+
+    keys: Path | None = Field(None, description="file of API keys: NAME SCOPE SHA256 [LAST-DAY] a line")
+    anonymous: Literal["none", "read", "write"] | None = Field(
+        None, description="what requests without a key may do; none if there are keys, else read"
+    )
+    rate_limit: float = Field(0, ge=0, allow_inf_nan=False, description="requests per second and client; 0: any number")
+    rate_burst: int = Field(20, ge=1, description="requests that a client may send at once under a rate limit")
+    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed, by commas")
+
     max_body_bytes: int = Field(20_000_000, ge=1024, description="largest request body")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest width times height of a query image")
-    max_batch: int = Field(16, ge=1, description="most sketches encoded at once")
-    max_waiting: int = Field(128, ge=1, description="most sketches that wait for the encoder before 503")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest width times height of an image sent")
+    max_items: int = Field(32, ge=1, description="most images of one batch request")
+    max_concurrent: int = Field(64, ge=1, description="most requests answered at once before 429")
+    max_batch: int = Field(16, ge=1, description="most images encoded at once")
+    max_waiting: int = Field(128, ge=1, description="most images that wait for the encoder before 503")
+    header_seconds: float = Field(10, gt=0, description="how long a client may take to send a request's head")
+    body_seconds: float = Field(60, gt=0, description="how long a client may take to send a request's body")
     drain_seconds: int = Field(20, ge=0, description="how long running requests may take after SIGTERM")
+
+    reload_seconds: float = Field(5, ge=0, description="how often to look for a new generation; 0: never")
+    live_changes: int = Field(1000, ge=1, description="photos added or removed live before a generation is published")
+    thumbnail_cache_bytes: int = Field(64_000_000, ge=0, description="memory for thumbnails")
 
     def cli_cmd(self) -> None:
         """Runs the service until it is told to stop."""

@@ -1,69 +1,34 @@
-"""What the service serves: GET /v1/gallery and GET /v1/models."""
+"""What the service serves: /v1/gallery and /v1/models."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
 
-from service.dependencies import EngineDependency
-from service.problems import PROBLEM_RESPONSES
+from service.admission import reader, writer
+from service.dependencies import EngineDependency, ServingDependency
+from service.problems import documented
+from service.schemas import GalleryInfo, ModelInfo, ModelList
+from service.serving import Serving
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["gallery"], responses={503: PROBLEM_RESPONSES[503]})
+router = APIRouter(prefix="/v1", tags=["gallery"], responses=documented(401, 403, 429, 503))
 
 
-class GalleryInfo(BaseModel):
-    """The served generation of the gallery."""
-
-    photos: int
-    dim: int = Field(description="embedding coordinates; `dimensions` of a search goes up to this")
-    default_dimensions: int = Field(
-        description="`dimensions` of a search that does not say: the fewest that kept 99% of mAP on held-out classes"
-    )
-    generation: int
-    created: str
-    kind: str = Field(description="of index")
-    model: str = Field(description="digest of the model")
-    spectrum: list[float] = Field(description="singular values of the learned operator, descending")
-
-
-class ModelInfo(BaseModel):
-    """A model."""
-
-    id: str = Field(description="digest")
-    object: str = "model"
-    created: str
-    backbone: str
-    dim: int
-    image_size: int
-
-
-class ModelList(BaseModel):
-    """Models in the shape that OpenAI's clients know."""
-
-    object: str = "list"
-    data: list[ModelInfo]
-
-
-@router.get("/gallery")
-def gallery_info(engine: EngineDependency) -> GalleryInfo:
+@router.get("/gallery", dependencies=[reader])
+async def gallery_info(serving: ServingDependency) -> GalleryInfo:
     """What the gallery holds."""
-    manifest = engine.searcher.manifest
-    return GalleryInfo(
-        photos=manifest.count,
-        dim=manifest.dim,
-        default_dimensions=engine.default_dimensions,
-        generation=manifest.generation,
-        created=manifest.created,
-        kind=manifest.kind,
-        model=manifest.model,
-        spectrum=list(engine.bundle.spectrum),
-    )
+    return _info(serving)
 
 
-@router.get("/models")
-def models(engine: EngineDependency) -> ModelList:
+@router.post("/gallery/reload", dependencies=[writer])
+async def reload_gallery(engine: EngineDependency) -> GalleryInfo:
+    """Switches to the published generation, or to another gallery if the link was changed; no request fails."""
+    return _info(await engine.reload())
+
+
+@router.get("/models", dependencies=[reader])
+async def models(serving: ServingDependency) -> ModelList:
     """The model that embeds sketches and photos."""
-    manifest = engine.bundle.manifest
+    manifest = serving.bundle.manifest
     encoder = manifest.encoders.sketch
     info = ModelInfo(
         id=manifest.digest,
@@ -73,3 +38,18 @@ def models(engine: EngineDependency) -> ModelList:
         image_size=encoder.preprocessing.size,
     )
     return ModelList(data=[info])
+
+
+def _info(serving: Serving) -> GalleryInfo:
+    searcher = serving.searcher
+    manifest = searcher.base.manifest
+    return GalleryInfo(
+        photos=searcher.count,
+        dim=manifest.dim,
+        generation=manifest.generation,
+        live_changes=len(searcher.changes),
+        created=manifest.created,
+        kind=manifest.kind,
+        model=manifest.model,
+        spectrum=list(serving.bundle.spectrum),
+    )

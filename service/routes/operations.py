@@ -2,20 +2,14 @@
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 
 from service.dependencies import EngineDependency
-from service.problems import PROBLEM_RESPONSES
+from service.problems import documented
+from service.schemas import Status
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["operations"])
-
-
-class Status(BaseModel):
-    """Answer of a probe."""
-
-    status: str = "ok"
 
 
 @router.get("/livez")
@@ -24,13 +18,13 @@ async def livez() -> Status:
     return Status()
 
 
-@router.get("/readyz", responses={503: PROBLEM_RESPONSES[503]})
+@router.get("/readyz", responses=documented(503))
 async def readyz(engine: EngineDependency) -> Status:
     """Whether searches are answered."""
     return Status()
 
 
-@router.get("/healthz", responses={503: PROBLEM_RESPONSES[503]})
+@router.get("/healthz", responses=documented(503))
 async def healthz(engine: EngineDependency) -> Status:
     """The same as readyz, under the older name."""
     return Status()

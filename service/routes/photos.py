@@ -1,97 +1,147 @@
-"""GET /v1/photos/...: facts, image and thumbnail of a photo. Only photos of the gallery can be read."""
+"""/v1/photos: list, add, describe and remove photos; their images. Only photos of the gallery can be read."""
 
-import io
-import mimetypes
-from functools import lru_cache
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from PIL import Image
 
-from index.sources import read_uri
-from service.dependencies import PhotoDependency
-from service.errors import RequestProblem
-from service.problems import PROBLEM_RESPONSES
-from training.errors import ImageError
-from training.images import open_image
+from index.catalogue import Photo
+from service.admission import reader, writer
+from service.bodies import read_form_or_image, read_json
+from service.conditional import not_modified
+from service.dependencies import EngineDependency, ServingDependency, ThumbnailsDependency
+from service.pictures import image_format, read_photo
+from service.problems import documented
+from service.routes.search import body_content
+from service.schemas import MAX_ID, PhotoDescription, PhotoInfo, PhotoPage
+from service.uploads import Upload, prepare_upload
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/photos", tags=["photos"], responses={404: PROBLEM_RESPONSES[404]})
+router = APIRouter(prefix="/v1/photos", tags=["photos"], responses=documented(401, 403, 422, 429, 503))
 
 _CACHED = "private, max-age=3600"
-_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}, 304: {"description": "Not Modified"}}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified"}}
+_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
+_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}, "application/octet-stream": {}}}}
 
 
-class PhotoInfo(BaseModel):
-    """A photo of the gallery; ``bytes`` is the size of its file."""
+@router.get("", dependencies=[reader])
+def list_photos(
+    serving: ServingDependency,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[int, Query(ge=0, le=MAX_ID, description="an id; photos with larger ones follow")] = 0,
+) -> PhotoPage:
+    """Photos of the gallery, by id."""
+    found = serving.gallery.catalogue.page(after, limit + 1)
+    page = found[:limit]
+    return PhotoPage(photos=[_info(photo) for photo in page], next_after=page[-1].id if len(found) > limit else None)
 
-    id: int
-    uri: str
-    sha256: str
-    bytes: int
-    width: int
-    height: int
-    label: str | None
-    metadata: dict[str, Any]
+
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[writer],
+    responses={
+        200: {"model": PhotoInfo, "description": "The same file was there already; its description was replaced"},
+        **documented(400, 408, 409, 413, 415),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": body_content(PhotoDescription)}},
+)
+async def add_photo(
+    request: Request,
+    response: Response,
+    engine: EngineDependency,
+    serving: ServingDependency,
+    tasks: BackgroundTasks,
+    label: Annotated[str | None, Query(max_length=1000)] = None,
+    metadata: Annotated[str | None, Query(description="a JSON object")] = None,
+) -> PhotoInfo:
+    """Adds a photo, sent as multipart field `file` or as a raw image body; searches find it at once."""
+    given = {"label": label, "metadata": metadata}
+    content, fields = await read_form_or_image(request)
+    fields = {name: value for name, value in given.items() if value is not None} | fields
+    description = PhotoDescription.model_validate(fields)
+    upload: Upload = await prepare_upload(serving, content, description)
+    photo, new = await engine.add(serving, upload)
+    tasks.add_task(engine.publish_if_due)
+    response.status_code = HTTPStatus.CREATED if new else HTTPStatus.OK
+    response.headers["Location"] = f"/v1/photos/{photo.id}"
+    return _info(photo)
 
 
-@router.get("/{photo_id}", responses={422: PROBLEM_RESPONSES[422], 503: PROBLEM_RESPONSES[503]})
-def photo_info(photo: PhotoDependency) -> PhotoInfo:
+@router.get("/{photo_id}", dependencies=[reader], responses=documented(404))
+def photo_info(photo_id: int, serving: ServingDependency) -> PhotoInfo:
     """Facts about a photo."""
-    return PhotoInfo(**photo._asdict())
+    return _info(serving.photo(photo_id))
+
+
+@router.patch(
+    "/{photo_id}",
+    dependencies=[writer],
+    responses=documented(400, 404, 408, 409, 413),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": PhotoDescription.model_json_schema()}},
+        }
+    },
+)
+async def describe_photo(
+    photo_id: int, request: Request, engine: EngineDependency, serving: ServingDependency
+) -> PhotoInfo:
+    """Changes label or metadata of a photo; what is left out stays as it is."""
+    description = PhotoDescription.model_validate(await read_json(request))
+    return _info(await engine.describe(serving, photo_id, description.model_dump(exclude_unset=True)))
+
+
+@router.delete("/{photo_id}", status_code=204, dependencies=[writer], responses=documented(404, 409))
+async def remove_photo(
+    photo_id: int, engine: EngineDependency, serving: ServingDependency, tasks: BackgroundTasks
+) -> None:
+    """Removes a photo; searches do not find it any more. Only files that were uploaded are deleted."""
+    await engine.remove(serving, photo_id)
+    tasks.add_task(engine.publish_if_due)
 
 
 @router.get(
     "/{photo_id}/image",
+    dependencies=[reader],
     response_class=Response,
-    responses={200: {"content": {"image/*": {}}}, 304: {"description": "Not Modified"}},
+    responses={**_IMAGE, **_NOT_MODIFIED, **documented(404)},
 )
-def photo_image(request: Request, photo: PhotoDependency) -> Response:
+def photo_image(photo_id: int, request: Request, serving: ServingDependency) -> Response:
     """The photo's file, as it was indexed."""
-    etag = f'"{photo.sha256}"'
-    if _matches(request, etag):
-        return _not_modified(etag)
-    media_type = mimetypes.guess_type(photo.uri)[0] or "application/octet-stream"
-    if not media_type.startswith("image/") or "svg" in media_type:
-        media_type = "application/octet-stream"
-    return Response(_read_uri(photo.uri), media_type=media_type, headers={"ETag": etag, "Cache-Control": _CACHED})
+    photo = serving.photo(photo_id)
+    headers = {"ETag": f'"{photo.sha256}"', "Cache-Control": _CACHED}
+    if not_modified(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    content = read_photo(photo)
+    known = image_format(content)
+    return Response(content, media_type=Image.MIME.get(known or "", "application/octet-stream"), headers=headers)
 
 
-@router.get("/{photo_id}/thumbnail", response_class=Response, responses=_WEBP)
+@router.get(
+    "/{photo_id}/thumbnail",
+    dependencies=[reader],
+    response_class=Response,
+    responses={**_WEBP, **_NOT_MODIFIED, **documented(404)},
+)
 def photo_thumbnail(
-    request: Request, photo: PhotoDependency, size: Annotated[int, Query(ge=32, le=1024)] = 256
+    photo_id: int,
+    request: Request,
+    serving: ServingDependency,
+    thumbnails: ThumbnailsDependency,
+    size: Annotated[int, Query(ge=32, le=1024)] = 256,
 ) -> Response:
     """The photo as WebP, scaled down to fit a square of ``size`` pixels."""
-    etag = f'"{photo.sha256[:32]}-{size}"'
-    if _matches(request, etag):
-        return _not_modified(etag)
-    content = _thumbnail(photo.uri, photo.sha256, size)
-    return Response(content, media_type="image/webp", headers={"ETag": etag, "Cache-Control": _CACHED})
+    photo = serving.photo(photo_id)
+    headers = {"ETag": f'"{photo.sha256[:32]}-{size}"', "Cache-Control": _CACHED}
+    if not_modified(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(thumbnails.get(photo, size), media_type="image/webp", headers=headers)
 
 
-@lru_cache(maxsize=4096)
-def _thumbnail(uri: str, sha256: str, size: int) -> bytes:
-    try:
-        image = open_image(_read_uri(uri), draft=size)
-    except ImageError as error:
-        raise RequestProblem(404, f"the photo's file is not an image any more: {error.reason}") from error
-    image.thumbnail((size, size))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=82)
-    return buffer.getvalue()
-
-
-def _read_uri(uri: str) -> bytes:
-    try:
-        return read_uri(uri)
-    except OSError as error:
-        raise RequestProblem(404, "the photo's file is not there any more") from error
-
-
-def _matches(request: Request, etag: str) -> bool:
-    return etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(","))
-
-
-def _not_modified(etag: str) -> Response:
-    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": _CACHED})
+def _info(photo: Photo) -> PhotoInfo:
+    return PhotoInfo(**photo._asdict())

@@ -1,3 +1,5 @@
+import { request, showPicture } from "/static/api.js";
+import { Detail } from "/static/detail.js";
 import { Sketchpad } from "/static/sketchpad.js";
 import { SpectrumPlot } from "/static/spectrum.js";
 
@@ -5,7 +7,9 @@ const WAIT_WHILE_DRAWING = 150; // milliseconds between searches
 const element = (id) => document.getElementById(id);
 const pad = new Sketchpad(element("canvas"));
 const plot = new SpectrumPlot(element("spectrum"), element("spectrum-caption"));
+const detail = new Detail(element("detail"), { contributions, moreLike });
 let gallery = null;
+let like = null; // a photo to search by instead of the sketch
 let pending = null;
 let timer = null;
 let stale = false;
@@ -30,19 +34,14 @@ function searchSoon() {
 async function search() {
   pending?.abort();
   pending = null;
-  if (pad.isBlank) return showNothing();
-  const request = (pending = new AbortController());
-  const options = new URLSearchParams({ limit: element("limit").value });
-  if (gallery) options.set("dimensions", element("dimensions").value);
+  if (pad.isBlank && !like) return showNothing();
+  const running = (pending = new AbortController());
   element("grid").classList.add("stale");
   const started = performance.now();
   try {
-    const body = await pad.toBlob();
-    const response = await fetch(`/v1/search?${options}`, {
-      method: "POST", body, headers: { "Content-Type": "image/png" }, signal: request.signal,
-    });
+    const response = await query({}, running.signal);
     const answer = await response.json();
-    if (request.signal.aborted) return;
+    if (running.signal.aborted) return;
     if (!response.ok) return showProblem(answer.detail);
     showResults(answer, performance.now() - started, response.headers.get("Server-Timing"));
   } catch (error) {
@@ -50,33 +49,63 @@ async function search() {
   }
 }
 
+// Asks for the photos of the sketch, or of the photo chosen.
+async function query(more, signal) {
+  const options = { limit: element("limit").value, ...more };
+  if (gallery) options.dimensions = element("dimensions").value;
+  if (like) {
+    const body = JSON.stringify({ ...options, photo_id: like.id });
+    return request("/v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
+  }
+  const body = await pad.toBlob();
+  const headers = { "Content-Type": "image/png" };
+  return request(`/v1/search?${new URLSearchParams(options)}`, { method: "POST", body, headers, signal });
+}
+
+async function contributions(result) {
+  const response = await query({ with_contributions: true });
+  const answer = await response.json();
+  return answer.results?.find(({ id }) => id === result.id)?.contributions ?? [];
+}
+
+function moreLike(result) {
+  like = result;
+  search();
+  scrollTo({ top: 0 });
+}
+
 function showResults(answer, milliseconds, timing) {
   element("empty").hidden = true;
   element("grid").classList.remove("stale");
   element("grid").replaceChildren(...answer.results.map(card));
-  say(`${answer.results.length} of ${answer.total.toLocaleString()} photos, ${answer.dimensions} dimensions`);
+  const about = like ? ` like ${nameOf(like)}` : "";
+  say(`${answer.results.length} of ${answer.total.toLocaleString()} photos${about}, ${answer.dimensions} dimensions`);
+  element("back").hidden = !like;
   const stages = (timing ?? "").split(", ").map((part) => part.replace(";dur=", " ").replace(/\.\d+$/, ""));
   element("latency").textContent = `${Math.round(milliseconds)} ms`;
   element("latency").title = stages.length > 1 ? `${stages.join(" ms, ")} ms` : "";
 }
 
+function nameOf(result) {
+  return result.label ?? result.uri?.split("/").pop() ?? `photo ${result.id}`;
+}
+
 function card(result) {
-  const name = result.label ?? result.uri?.split("/").pop() ?? `photo ${result.id}`;
-  const link = document.createElement("a");
-  link.href = result.image_url;
-  link.target = "_blank";
-  link.rel = "noopener";
-  link.title = `${name}, score ${result.score.toFixed(3)}`;
+  const name = nameOf(result);
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = `${name}, score ${result.score.toFixed(3)}`;
+  button.addEventListener("click", () => detail.show(result, name));
   const image = new Image();
-  image.src = result.thumbnail_url;
-  image.alt = name;
+  image.alt = "";
+  showPicture(image, result.thumbnail_url);
   const caption = document.createElement("span");
   caption.className = "caption";
   caption.append(span("label", name), span("score", result.score.toFixed(2)));
-  link.append(image, caption);
+  button.append(image, caption);
   const item = document.createElement("li");
   item.dataset.id = result.id;
-  item.append(link);
+  item.append(button);
   return item;
 }
 
@@ -88,6 +117,7 @@ function span(className, text) {
 }
 
 function showNothing() {
+  element("back").hidden = true;
   element("grid").replaceChildren();
   element("grid").classList.remove("stale");
   element("empty").hidden = false;
@@ -127,10 +157,12 @@ async function useImage(file) {
 }
 
 pad.addEventListener("stroke", () => {
+  like = null;
   element("hint").hidden = true;
   searchSoon();
 });
 pad.addEventListener("change", () => {
+  like = null;
   element("hint").hidden = !pad.isEmpty;
   element("undo").disabled = !pad.canUndo;
   element("redo").disabled = !pad.canRedo;
@@ -145,6 +177,7 @@ const actions = {
   redo: () => pad.redo(),
   clear: () => pad.clear(),
   upload: () => element("file").click(),
+  help: () => element("shortcuts").showModal(),
 };
 for (const [id, action] of Object.entries(actions)) element(id).addEventListener("click", action);
 element("size").addEventListener("input", () => resizeBrush(0));
@@ -165,8 +198,14 @@ paper.addEventListener("drop", (event) => {
   useImage(event.dataTransfer.files[0]);
 });
 
-const keys = { b: "brush", e: "eraser", u: "upload", Delete: "clear" };
+element("back").addEventListener("click", () => {
+  like = null;
+  search();
+});
+
+const keys = { b: "brush", e: "eraser", u: "upload", Delete: "clear", "?": "help" };
 addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
   const command = event.ctrlKey || event.metaKey;
   if (command && event.key.toLowerCase() === "z") {
     event.preventDefault();
@@ -182,11 +221,11 @@ addEventListener("keydown", (event) => {
 
 element("limit").addEventListener("input", () => {
   element("limit-value").textContent = element("limit").value;
-  if (!pad.isEmpty) searchSoon();
+  if (like || !pad.isEmpty) searchSoon();
 });
 element("dimensions").addEventListener("input", () => {
   showDimensions();
-  if (!pad.isEmpty) searchSoon();
+  if (like || !pad.isEmpty) searchSoon();
 });
 
 function showDimensions() {
@@ -208,7 +247,7 @@ element("theme").addEventListener("click", () => {
 });
 
 try {
-  const response = await fetch("/v1/gallery");
+  const response = await request("/v1/gallery");
   if (!response.ok) throw new Error((await response.json()).detail);
   gallery = await response.json();
   element("facts").textContent = `${gallery.photos.toLocaleString()} photos`;

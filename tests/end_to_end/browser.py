@@ -26,8 +26,8 @@ CASTLE = [
 
 
 @contextmanager
-def open_page(url: str, profile: Path, *, size: tuple[int, int] = (1280, 900)) -> Iterator[Chrome]:
-    """Opens a page in a fresh browser and closes the browser afterwards."""
+def open_page(url: str, profile: Path, *, phone: tuple[int, int] | None = None) -> Iterator[Chrome]:
+    """Opens a page in a fresh browser and closes the browser afterwards; ``phone`` is the size of one to emulate."""
     options = ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (
@@ -40,15 +40,18 @@ def open_page(url: str, profile: Path, *, size: tuple[int, int] = (1280, 900)) -
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        f"--window-size={size[0]},{size[1]}",
+        "--window-size=1280,900",
         f"--user-data-dir={profile}",
     ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = Chrome(options, Service(CHROMEDRIVER))
     try:
+        if phone:  # a window cannot be this narrow
+            metrics = {"width": phone[0], "height": phone[1], "deviceScaleFactor": 2, "mobile": True}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
         browser.get(url)
-        wait_for(browser, "document.getElementById('facts').textContent.includes('photos')")
         yield browser
     finally:
         browser.quit()
@@ -75,3 +78,15 @@ def draw(browser: Chrome, strokes: list[list[tuple[int, int]]], scale: float = 1
 def result_ids(browser: Chrome) -> list[str]:
     """Ids of the photos shown, best first."""
     return browser.execute_script("return [...document.querySelectorAll('#grid li')].map(item => item.dataset.id)")
+
+
+def draw_by_touch(browser: Chrome, strokes: list[list[tuple[int, int]]], scale: float = 1.0) -> None:
+    """Draws strokes with a finger; points are pixels from the middle of the canvas."""
+    box = browser.execute_script("return document.getElementById('canvas').getBoundingClientRect().toJSON()")
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for stroke in strokes:
+        points = [{"x": middle[0] + scale * x, "y": middle[1] + scale * y} for x, y in stroke]
+        for number, point in enumerate(points):
+            kind = "touchMove" if number else "touchStart"
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

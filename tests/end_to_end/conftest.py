@@ -1,5 +1,6 @@
 """The real pipeline, once: render, fit, build, serve over a socket."""
 
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 THINGS = 60
+KEY = "a key that may write"
 
 
 @dataclass
@@ -61,10 +63,14 @@ def deployment(tmp_path_factory):
     options = ["--image-size", 96, "--grayscale", "--tune", "none", "--cache", root / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
     run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
+    keys = root / "keys"
+    keys.write_text(f"tests write {hashlib.sha256(KEY.encode()).hexdigest()}\n")
     port = free_port()
     with (root / "service.log").open("w") as log:
-        command = [sys.executable, "-m", "service", "--gallery", str(gallery), "--port", str(port)]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+        command = [sys.executable, "-m", "service", "--gallery", str(gallery), "--port", str(port), "--keys", str(keys)]
+        command += ["--anonymous", "read"]
+        environment = os.environ | {"XDG_CACHE_HOME": str(root / "cache")}
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     url = f"http://127.0.0.1:{port}"
     wait_until_ready(url, process)
     yield Deployment(url, data, model, gallery, port, json.loads((data / "split.json").read_text())["unseen"])

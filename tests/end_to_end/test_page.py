@@ -1,16 +1,31 @@
+import base64
 import os
 import time
 from pathlib import Path
 
 import pytest
+from axe_core_python.selenium import Axe
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.end_to_end.browser import CASTLE, CHROMEDRIVER, CHROMIUM, MISSING, draw, open_page, result_ids, wait_for
+from tests.end_to_end.browser import (
+    CASTLE,
+    CHROMEDRIVER,
+    CHROMIUM,
+    MISSING,
+    draw,
+    draw_by_touch,
+    open_page,
+    result_ids,
+    wait_for,
+)
+from tests.service.conftest import serving
+from tests.service.test_keys import line
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
 
 SHOWN = "[...document.querySelectorAll('#grid li')].map(item => item.dataset.id).join()"
+LOADED = "document.getElementById('facts').textContent.includes('photos')"
 SETTLED = "!document.getElementById('grid').classList.contains('stale')"
 
 
@@ -24,6 +39,7 @@ def artifacts():
 @pytest.fixture
 def page(deployment, tmp_path):
     with open_page(deployment.url, tmp_path) as browser:
+        wait_for(browser, LOADED)
         yield browser
         assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
@@ -34,6 +50,11 @@ def press(page, name):
 
 def wait_for_results(page, count):
     wait_for(page, f"{SETTLED} && document.querySelectorAll('#grid li').length === {count}")
+
+
+def open_first(page):
+    page.execute_script("document.querySelector('#grid button').click()")
+    wait_for(page, "document.getElementById('detail').open")
 
 
 def slide(page, name, value):
@@ -131,14 +152,134 @@ def test_upload(page, deployment):
     assert ink(page) > 0
 
 
-@pytest.mark.parametrize(("name", "size", "dark"), [("phone", (400, 860), False), ("dark", (1280, 900), True)])
-def test_other_looks(deployment, tmp_path, artifacts, name, size, dark):
-    with open_page(deployment.url, tmp_path, size=size) as page:
-        if dark:
-            press(page, "theme")
-            assert page.execute_script("return document.documentElement.dataset.theme") == "dark"
-        draw(page, CASTLE, scale=1.2)
+def test_a_result_up_close(page, artifacts):
+    draw(page, CASTLE)
+    time.sleep(1)  # longer than the searches between strokes
+    wait_for_results(page, 24)
+    shown = result_ids(page)
+    open_first(page)
+    wait_for(page, "document.getElementById('detail').open")
+    wait_for(page, "document.getElementById('detail-image').naturalWidth > 0")
+    bars = "document.querySelectorAll('#detail-modes rect').length"
+    wait_for(page, f"{bars} === Number(document.getElementById('dimensions').value)")
+    caption = page.find_element(By.ID, "detail-caption").text
+    score = page.find_element(By.ID, "detail-facts").text.split()[1].rstrip(",")
+    assert f"of {float(score):.2f}" in caption
+    page.save_screenshot(artifacts / "page-detail.png")
+    press(page, "detail-like")
+    wait_for(page, f"!document.getElementById('detail').open && {SETTLED} && {SHOWN} !== '{','.join(shown)}'")
+    assert shown[0] not in result_ids(page)
+    assert "like" in page.find_element(By.ID, "status").text
+    press(page, "back")
+    wait_for(page, f"{SHOWN} === '{','.join(shown)}'")
+
+
+def test_download(page, tmp_path):
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    draw(page, CASTLE)
+    wait_for_results(page, 24)
+    open_first(page)
+    press(page, "detail-download")
+    deadline = time.monotonic() + 10
+    while not list(tmp_path.glob("*.png")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_shortcuts(page):
+    body = page.find_element(By.TAG_NAME, "body")
+    body.send_keys("?")
+    wait_for(page, "document.getElementById('shortcuts').open")
+    body.send_keys(Keys.ESCAPE)
+    wait_for(page, "!document.getElementById('shortcuts').open")
+    before = page.execute_script("return Number(document.getElementById('size').value)")
+    body.send_keys("]")
+    assert page.execute_script("return Number(document.getElementById('size').value)") == before + 2
+
+
+def test_pen_pressure(page):
+    widths = {}
+    for pressure in (0.1, 0.9):
+        page.execute_script(
+            "const canvas = document.getElementById('canvas'), box = canvas.getBoundingClientRect();"
+            "canvas.setPointerCapture = () => {};"
+            "const send = (name, x) => canvas.dispatchEvent(new PointerEvent(name, {pointerId: 1, button: 0,"
+            " pointerType: 'pen', pressure: arguments[0], clientX: box.left + x, clientY: box.top + 100}));"
+            "send('pointerdown', 50); send('pointermove', 150); send('pointerup', 150);",
+            pressure,
+        )
+        widths[pressure] = ink(page)
+        press(page, "clear")
+    assert widths[0.9] > 1.5 * widths[0.1]
+
+
+def test_paste(page, deployment):
+    drawing = next((deployment.data / "sketch" / deployment.unseen[0]).iterdir())
+    page.execute_script(
+        "const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));"
+        "const data = new DataTransfer(); data.items.add(new File([bytes], 'a.png', {type: 'image/png'}));"
+        "dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))",
+        base64.b64encode(drawing.read_bytes()).decode(),
+    )
+    wait_for_results(page, 24)
+    assert ink(page) > 0
+
+
+def test_dark(page, artifacts):
+    press(page, "theme")
+    assert page.execute_script("return document.documentElement.dataset.theme") == "dark"
+    draw(page, CASTLE)
+    wait_for_results(page, 24)
+    page.save_screenshot(artifacts / "page-dark.png")
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone(deployment, tmp_path, artifacts, width):
+    with open_page(deployment.url, tmp_path, phone=(width, 780)) as page:
+        wait_for(page, LOADED)
+        assert page.execute_script("return innerWidth") == width
+        draw_by_touch(page, CASTLE)
         wait_for_results(page, 24)
-        width = page.execute_script("return document.documentElement.scrollWidth - innerWidth")
-        assert width <= 0, "the page scrolls sideways"
-        page.save_screenshot(artifacts / f"page-{name}.png")
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
+        assert page.execute_script("return scrollY") == 0, "drawing scrolls"
+        page.save_screenshot(artifacts / f"page-phone-{width}.png")
+        open_first(page)
+        wait_for(page, "document.querySelectorAll('#detail-modes rect').length > 0")
+        page.save_screenshot(artifacts / f"page-phone-{width}-detail.png")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessibility(page, theme):
+    if theme == "dark":
+        press(page, "theme")
+    draw(page, CASTLE)
+    wait_for_results(page, 24)
+    for dialog in (None, "detail", "shortcuts"):
+        if dialog == "detail":
+            open_first(page)
+        elif dialog:
+            page.execute_script("document.querySelector('dialog[open]').close()")
+            press(page, "help")
+        time.sleep(0.3)  # colours fade in
+        found = Axe().run(page)["violations"]
+        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+        assert [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in serious] == []
+
+
+def test_a_service_with_keys(deployment, tmp_path, artifacts):
+    keys = tmp_path / "keys"
+    keys.write_text(line("page", "read", "let-me-in"))
+    with serving(gallery=deployment.gallery, keys=keys) as url, open_page(url, tmp_path / "profile") as page:
+        wait_for(page, "document.getElementById('key-dialog').open")
+        page.save_screenshot(artifacts / "page-key.png")
+        page.find_element(By.ID, "key").send_keys("let-me-in", Keys.ENTER)
+        wait_for(page, LOADED)
+        draw(page, CASTLE)
+        wait_for_results(page, 24)
+        wait_for(page, "[...document.querySelectorAll('#grid img')].every(i => i.complete && i.naturalWidth)")
+
+
+def test_documentation(deployment, tmp_path):
+    with open_page(f"{deployment.url}/docs", tmp_path) as page:
+        wait_for(page, "document.querySelectorAll('.opblock').length > 10")
+        assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []

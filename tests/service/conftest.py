@@ -1,29 +1,85 @@
+import shutil
+import threading
+import time
+from contextlib import closing, contextmanager
+
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from index.gallery import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
 from service.app import create_app
+from service.engine import Engine
+from service.metrics import Metrics
+from service.protocol import patient_protocol
+from service.server import _listen
 from service.settings import ServiceSettings
 
 
 @pytest.fixture(scope="session")
 def gallery_path(tiny_bundle, shapes, tmp_path_factory):
-    """A real gallery of 24 photos behind the tiny bundle."""
+    """A real gallery of 24 photos behind the tiny bundle; not to be changed."""
     gallery = Gallery.create(tmp_path_factory.mktemp("service") / "gallery", tiny_bundle)
     index_photos(gallery, list_photos(shapes / "photo"), "cpu")
     gallery.close()
     return gallery.path
 
 
+@pytest.fixture
+def own_gallery(gallery_path, tmp_path):
+    """A copy of the gallery to change."""
+    return shutil.copytree(gallery_path, tmp_path / "gallery")
+
+
+@pytest.fixture
+def start(gallery_path):
+    """Starts apps with settings; the gallery is loaded before they answer."""
+    clients = []
+
+    def start(**options):
+        settings = ServiceSettings(
+            **{"gallery": gallery_path, "device": "cpu", "runtime": "torch", "reload_seconds": 0} | options
+        )
+        client = TestClient(create_app(settings, Engine(settings, Metrics())))
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
 @pytest.fixture(scope="session")
 def client(gallery_path):
-    settings = ServiceSettings(gallery=gallery_path, device="cpu", max_body_bytes=100_000, max_pixels=1_000_000)
-    with TestClient(create_app(settings)) as client:
+    settings = ServiceSettings(
+        gallery=gallery_path, device="cpu", runtime="torch", max_body_bytes=100_000, max_pixels=1_000_000
+    )
+    with TestClient(create_app(settings, Engine(settings, Metrics()))) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def sketch(shapes):
     return (shapes / "sketch" / "circle" / "circle-1.png").read_bytes()
+
+
+@contextmanager
+def serving(**options):
+    """Runs the service on a socket of its own, in a thread; gives its URL."""
+    settings = ServiceSettings(**{"device": "cpu", "runtime": "torch", "reload_seconds": 0} | options)
+    app = create_app(settings, Engine(settings, Metrics()))
+    with closing(_listen("127.0.0.1", 0)) as listener:
+        protocol = patient_protocol(settings.header_seconds)
+        server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -79,6 +79,35 @@ def test_a_photo_whose_file_is_gone(client, shapes):
         victim.write_bytes(content)
 
 
+@pytest.mark.parametrize("tags", ["*", "W/{etag}", '"other", {etag}', 'W/"other" , W/{etag}'])
+def test_conditional_requests(client, tags):
+    for path in ("/v1/photos/1/image", "/v1/photos/1/thumbnail"):
+        etag = client.get(path).headers["etag"]
+        assert client.get(path, headers={"If-None-Match": tags.format(etag=etag)}).status_code == 304
+        assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_head_is_get_without_the_body(client):
+    for path in ("/", "/v1/photos/1/thumbnail", "/v1/photos/1/image", "/livez", "/static/app.js"):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
+
+
+def test_an_oversized_body_counts_for_its_route(client):
+    client.post("/v1/search", content=bytes(200_000), headers={"Content-Type": "image/png"})
+    assert 'route="/v1/search",status="413"' in client.get("/metrics").text
+
+
+def test_documentation_loads_nothing_from_elsewhere(client):
+    page = client.get("/docs")
+    assert "http" not in page.text
+    for path in ("swagger/swagger-ui-bundle.js", "swagger/swagger-ui.css", "docs.js"):
+        assert f"/static/{path}" in page.text
+        assert client.get(f"/static/{path}").status_code == 200
+    assert client.get("/redoc").status_code == 404
+
+
 def test_metrics(client, sketch):
     client.post("/v1/search", content=sketch, headers={"Content-Type": "image/png"})
     text = client.get("/metrics").text

@@ -77,6 +77,7 @@ def test_timings_and_request_ids(client, sketch):
     response = client.post("/v1/search", content=sketch, headers=PNG | {"X-Request-ID": "abc-1"})
     assert response.headers["x-request-id"] == "abc-1"
     assert [part.split(";")[0].strip() for part in response.headers["server-timing"].split(",")] == [
+        "read",
         "decode",
         "encode",
         "search",
@@ -110,11 +111,15 @@ def test_bad_options(client, sketch, options, detail):
     [
         (b"", "image/png", 400, "no image"),
         (b"just text", "image/png", 400, "not an image"),
-        (b"{}", "text/plain", 415, "send the sketch as"),
-        (b"", "", 415, "send the sketch as"),
+        (b"{}", "text/plain", 415, "send the image as"),
+        (b"", "", 415, "send the image as"),
         (b"{", "application/json", 400, "not JSON"),
-        (b"[]", "application/json", 422, "field 'image'"),
-        (b'{"image": 3}', "application/json", 422, "field 'image'"),
+        (b"[]", "application/json", 422, "must be an object"),
+        (b"{}", "application/json", 422, "'image', in base64, or 'photo_id'"),
+        (b'{"image": "", "photo_id": 1}', "application/json", 422, "one of them"),
+        (b'{"image": 3}', "application/json", 422, "image: Input should be a valid string"),
+        (b'{"image": "", "score_threshold": NaN}', "application/json", 400, "not JSON"),
+        (b'{"photo_id": 999}', "application/json", 404, "no photo 999"),
         (b'{"image": "%%%"}', "application/json", 400, "not base64"),
         (b'{"image": ""}', "application/json", 400, "no image"),
         (b"[" * 50_000, "application/json", 400, "not JSON"),
@@ -142,3 +147,48 @@ def test_truncated_and_oversized_images(client, sketch, tmp_path):
     Image.new("1", (2000, 2000)).save(tmp_path / "large.png")
     response = client.post("/v1/search", content=(tmp_path / "large.png").read_bytes(), headers=PNG)
     assert_problem(response, 413, "limit of 1000000 pixels")
+
+
+def test_photos_like_a_photo(client, gallery_path):
+    vectors = load_generation(gallery_path).accelerator.vectors()
+    scores = vectors[:, :8] @ vectors[4, :8]
+    response = client.post("/v1/search", json={"photo_id": 5, "limit": 24, "dimensions": 8})
+    assert 5 not in ids(response)
+    assert len(ids(response)) == 23
+    found = {result["id"]: result["score"] for result in response.json()["results"]}
+    assert found == pytest.approx({number + 1: score for number, score in enumerate(scores) if number != 4}, rel=1e-4)
+
+
+def test_contributions_add_up_to_the_score(client, sketch):
+    options = {"limit": 3, "dimensions": 8, "with_contributions": True}
+    response = client.post("/v1/search", content=sketch, headers=PNG, params=options)
+    for result in response.json()["results"]:
+        assert len(result["contributions"]) == 8
+        assert sum(result["contributions"]) == pytest.approx(result["score"], rel=1e-4)
+
+
+def test_batches_fail_item_by_item(client, sketch):
+    image = base64.b64encode(sketch).decode()
+    searches = [
+        {"image": image, "limit": 2},
+        {"image": "%%%"},
+        {"photo_id": 3, "limit": 1},
+        {"photo_id": 999},
+        {"image": image, "dimensions": 17},
+        {"image": image, "limit": 0},
+        "nonsense",
+    ]
+    response = client.post("/v1/search/batch", json={"searches": searches})
+    items = response.json()["items"]
+    assert [item["status"] for item in items] == [200, 400, 200, 404, 422, 422, 422]
+    alone = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 2})
+    assert [result["id"] for result in items[0]["results"]] == ids(alone)
+    assert all(item["problem"]["status"] == item["status"] for item in items if item["status"] != 200)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 422), ({"searches": []}, 422), ({"searches": {}}, 422), ({"searches": [{}] * 33}, 413), ([], 422)],
+)
+def test_bad_batches(client, body, status):
+    assert_problem(client.post("/v1/search/batch", json=body), status, "")

@@ -1,0 +1,126 @@
+"""The requests that the clients send, apart from how they are sent."""
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from service.schemas import (
+    BatchResponse,
+    EmbeddingResponse,
+    GalleryInfo,
+    ModelList,
+    PhotoInfo,
+    PhotoPage,
+    SearchResponse,
+)
+
+__all__ = [
+    "GALLERY",
+    "MODELS",
+    "RELOAD",
+    "Call",
+    "Image",
+    "Modality",
+    "add_photo",
+    "describe_photo",
+    "embed",
+    "image",
+    "photo",
+    "photos",
+    "remove_photo",
+    "search",
+    "search_batch",
+    "search_like",
+]
+
+Image = str | Path | bytes
+Modality = Literal["sketch", "photo"]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """A request, and what reads its answer."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], Answer]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def _nothing(content: bytes) -> None:
+    """Reads an answer without a body."""
+
+
+def search(sketch: Image, options: dict[str, Any]) -> Call[SearchResponse]:
+    """By a sketch."""
+    headers = {"Content-Type": "application/octet-stream"}
+    arguments = {"content": _content(sketch), "params": options, "headers": headers}
+    return Call("POST", "/v1/search", SearchResponse.model_validate_json, arguments)
+
+
+def search_like(photo_id: int, options: dict[str, Any]) -> Call[SearchResponse]:
+    """By a photo of the gallery."""
+    return Call("POST", "/v1/search", SearchResponse.model_validate_json, {"json": {"photo_id": photo_id, **options}})
+
+
+def search_batch(sketches: Sequence[Image], options: dict[str, Any]) -> Call[BatchResponse]:
+    """By several sketches."""
+    searches = [{"image": _encoded(sketch), **options} for sketch in sketches]
+    return Call("POST", "/v1/search/batch", BatchResponse.model_validate_json, {"json": {"searches": searches}})
+
+
+def embed(images: Sequence[Image], input_type: Modality, dimensions: int | None) -> Call[EmbeddingResponse]:
+    """Embeddings of images."""
+    body = {"input": [_encoded(image) for image in images], "input_type": input_type, "dimensions": dimensions}
+    return Call("POST", "/v1/embeddings", EmbeddingResponse.model_validate_json, {"json": body})
+
+
+def add_photo(photo: Image, label: str | None, metadata: dict[str, Any] | None) -> Call[PhotoInfo]:
+    """A new photo."""
+    data = {"metadata": json.dumps(metadata or {})} | ({} if label is None else {"label": label})
+    arguments = {"files": {"file": _content(photo)}, "data": data}
+    return Call("POST", "/v1/photos", PhotoInfo.model_validate_json, arguments)
+
+
+def photo(photo_id: int) -> Call[PhotoInfo]:
+    """Facts about a photo."""
+    return Call("GET", f"/v1/photos/{photo_id}", PhotoInfo.model_validate_json)
+
+
+def photos(limit: int, after: int) -> Call[PhotoPage]:
+    """A page of photos."""
+    return Call("GET", "/v1/photos", PhotoPage.model_validate_json, {"params": {"limit": limit, "after": after}})
+
+
+def describe_photo(photo_id: int, changes: dict[str, Any]) -> Call[PhotoInfo]:
+    """Label or metadata."""
+    return Call("PATCH", f"/v1/photos/{photo_id}", PhotoInfo.model_validate_json, {"json": changes})
+
+
+def remove_photo(photo_id: int) -> Call[None]:
+    """No photo any more."""
+    return Call("DELETE", f"/v1/photos/{photo_id}", _nothing)
+
+
+def image(photo_id: int, size: int | None) -> Call[bytes]:
+    """A photo's file or thumbnail."""
+    if size is None:
+        return Call("GET", f"/v1/photos/{photo_id}/image", bytes)
+    return Call("GET", f"/v1/photos/{photo_id}/thumbnail", bytes, {"params": {"size": size}})
+
+
+GALLERY = Call("GET", "/v1/gallery", GalleryInfo.model_validate_json)
+RELOAD = Call("POST", "/v1/gallery/reload", GalleryInfo.model_validate_json)
+MODELS = Call("GET", "/v1/models", ModelList.model_validate_json)
+
+
+def _content(image: Image) -> bytes:
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _encoded(image: Image) -> str:
+    return base64.b64encode(_content(image)).decode()

@@ -1,0 +1,127 @@
+"""API keys: who sends a request, and what that may do.
+
+The file holds a line ``NAME SCOPE SHA256 [LAST-DAY]`` a key; several lines may share a name, so that a key is replaced
+without a gap. Keys are long random strings, so their plain SHA-256 tells nothing about them.
+"""
+
+import hashlib
+import hmac
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import IntEnum
+from pathlib import Path
+
+from service.errors import KeysError
+
+__all__ = ["Key", "KeyRing", "Scope", "read_keys"]
+
+logger = logging.getLogger(__name__)
+
+_LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+(?P<scope>read|write)\s+(?P<sha256>[0-9a-f]{64})(\s+(?P<last>\S+))?")
+
+
+class Scope(IntEnum):
+    """What a client may do; each scope includes those below it."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key, of which only the hash is known.
+
+    Attributes:
+        name: of whom it was given to.
+        scope: what it allows.
+        sha256: of the key, in hexadecimal.
+        last_day: on which it still works, in UTC; None for good.
+    """
+
+    name: str
+    scope: Scope
+    sha256: str
+    last_day: date | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether it still works."""
+        return self.last_day is None or datetime.now(UTC).date() <= self.last_day
+
+
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """Reads a file of keys.
+
+    Raises:
+        KeysError: if it cannot be read, or a line is not as it must be; the message never shows the line.
+    """
+    try:
+        return tuple(_parsed(path.read_text(encoding="utf-8"), path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeysError(f"{path} cannot be read as a file of keys: {error}") from error
+
+
+def _parsed(text: str, path: Path) -> Iterator[Key]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        content = line.split("#", 1)[0].strip()
+        if not content:
+            continue
+        match = _LINE.fullmatch(content)
+        try:
+            if match is None:
+                raise ValueError("it is not NAME read|write SHA256 [YYYY-MM-DD]")
+            last_day = date.fromisoformat(match["last"]) if match["last"] else None
+        except ValueError as error:
+            raise KeysError(f"{path}, line {number}: {error}") from error
+        yield Key(match["name"], Scope[match["scope"].upper()], match["sha256"], last_day)
+
+
+class KeyRing:
+    """The keys of a file, read again whenever it changes.
+
+    Args:
+        path: of the file; without one there are no keys.
+
+    Raises:
+        KeysError: if the file cannot be used.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._keys: tuple[Key, ...] = ()
+        self._state: tuple[int, int, int] | None = None
+        if path is not None:
+            self._state = self._file_state()
+            self._keys = read_keys(path)
+
+    def find(self, secret: str) -> Key | None:
+        """The valid key with this secret, in a time that does not depend on how much of it is right."""
+        self._refresh()
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest) and key.valid:
+                found = key
+        return found
+
+    def _refresh(self) -> None:
+        if self._path is None or (state := self._file_state()) == self._state:
+            return
+        self._state = state
+        try:
+            self._keys = read_keys(self._path)
+            logger.info("%s changed: %d keys", self._path, len(self._keys))
+        except KeysError as error:
+            logger.error("the keys stay as they were: %s", error)
+
+    def _file_state(self) -> tuple[int, int, int] | None:
+        assert self._path is not None
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino

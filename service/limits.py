@@ -1,0 +1,99 @@
+"""ASGI middleware that bounds requests: the size of bodies, the time they take, and HEAD as GET without a body."""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import RequestProblem
+
+__all__ = ["BodyLimitMiddleware", "HeadMiddleware"]
+
+_DRAINED = 16  # times the limit: how much of an oversized body is read and dropped so that the client sees the answer
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies that are too large with 413, announced or not, and those that take too long with 408.
+
+    The problem is raised where the body is read, so that it counts for the route and has the route's error shape.
+
+    Args:
+        app: next in line.
+        max_bytes: largest body.
+        seconds: that a body may take from beginning to end.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
+        oversized = announced.isdigit() and int(announced) > self._max_bytes
+        waits = headers.get("expect", "").lower() == "100-continue"
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        received, complete = 0, False
+
+        async def next_message() -> Message:
+            nonlocal complete
+            if complete:  # what comes now can only be the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                detail = f"the body did not arrive within {self._seconds:g} s"
+                raise RequestProblem(408, detail, {"Connection": "close"}) from error
+            complete = not message.get("more_body", False)
+            return message
+
+        async def limited() -> Message:
+            nonlocal received
+            if oversized and waits:
+                raise self._too_large()
+            message = await next_message()
+            received += len(message.get("body", b""))
+            if oversized or received > self._max_bytes:
+                while not complete and received < _DRAINED * self._max_bytes:
+                    received += len((await next_message()).get("body", b""))
+                raise self._too_large()
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self) -> RequestProblem:
+        return RequestProblem(413, f"the body is larger than the limit of {self._max_bytes} bytes")
+
+
+class HeadMiddleware:
+    """Answers HEAD like GET, without the body.
+
+    Args:
+        app: next in line.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def bodiless(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, bodiless)
+        finally:
+            scope["method"] = "HEAD"

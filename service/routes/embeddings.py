@@ -1,0 +1,81 @@
+"""POST /v1/embeddings: vectors of images, in the shape of OpenAI's API."""
+
+import asyncio
+import base64
+from typing import Any
+
+import anyio.to_thread
+import numpy as np
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+
+from index.errors import DimensionsError
+from service.admission import reader
+from service.bodies import decode_base64, media_type, read_json
+from service.dependencies import ServingDependency, SettingsDependency
+from service.errors import RequestProblem
+from service.problems import documented
+from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse
+from service.serving import Serving
+from training.truncation import truncate
+
+__all__ = ["router"]
+
+router = APIRouter(
+    tags=["embeddings"],
+    dependencies=[reader],
+    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, openai=True),
+)
+
+_BODY = {"application/json": {"schema": EmbeddingRequest.model_json_schema()}}
+
+
+@router.post("/v1/embeddings", openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+async def embeddings(request: Request, serving: ServingDependency, settings: SettingsDependency) -> EmbeddingResponse:
+    """Embeds sketches or photos. The inner product of a sketch's and a photo's embedding is their score."""
+    if media_type(request) != "application/json":
+        raise RequestProblem(415, "send JSON with the images in field 'input', in base64")
+    wanted = EmbeddingRequest.model_validate(await read_json(request))
+    images = [wanted.input] if isinstance(wanted.input, str) else wanted.input
+    model = serving.bundle.digest
+    if not images:
+        raise RequestProblem(422, "input is empty")
+    if len(images) > settings.max_items:
+        raise RequestProblem(413, f"{len(images)} images are more than the limit of {settings.max_items}")
+    if wanted.model not in (None, model):
+        raise RequestProblem(404, f"the model {wanted.model!r} is not served; GET /v1/models lists what is")
+    dimensions = wanted.dimensions or serving.bundle.dim
+    if dimensions > serving.bundle.dim:
+        raise DimensionsError(dimensions, serving.bundle.dim)
+    vectors = truncate(np.stack(await _gather(serving, images, wanted)), dimensions)
+    data = [
+        Embedding(index=number, embedding=_encoded(vector, wanted.encoding_format))
+        for number, vector in enumerate(vectors)
+    ]
+    return EmbeddingResponse(data=data, model=model)
+
+
+async def _gather(serving: Serving, images: list[str], wanted: EmbeddingRequest) -> list[Any]:
+    """Embeddings of all images; of several problems the first image's is raised, once no image is under way."""
+    outcomes = await asyncio.gather(
+        *(_embed(serving, image, wanted, number) for number, image in enumerate(images)), return_exceptions=True
+    )
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
+
+
+async def _embed(serving: Serving, image: str, wanted: EmbeddingRequest, number: int) -> NDArray[np.float32]:
+    try:
+        content = await anyio.to_thread.run_sync(decode_base64, image)
+        tensor = await serving.model.decode(content, wanted.input_type)
+    except RequestProblem as problem:
+        raise RequestProblem(problem.status, f"input {number}: {problem.detail}") from problem
+    return await serving.model.embed(tensor, wanted.input_type)
+
+
+def _encoded(vector: NDArray[np.float32], encoding_format: str) -> list[float] | str:
+    if encoding_format == "base64":
+        return base64.b64encode(np.ascontiguousarray(vector, dtype="<f4").tobytes()).decode()
+    return [float(value) for value in vector]

@@ -1,0 +1,226 @@
+"""What goes over the wire: used by the routes, the OpenAPI document and the client. Imports nothing heavy."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import from_json
+
+__all__ = [
+    "BatchItem",
+    "BatchResponse",
+    "Embedding",
+    "EmbeddingRequest",
+    "EmbeddingResponse",
+    "GalleryInfo",
+    "ModelInfo",
+    "ModelList",
+    "PhotoDescription",
+    "PhotoInfo",
+    "PhotoPage",
+    "Problem",
+    "SearchOptions",
+    "SearchRequest",
+    "SearchResponse",
+    "SearchResult",
+    "Status",
+    "Usage",
+]
+
+MAX_ID = 2**63 - 1
+
+
+def _parsed(value: Any) -> Any:
+    """A JSON text as a query parameter or form field, parsed."""
+    return from_json(value, allow_inf_nan=False) if isinstance(value, str | bytes) else value
+
+
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuses numbers that JSON cannot hold, such as 1e999, and text that is not Unicode."""
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    return value
+
+
+Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_parsed), AfterValidator(_finite)]
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None
+
+
+class SearchOptions(BaseModel):
+    """Options of a search, as query parameters, form fields or JSON fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(20, ge=1, le=1000, description="at most so many photos")
+    offset: int = Field(0, ge=0, le=1_000_000_000, description="skip so many photos")
+    dimensions: int | None = Field(
+        None, ge=1, le=1_000_000, description="compare only so many leading coordinates; all when omitted"
+    )
+    score_threshold: float | None = Field(None, allow_inf_nan=False, description="leave out photos with a lower score")
+    with_payload: bool = Field(True, description="include label, metadata and URI")
+    with_contributions: bool = Field(False, description="include what each coordinate adds to the score")
+
+
+class SearchRequest(SearchOptions):
+    """A search as JSON: by a sketch, or by a photo of the gallery."""
+
+    image: str | None = Field(None, description="the sketch: base64, or a data URI")
+    photo_id: int | None = Field(None, ge=1, le=MAX_ID, description="find photos like this one, which is left out")
+
+    @model_validator(mode="after")
+    def _one_query(self) -> "SearchRequest":
+        if (self.image is None) == (self.photo_id is None):
+            raise ValueError("give the sketch in 'image', in base64, or 'photo_id'; one of them")
+        return self
+
+
+class SearchResult(BaseModel):
+    """A photo and its score, the inner product of the truncated embeddings."""
+
+    id: int
+    score: float
+    image_url: str
+    thumbnail_url: str
+    width: int
+    height: int
+    uri: str | None = None
+    label: str | None = None
+    metadata: dict[str, Any] | None = None
+    contributions: list[float] | None = Field(None, description="by coordinate; they add up to the score")
+
+
+class SearchResponse(BaseModel):
+    """Photos in descending order of score."""
+
+    results: list[SearchResult]
+    dimensions: int = Field(description="coordinates compared")
+    total: int = Field(description="photos in the gallery")
+    generation: int = Field(description="generation of the gallery that answered")
+
+
+class BatchItem(BaseModel):
+    """Outcome of one search of a batch: results, or the problem of this one alone."""
+
+    status: int
+    results: list[SearchResult] | None = None
+    dimensions: int | None = None
+    problem: Problem | None = None
+
+
+class BatchResponse(BaseModel):
+    """Outcomes in the order of the searches."""
+
+    items: list[BatchItem]
+    total: int
+    generation: int
+
+
+class EmbeddingRequest(BaseModel):
+    """Images to embed, in the shape of OpenAI's API."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: str | list[str] = Field(description="images: base64, or data URIs")
+    model: str | None = Field(None, description="digest of the model expected; any when omitted")
+    input_type: Literal["sketch", "photo"] = Field("sketch", description="which encoder")
+    dimensions: int | None = Field(None, ge=1, le=1_000_000, description="keep only so many leading coordinates")
+    encoding_format: Literal["float", "base64"] = Field("float", description="base64: little-endian float32")
+    user: str | None = Field(None, description="accepted and ignored")
+
+
+class Embedding(BaseModel):
+    """One embedding; coordinates come ordered by singular value."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Images have no tokens."""
+
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+
+
+class EmbeddingResponse(BaseModel):
+    """Embeddings in the order of the input."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage = Usage()
+
+
+class PhotoInfo(BaseModel):
+    """A photo of the gallery; ``bytes`` is the size of its file."""
+
+    id: int
+    uri: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    label: str | None
+    metadata: dict[str, Any]
+
+
+class PhotoPage(BaseModel):
+    """Photos by id."""
+
+    photos: list[PhotoInfo]
+    next_after: int | None = Field(description="`after` of the next page; null on the last one")
+
+
+class PhotoDescription(BaseModel):
+    """What can be said of a photo; what is left out stays as it is, metadata is replaced as a whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str | None = Field(None, max_length=1000)
+    metadata: Metadata = Field({}, description="any JSON object")
+
+
+class GalleryInfo(BaseModel):
+    """The served generation of the gallery."""
+
+    photos: int
+    dim: int = Field(description="embedding coordinates; `dimensions` of a search goes up to this")
+    generation: int
+    live_changes: int = Field(description="photos added or removed since the generation was published")
+    created: str
+    kind: str = Field(description="of index")
+    model: str = Field(description="digest of the model")
+    spectrum: list[float] = Field(description="singular values of the learned operator, descending")
+
+
+class ModelInfo(BaseModel):
+    """A model."""
+
+    id: str = Field(description="digest")
+    object: str = "model"
+    created: str
+    backbone: str
+    dim: int
+    image_size: int
+
+
+class ModelList(BaseModel):
+    """Models in the shape that OpenAI's clients know."""
+
+    object: str = "list"
+    data: list[ModelInfo]
+
+
+class Status(BaseModel):
+    """Answer of a probe."""
+
+    status: str = "ok"

@@ -1,0 +1,79 @@
+"""Photos that clients send, kept in the gallery's folder under their SHA-256."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import numpy as np
+from numpy.typing import NDArray
+
+from index.catalogue import NewPhoto
+from service.errors import RequestProblem
+from service.pictures import image_format
+from service.schemas import PhotoDescription
+from service.serving import Serving
+from training.artifacts import atomic_write
+from training.images import image_size
+
+__all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
+
+_FOLDER = "photos"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A photo that was received and embedded, but not stored; ``vector`` is ``(dim,)``."""
+
+    content: bytes
+    sha256: str
+    suffix: str
+    size: tuple[int, int]
+    vector: NDArray[np.float32]
+    label: str | None
+    metadata: dict[str, Any]
+
+
+async def prepare_upload(serving: Serving, content: bytes, description: PhotoDescription) -> Upload:
+    """Checks and embeds a photo.
+
+    Raises:
+        RequestProblem: if it is no usable image, or too many images wait for the encoder.
+    """
+    image = await serving.model.decode(content, "photo")
+    vector = await serving.model.embed(image, "photo")
+    known, size, sha256 = await anyio.to_thread.run_sync(_facts, content)
+    if known is None:
+        raise RequestProblem(400, "the photo cannot be used: not an image")
+    return Upload(content, sha256, f".{known.lower()}", size, vector, description.label, description.metadata)
+
+
+def _facts(content: bytes) -> tuple[str | None, tuple[int, int], str]:
+    return image_format(content), image_size(content), hashlib.sha256(content).hexdigest()
+
+
+def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
+    """Writes the file, whole or not at all; returns what the catalogue is to hold."""
+    path = gallery / _FOLDER / upload.sha256[:2] / f"{upload.sha256}{upload.suffix}"
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(upload.content)
+    return NewPhoto(
+        uri=str(path),
+        sha256=upload.sha256,
+        bytes=len(upload.content),
+        modified=path.stat().st_mtime_ns,
+        width=upload.size[0],
+        height=upload.size[1],
+        label=upload.label,
+        metadata=upload.metadata,
+        vector=upload.vector,
+    )
+
+
+def discard_upload(gallery: Path, uri: str) -> None:
+    """Deletes the file of a removed photo if it was uploaded; other files are not the gallery's."""
+    path = Path(uri)
+    if path.is_relative_to(gallery / _FOLDER):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""The service keeps to its OpenAPI document, whatever is sent.
+
+SVDRAW_CASES sets how many requests are tried for each operation.
+"""
+
+import os
+import shutil
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service.app import create_app
+from service.settings import ServiceSettings
+from tests.service.conftest import serving
+
+CASES = int(os.environ.get("SVDRAW_CASES", "12"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def document(gallery_path, tmp_path_factory):
+    path = shutil.copytree(gallery_path, tmp_path_factory.mktemp("contract") / "gallery")
+    with serving(gallery=path, anonymous="write", live_changes=5) as url:
+        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
+
+
+OPERATIONS = [
+    (method, path)
+    for path, operations in create_app(ServiceSettings(gallery="unused")).openapi()["paths"].items()
+    for method in operations
+]
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_answer_is_documented(document, method, path):
+    operation = document[path][method]
+
+    @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy())
+    def try_one(case):
+        case.call_and_validate(checks=CHECKS)
+
+    try_one()

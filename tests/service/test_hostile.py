@@ -1,0 +1,231 @@
+"""Malformed, oversized and slow requests: the right status each time, and the service stays ready."""
+
+import io
+import json
+import socket
+import struct
+import time
+import zlib
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.client import Client
+from tests.service.conftest import serving
+from tests.training.test_images import png_header
+
+PNG = {"Content-Type": "image/png"}
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+NOISE = Image.effect_noise((40, 40), 80).convert("RGB")
+FILES = {kind: encoded(NOISE, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")}
+
+
+def text_bomb():
+    """A PNG whose compressed text unpacks to 80 MB."""
+    text = b"x\0\0" + zlib.compress(bytes(80_000_000), 9)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    return FILES["PNG"][:33] + chunk + FILES["PNG"][33:]
+
+
+def animation():
+    frames = [Image.new("P", (30, 30), number) for number in range(60)]
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+CORPUS = {
+    "empty": (b"", {400}),
+    "text": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", {400}),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n", {400}),
+    "pdf": (b"%PDF-1.7\n1 0 obj<<>>endobj\ntrailer<<>>", {400}),
+    "a million pixels and more": (png_header(30_000, 30_000), {413}),
+    "negative size": (FILES["BMP"][:18] + struct.pack("<ii", -40, 2**31 - 1) + FILES["BMP"][26:], {400, 413}),
+    "no size": (png_header(0, 0), {400}),
+    "text bomb": (text_bomb(), {400}),
+    "an archive behind an image": (FILES["PNG"] + b"PK\x03\x04" + bytes(500), {200}),
+    "a script behind an image": (FILES["GIF"] + b"<script>alert(1)</script>", {200}),
+    "many frames": (animation(), {200}),
+    "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), {200}),
+    "one row": (encoded(Image.new("L", (5000, 1)), "PNG"), {200}),
+    "16 bits": (encoded(Image.new("I;16", (20, 20), 40_000), "PNG"), {200}),
+    "four inks": (encoded(Image.new("CMYK", (20, 20)), "JPEG"), {200}),
+    "wrong sums": (FILES["PNG"][:40] + b"\xff\xff" + FILES["PNG"][42:], {400}),
+}
+
+
+@pytest.fixture(scope="module")
+def url(gallery_path):
+    options = {"header_seconds": 0.4, "body_seconds": 0.8, "max_concurrent": 8}
+    with serving(gallery=gallery_path, max_body_bytes=400_000, max_pixels=1_000_000, **options) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def ready_afterwards(request):
+    yield
+    if "url" in request.fixturenames:
+        url = request.getfixturevalue("url")
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        with Client(url) as client:
+            assert len(client.search(FILES["PNG"]).results) == 20
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_images(url, name):
+    content, statuses = CORPUS[name]
+    answer = httpx.post(f"{url}/v1/search", content=content, headers=PNG)
+    assert answer.status_code in statuses, answer.text
+    if answer.status_code != 200:
+        assert answer.json()["status"] == answer.status_code
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(kind=st.sampled_from(sorted(FILES)), data=st.data())
+def test_damaged_images_are_answered(client, kind, data):
+    content = bytearray(FILES[kind])
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(1, len(content)))
+    answer = client.post("/v1/search", content=bytes(content[:end]), headers=PNG)
+    assert answer.status_code in {200, 400, 413}, answer.text
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content=st.binary(max_size=300), media_type=st.sampled_from(["image/png", "application/json", "x/y"]))
+def test_bytes_are_answered(client, content, media_type):
+    for path in ("/v1/search", "/v1/search/batch", "/v1/embeddings", "/v1/photos"):
+        answer = client.post(path, content=content, headers={"Content-Type": media_type})
+        assert 400 <= answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data; boundary=", "multipart/form-data; boundary=x; charset=nonsense", "multipart/form-data;;=x"],
+)
+def test_forms(client, content_type):
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\xff\r\n--x--\r\n'
+    answer = client.post("/v1/search", content=body, headers={"Content-Type": content_type})
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_a_form_of_many_fields(client):
+    answer = client.post("/v1/search", files={f"f{number}": b"x" for number in range(100)})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/photos/../../etc/passwd",
+        "/v1/photos/%2e%2e/%2e%2e/etc/passwd/image",
+        "/v1/photos/1%2f..%2f..%2fimage",
+        "/v1/photos/1/image/../../../../etc/passwd",
+        "/v1/photos/1%00/image",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%5capp.py",
+        "/static//etc/passwd",
+        "/static/swagger/../../app.py",
+        "//etc/passwd",
+    ],
+)
+def test_paths_lead_nowhere(url, path):
+    parts = urlsplit(url)
+    with closing(socket.create_connection((parts.hostname, parts.port), timeout=10)) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = read_all(connection)
+    assert answer.split(b" ", 2)[1] in {b"404", b"422", b"307"}
+    assert b"root:" not in answer
+    assert b"create_app" not in answer
+
+
+def read_all(connection):
+    parts = []
+    while True:
+        try:
+            part = connection.recv(65536)
+        except ConnectionResetError:
+            part = b""
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def connect(url):
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+def test_slow_heads_are_dropped(url):
+    slow = [connect(url) for _ in range(40)]
+    for connection in slow:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    started = time.monotonic()
+    while time.monotonic() - started < 1:
+        for connection in slow:
+            try:
+                connection.sendall(b"a")
+            except OSError:
+                continue
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        time.sleep(0.1)
+    for connection in slow:
+        assert read_all(connection) == b""
+        connection.close()
+
+
+def test_silent_connections_are_dropped(url):
+    with closing(connect(url)) as connection:
+        assert read_all(connection) == b""
+
+
+def test_slow_bodies_get_408_and_give_their_place_back(url):
+    slow = [connect(url) for _ in range(12)]  # more than may run at once
+    head = "POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    for connection in slow:
+        connection.sendall(head.encode() + b"abc")
+    answers = [read_all(connection) for connection in slow]
+    for connection in slow:
+        connection.close()
+    statuses = sorted(answer.split(b" ", 2)[1] for answer in answers)
+    assert statuses == [b"408"] * 8 + [b"429"] * 4
+    assert json.loads(answers[0].split(b"\r\n\r\n", 1)[1])["status"] in (408, 429)
+
+
+def test_going_on_after_the_answer_is_no_use(url):
+    with closing(connect(url)) as connection:
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        started = time.monotonic()
+        try:
+            while time.monotonic() - started < 5:
+                connection.sendall(b"a")
+                time.sleep(0.05)
+        except OSError:
+            pass
+        assert time.monotonic() - started < 3
+
+
+def test_broken_requests(url):
+    for request in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ):
+        with closing(connect(url)) as connection:
+            connection.sendall(request)
+            answer = read_all(connection)
+            assert not answer or answer.startswith(b"HTTP/1.1 4"), answer

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from service.inference import TOLERANCE, build_runner
+from training.bundle import load_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle):
+    return load_bundle(tiny_bundle, "cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("onnx")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_same_embeddings_for_any_batch(bundle, cache, count, caplog):
+    runner = build_runner(bundle, bundle.sketch, "auto", cache)
+    batch = torch.rand(count, 3, 64, 64)
+    expected = bundle.encode(bundle.sketch, batch)
+    assert "PyTorch" not in caplog.text
+    assert np.abs(runner(batch) - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def test_it_is_exported_once(bundle, cache, monkeypatch):
+    build_runner(bundle, bundle.sketch, "onnx", cache)
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr("service.inference._export", lambda encoder: pytest.fail("exported again"))
+    build_runner(bundle, bundle.sketch, "onnx", cache)
+
+
+def test_a_damaged_export_is_replaced(bundle, cache, monkeypatch):
+    build_runner(bundle, bundle.sketch, "onnx", cache)
+    [file] = cache.iterdir()
+    good = file.read_bytes()
+    file.write_bytes(b"half")
+    monkeypatch.setattr("service.inference._export", lambda encoder: good)
+    build_runner(bundle, bundle.sketch, "onnx", cache)
+    assert file.read_bytes() == good
+
+
+def test_another_result_is_not_accepted(bundle, cache, monkeypatch, caplog):
+    build_runner(bundle, bundle.sketch, "onnx", cache)  # a file that belongs to another encoder from now on
+    monkeypatch.setattr(bundle.sketch.head, "canonical", bundle.sketch.head.canonical * 2)
+    batch = torch.rand(1, 3, 64, 64)
+    runner = build_runner(bundle, bundle.sketch, "onnx", cache)
+    np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.sketch, batch))
+    assert "differ by 5.0e-01" in caplog.text
+
+
+def test_what_cannot_be_exported_runs_on_torch(bundle, tmp_path, monkeypatch, caplog):
+    def fail(encoder):
+        raise RuntimeError("unsupported operator")
+
+    monkeypatch.setattr("service.inference._export", fail)
+    batch = torch.rand(1, 3, 64, 64)
+    runner = build_runner(bundle, bundle.photo, "onnx", tmp_path)
+    np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.photo, batch))
+    assert "unsupported operator" in caplog.text

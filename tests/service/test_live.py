@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index.accelerators import PanoramaIndex
+from index.errors import DimensionsError
+from index.gallery import Generation, GenerationManifest
+from index.searcher import Searcher
+from service.live import Change, LiveSearcher
+
+DIM = 6
+
+
+def searcher(vectors):
+    ids = np.array(sorted(vectors))
+    matrix = np.array([vectors[identifier] for identifier in ids], np.float32)
+    manifest = GenerationManifest(generation=1, created="", count=len(ids), dim=DIM, model="", revision=0, files={})
+    accelerator = PanoramaIndex.build(matrix)
+    return Searcher(Generation(manifest, ids, accelerator), accelerator)
+
+
+def brute_force(vectors, query, dimensions):
+    scores = {number: float(vector[:dimensions] @ query[:dimensions]) for number, vector in vectors.items()}
+    return sorted(scores, key=lambda number: (-scores[number], number))
+
+
+whole = st.integers(-3, 3).map(float)  # sums of products are exact, so ties are ties
+vector = st.lists(whole, min_size=DIM, max_size=DIM).map(lambda values: np.array(values, np.float32))
+steps = st.lists(st.tuples(st.integers(1, 12), st.none() | vector), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(vector, min_size=1, max_size=8), steps, vector, st.integers(1, DIM), st.integers(0, 5), st.integers(1, 9)
+)
+def test_a_changed_generation_is_searched_like_a_new_one(base, changes, query, dimensions, offset, limit):
+    expected = dict(enumerate(base, start=1))
+    live = LiveSearcher(searcher(expected))
+    for revision, (identifier, value) in enumerate(changes, start=1):
+        known = identifier in expected
+        if value is None and not known:
+            continue
+        live = live.with_changes([Change(revision, identifier, value, known)])
+        if value is None:
+            del expected[identifier]
+        else:
+            expected[identifier] = value
+    hits = live.search(query, limit, offset=offset, dimensions=dimensions)
+    assert [hit.id for hit in hits] == brute_force(expected, query, dimensions)[offset : offset + limit]
+    assert live.count == len(expected)
+
+
+def test_choices_and_thresholds():
+    vectors = {number: np.full(DIM, 20 - number, np.float32) for number in range(1, 15)}
+    live = LiveSearcher(searcher(vectors), [Change(1, 20, np.full(DIM, 100, np.float32), known=False)])
+    query = np.ones(DIM, np.float32)
+    assert [hit.id for hit in live.search(query, 3)] == [20, 1, 2]
+    assert [hit.id for hit in live.search(query, 3, only={9, 20, 14, 12}, offset=1)] == [9, 12, 14]
+    assert [hit.id for hit in live.search(query, 3, without=(20, 2))] == [1, 3, 4]
+    assert [hit.id for hit in live.search(query, 9, score_threshold=6 * 17)] == [20, 1, 2, 3]
+    with pytest.raises(DimensionsError):
+        live.search(query, 3, dimensions=DIM + 1)

@@ -1,0 +1,258 @@
+import io
+import json
+import shutil
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from index.gallery import Gallery, read_generation
+from index.jobs import index_photos
+from index.sources import Candidate
+from service.pictures import Thumbnails
+from tests.conftest import draw_shape
+from tests.service.test_keys import line
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def changing(start, own_gallery):
+    return start(gallery=own_gallery, anonymous="write")
+
+
+@pytest.fixture
+def photo():
+    buffer = io.BytesIO()
+    image = Image.effect_noise((50, 70), 90).convert("RGB")
+    image.putpixel((0, 0), (1, 2, 3))
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def search_by(client, identifier, **options):
+    response = client.post("/v1/search", json={"photo_id": identifier, "limit": 100} | options)
+    assert response.status_code == 200, response.text
+    return [result["id"] for result in response.json()["results"]]
+
+
+def everything(client, sketch):
+    response = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 1000})
+    return {result["id"] for result in response.json()["results"]}
+
+
+def test_a_new_photo_is_found_at_once_and_a_removed_one_not(changing, sketch, photo):
+    data = {"label": "noise", "metadata": json.dumps({"year": 2020, "tags": ["a"]})}
+    response = changing.post("/v1/photos", files={"file": ("a.png", photo)}, data=data)
+    assert response.status_code == 201, response.text
+    added = response.json()
+    assert (added["id"], added["label"], added["metadata"]) == (25, "noise", {"year": 2020, "tags": ["a"]})
+    assert (added["width"], added["height"], added["bytes"]) == (50, 70, len(photo))
+    assert response.headers["location"] == "/v1/photos/25"
+    assert everything(changing, sketch) == set(range(1, 26))
+    assert changing.get("/v1/photos/25/image").content == photo
+    assert changing.get("/v1/photos/25/thumbnail").status_code == 200
+    assert changing.get("/v1/gallery").json()["photos"] == 25
+    for identifier in (25, 3):
+        assert changing.delete(f"/v1/photos/{identifier}").status_code == 204
+        assert changing.delete(f"/v1/photos/{identifier}").status_code == 404
+        assert changing.get(f"/v1/photos/{identifier}/image").status_code == 404
+    assert everything(changing, sketch) == set(range(1, 25)) - {3}
+    assert changing.get("/v1/gallery").json() | {"photos": 23, "live_changes": 3, "generation": 1} == (
+        changing.get("/v1/gallery").json()
+    )
+
+
+def test_its_score_is_that_of_an_indexed_copy(changing, shapes, sketch):
+    copy = (shapes / "photo" / "circle" / "circle-2.png").read_bytes()  # photo 3
+    added = changing.post("/v1/photos", content=copy, headers=PNG, params={"label": "copy"}).json()["id"]
+    results = changing.post("/v1/search", content=sketch, headers=PNG, params={"limit": 100}).json()["results"]
+    scores = {result["id"]: result["score"] for result in results}
+    assert scores[added] == pytest.approx(scores[3], rel=1e-4)
+
+
+def test_the_same_file_again_is_the_same_photo(changing, photo):
+    first = changing.post("/v1/photos", content=photo, headers=PNG, params={"label": "a"})
+    again = changing.post("/v1/photos", content=photo, headers=PNG, params={"label": "b"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+    assert again.json()["label"] == "b"
+    assert changing.get("/v1/gallery").json()["photos"] == 25
+
+
+def test_only_uploaded_files_are_deleted(changing, own_gallery, photo, shapes):
+    added = changing.post("/v1/photos", content=photo, headers=PNG).json()
+    assert str(own_gallery) in added["uri"]
+    changing.delete(f"/v1/photos/{added['id']}")
+    assert not [file for file in (own_gallery / "photos").rglob("*") if file.is_file()]
+    uri = changing.get("/v1/photos/1").json()["uri"]
+    changing.delete("/v1/photos/1")
+    assert (shapes / "photo" / "circle" / "circle-0.png").samefile(uri)
+
+
+def test_descriptions_change_in_part(changing, start, own_gallery):
+    before = changing.get("/v1/photos/2").json()
+    changed = changing.patch("/v1/photos/2", json={"metadata": {"colour": "red", "n": 1.5}})
+    assert changed.json() == before | {"metadata": {"colour": "red", "n": 1.5}}
+    assert changing.patch("/v1/photos/2", json={"label": None}).json()["label"] is None
+    assert changing.get("/v1/photos/2").json() == before | {"metadata": {"colour": "red", "n": 1.5}, "label": None}
+    assert search_by(changing, 1)
+    for body, status in [({"label": 3}, 422), ({"metadata": []}, 422), ({"id": 3}, 422), ([], 422)]:
+        assert changing.patch("/v1/photos/2", json=body).status_code == status
+    assert changing.patch("/v1/photos/999", json={}).status_code == 404
+    assert start(gallery=own_gallery).get("/v1/photos/2").json()["metadata"]["colour"] == "red"
+
+
+def test_pages(changing):
+    found, after = [], 0
+    while after is not None:
+        page = changing.get("/v1/photos", params={"limit": 10, "after": after}).json()
+        found += [photo["id"] for photo in page["photos"]]
+        after = page["next_after"]
+    assert found == list(range(1, 25))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ({"content": b"no image", "headers": PNG}, 400),
+        ({"content": b"", "headers": PNG}, 400),
+        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415),
+        ({"files": {"other": b"x"}}, 422),
+        ({"files": {"file": b"x"}, "data": {"metadata": "{"}}, 422),
+        ({"files": {"file": b"x"}, "data": {"metadata": "[]"}}, 422),
+        ({"files": {"file": b"x"}, "data": {"metadata": '{"a": NaN}'}}, 422),
+        ({"files": {"file": b"x"}, "data": {"metadata": '{"a": 1e999}'}}, 422),
+        ({"files": {"file": b"x"}, "data": {"surprise": "x"}}, 422),
+        ({"files": {"file": b"x"}, "data": {"label": "x" * 1001}}, 422),
+    ],
+)
+def test_bad_photos(changing, request_, status):
+    assert changing.post("/v1/photos", **request_).status_code == status
+    assert changing.get("/v1/gallery").json()["photos"] == 24
+
+
+def test_live_changes_survive_a_kill(start, own_gallery, sketch, photo):
+    killed = start(gallery=own_gallery, anonymous="write")
+    added = killed.post("/v1/photos", content=photo, headers=PNG).json()["id"]
+    killed.delete("/v1/photos/7")
+    again = start(gallery=own_gallery)  # the first one has published nothing
+    assert everything(again, sketch) == set(range(1, 25)) - {7} | {added}
+    assert again.get("/v1/gallery").json()["live_changes"] == 0
+
+
+def test_many_changes_are_published(start, own_gallery, sketch, photo):
+    client = start(gallery=own_gallery, anonymous="write", live_changes=2)
+    added = client.post("/v1/photos", content=photo, headers=PNG).json()["id"]
+    assert read_generation(own_gallery).generation == 1
+    client.delete("/v1/photos/7")
+    gallery = client.get("/v1/gallery").json()
+    assert (gallery["generation"], gallery["live_changes"], gallery["photos"]) == (2, 0, 24)
+    assert everything(client, sketch) == set(range(1, 25)) - {7} | {added}
+
+
+def test_writing_waits_for_no_job(changing, own_gallery, photo):
+    gallery = Gallery.open(own_gallery, write=True)
+    with gallery.writing():
+        response = changing.post("/v1/photos", content=photo, headers=PNG)
+    gallery.close()
+    assert (response.status_code, "indexing job" in response.json()["detail"]) == (409, True)
+    assert response.headers["retry-after"]
+    assert changing.post("/v1/photos", content=photo, headers=PNG).status_code == 201
+
+
+def test_the_last_photo_stays(changing):
+    assert {changing.delete(f"/v1/photos/{number}").status_code for number in range(2, 25)} == {204}
+    assert changing.delete("/v1/photos/1").status_code == 409
+
+
+def add_by_a_job(path, folder, count):
+    files = []
+    for number in range(count):
+        file = folder / f"job-{number}.png"
+        draw_shape("circle", number, filled=True, size=90 + number).save(file)
+        files.append(Candidate(str(file), "job", {}))
+    gallery = Gallery.open(path, write=True)
+    index_photos(gallery, files, "cpu")
+    gallery.close()
+
+
+def test_reload_serves_what_a_job_published_and_keeps_live_changes(changing, own_gallery, tmp_path, photo, sketch):
+    changing.delete("/v1/photos/4")
+    add_by_a_job(own_gallery, tmp_path, 2)
+    assert everything(changing, sketch) == set(range(1, 25)) - {4}
+    added = changing.post("/v1/photos", content=photo, headers=PNG).json()["id"]  # not in the job's generation
+    gallery = changing.post("/v1/gallery/reload").json()
+    assert (gallery["generation"], gallery["photos"], gallery["live_changes"]) == (2, 26, 1)
+    assert everything(changing, sketch) == set(range(1, 25)) - {4} | {25, 26, added}
+
+
+def test_reload_happens_by_itself(start, own_gallery, tmp_path):
+    client = start(gallery=own_gallery, reload_seconds=0.05)
+    add_by_a_job(own_gallery, tmp_path, 1)
+    deadline = time.monotonic() + 10
+    while client.get("/v1/gallery").json()["generation"] == 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert client.get("/v1/gallery").json()["photos"] == 25
+
+
+def test_a_link_switches_to_another_gallery_while_requests_run(start, own_gallery, gallery_path, tmp_path, sketch):
+    other = shutil.copytree(own_gallery, tmp_path / "other")
+    gallery = Gallery.open(other, write=True)
+    gallery.catalogue.remove([1, 2, 3])
+    gallery.publish()
+    gallery.close()
+    link = tmp_path / "current"
+    link.symlink_to(own_gallery)
+    client = start(gallery=link, anonymous="write")
+    answers, stop = [], threading.Event()
+
+    def search():
+        while not stop.is_set():
+            answers.append(client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 100}))
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for target in (other, own_gallery, other):
+        link.unlink()
+        link.symlink_to(target)
+        assert client.post("/v1/gallery/reload").status_code == 200
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} == {200}
+    assert {(answer.json()["generation"], len(answer.json()["results"])) for answer in answers} <= {(1, 24), (2, 21)}
+    assert client.get("/v1/gallery").json()["photos"] == 21
+
+
+def test_a_damaged_generation_is_not_switched_to(changing, own_gallery, sketch):
+    (own_gallery / "CURRENT").write_text("000009\n")
+    response = changing.post("/v1/gallery/reload")
+    assert response.status_code == 503
+    assert len(everything(changing, sketch)) == 24
+    assert 'svdraw_gallery_reloads_total{result="failed"} 1.0' in changing.get("/metrics").text
+
+
+def test_keys_decide_who_changes_photos(start, own_gallery, tmp_path, photo):
+    keys = tmp_path / "keys"
+    keys.write_text(line("a", "read", "r") + line("b", "write", "w"))
+    client = start(gallery=own_gallery, keys=keys)
+    for secret, status in (("r", 403), ("w", 201), ("x", 401)):
+        headers = PNG | {"api-key": secret}
+        assert client.post("/v1/photos", content=photo, headers=headers).status_code == status
+
+
+def test_thumbnails_keep_to_their_memory(client, gallery_path):
+    gallery = Gallery.open(gallery_path)
+    photos = gallery.catalogue.page(0, 24)
+    gallery.close()
+    sizes = [len(Thumbnails(10**6).get(photo, 64)) for photo in photos]
+    thumbnails = Thumbnails(sum(sizes[:5]))
+    for photo in photos:
+        content = thumbnails.get(photo, 64)
+        assert thumbnails.get(photo, 64) is content
+        assert thumbnails._used <= sum(sizes[:5])
+        assert thumbnails._used == sum(map(len, thumbnails._kept.values()))
