@@ -65,12 +65,17 @@ def _find(
     serving: Serving, query: NDArray[np.float32], options: SearchOptions, without: Sequence[int]
 ) -> SearchResponse:
     searcher = serving.searcher
+    only = None
+    if options.filter:
+        wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
+        only = frozenset(serving.gallery.catalogue.select(wanted).tolist())
     hits = searcher.search(
         query,
         options.limit,
         offset=options.offset,
         dimensions=options.dimensions,
         score_threshold=options.score_threshold,
+        only=only,
         without=without,
     )
     photos = serving.gallery.catalogue.photos([hit.id for hit in hits])

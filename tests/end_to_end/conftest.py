@@ -44,14 +44,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until_ready(url, process, seconds=60):
+def wait_until_ready(url, process, seconds=240):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return
         except httpx.TransportError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
     pytest.fail(f"the service did not become ready (exit status {process.poll()})")
 
 
