@@ -66,6 +66,11 @@ class PanoramaIndex:
         self, queries: NDArray[np.float32], k: int, dimensions: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See ``Accelerator.search``; ``queries`` is ``(n, dim)``."""
+        if k > self.index.batch_size:  # FAISS refuses
+            prefix = np.ascontiguousarray(truncate(self.vectors(), dimensions))
+            compared = np.ascontiguousarray(truncate(queries, dimensions))
+            scores, positions = faiss.knn(compared, prefix, k, metric=faiss.METRIC_INNER_PRODUCT)
+            return scores, positions
         scores, positions = self.index.search(zero_pad(queries, dimensions), k)
         return scores, positions
 

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,16 @@ CREATE TABLE IF NOT EXISTS photos (
 CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
 """
 _COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
+_FACTS = frozenset({"id", "uri", "sha256", "bytes", "width", "height", "label"})
+_COMPARISONS = {
+    "eq": "IS ?",
+    "ne": "IS NOT ?",
+    "gt": "> ?",
+    "gte": ">= ?",
+    "lt": "< ?",
+    "lte": "<= ?",
+    "in": "IN (SELECT value FROM json_each(?))",
+}
 _CHUNK = 500  # bound variables of one statement
 
 
@@ -202,6 +212,23 @@ class Catalogue:
         values = (label, json.dumps(metadata), identifier)
         self._write([("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values])])
         return self.photo(identifier) is not None
+
+    def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Ids of the photos that match a filter, ascending.
+
+        Args:
+            wanted: by field, a value to equal, a list of values to be one of, or comparisons such as
+                ``{"gte": 1900}``. Fields that are no fact of a photo are looked up in its metadata.
+        """
+        parts, values = ["1"], []
+        for field, value in wanted.items():
+            operand, path = (field, []) if field in _FACTS else ("json_extract(metadata, ?)", [f'$."{field}"'])
+            comparisons = value if isinstance(value, dict) else {"in" if isinstance(value, list) else "eq": value}
+            for name, compared in comparisons.items():
+                parts.append(f"{operand} {_COMPARISONS[name]}")
+                values += [*path, json.dumps(compared) if name == "in" else compared]
+        rows = self._query(f"SELECT id FROM photos WHERE {' AND '.join(parts)} ORDER BY id", values)
+        return np.array([row[0] for row in rows], dtype=np.int64)
 
     def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids ``(n,)`` ascending and vectors ``(n, dim)`` of all photos, from one consistent state.

@@ -9,6 +9,7 @@ from pydantic_core import from_json
 __all__ = [
     "BatchItem",
     "BatchResponse",
+    "Comparison",
     "Embedding",
     "EmbeddingRequest",
     "EmbeddingResponse",
@@ -20,6 +21,7 @@ __all__ = [
     "PhotoPage",
     "Problem",
     "SearchOptions",
+    "SearchQuery",
     "SearchRequest",
     "SearchResponse",
     "SearchResult",
@@ -42,6 +44,25 @@ def _finite(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_parsed), AfterValidator(_finite)]
+
+Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Comparison(BaseModel):
+    """Comparisons that must all hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    eq: Value | None = None
+    ne: Value | None = None
+    gt: Value | None = None
+    gte: Value | None = None
+    lt: Value | None = None
+    lte: Value | None = None
+
+
+FilterField = Annotated[str, Field(pattern=r'^[^"\\\x00-\x1f]{1,200}$')]
+Filter = Annotated[dict[FilterField, Value | list[Value] | Comparison | None], BeforeValidator(_parsed)]
 
 
 class Problem(BaseModel):
@@ -68,8 +89,19 @@ class SearchOptions(BaseModel):
         description="compare only so many leading coordinates; the gallery's `default_dimensions` when omitted",
     )
     score_threshold: float | None = Field(None, allow_inf_nan=False, description="leave out photos with a lower score")
+    filter: Filter | None = Field(
+        None,
+        description='only photos that match, such as {"label": "castle", "year": {"gte": 1900}, "licence": ["CC0"]}; '
+        "fields that are no fact of a photo are looked up in its metadata",
+    )
     with_payload: bool = Field(True, description="include label, metadata and URI")
     with_contributions: bool = Field(False, description="include what each coordinate adds to the score")
+
+
+class SearchQuery(SearchOptions):
+    """Options of a search as query parameters."""
+
+    filter: str | None = Field(None, description="a JSON object")  # type: ignore[assignment]
 
 
 class SearchRequest(SearchOptions):

@@ -66,12 +66,17 @@ def _find(
 ) -> SearchResponse:
     searcher = serving.searcher
     dimensions = options.dimensions or serving.default_dimensions
+    only = None
+    if options.filter:
+        wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
+        only = frozenset(serving.gallery.catalogue.select(wanted).tolist())
     hits = searcher.search(
         query,
         options.limit,
         offset=options.offset,
         dimensions=dimensions,
         score_threshold=options.score_threshold,
+        only=only,
         without=without,
     )
     photos = serving.gallery.catalogue.photos([hit.id for hit in hits])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from index.catalogue import Photo
 from index.errors import GalleryError, ModelMismatch
-from index.gallery import Gallery, read_generation
+from index.gallery import Gallery
 from index.jobs import publish_if_changed
 from index.searcher import Searcher
 from service.encoding import EncodingModel
@@ -41,12 +41,13 @@ class Serving:
     def __init__(self, settings: ServiceSettings, metrics: Metrics, previous: "Serving | None" = None) -> None:
         self.path = settings.gallery.resolve()
         self.identity = (self.path, _inode(self.path / "catalogue.sqlite"))
-        if previous is None or previous.identity != self.identity:
-            _publish_what_is_missing(self.path)
         searcher = Searcher.open(self.path, settings.device)
         digest = read_manifest(self.path / "model").digest
         if searcher.manifest.model != digest:
             raise ModelMismatch(f"{self.path} was built with another model than the one in it; build it again")
+        is_new = previous is None or previous.identity != self.identity
+        if is_new and _publish_what_is_missing(self.path, searcher.manifest.revision):
+            searcher = Searcher.open(self.path, settings.device)
         self.gallery = Gallery.open(self.path)
         self._users = 0
         self._retired = False
@@ -56,7 +57,7 @@ class Serving:
             self.model: EncodingModel = previous.model if previous and shared else self._load_model(settings, metrics)
             self._owns_model = True
             self.searcher = LiveSearcher(searcher)
-            searcher.search(np.zeros((1, searcher.dim), np.float32), 10)  # warm
+            searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warm
         except BaseException:
             self.gallery.close()
             raise
@@ -129,14 +130,15 @@ def _inode(path: Path) -> int:
         raise GalleryError(f"{path.parent} is not a gallery; make one with `python -m index build`") from error
 
 
-def _publish_what_is_missing(path: Path) -> None:
-    """Publishes what a service that was killed had added or removed live."""
-    published = read_generation(path).revision
+def _publish_what_is_missing(path: Path, published: int) -> bool:
+    """Publishes what a service that was killed had added or removed live; returns whether there was anything."""
     with closing(Gallery.open(path)) as reader:
         if reader.catalogue.revision <= published:
-            return
+            return False
     try:
         with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
             publish_if_changed(gallery)
     except GalleryError as error:  # a job is writing, or the disk is read-only: the published generation will do
         logger.warning("changes since the published generation are not found yet: %s", error)
+        return False
+    return True

@@ -12,7 +12,7 @@ from service.dependencies import MetricsDependency, ServingDependency, SettingsD
 from service.errors import RequestProblem
 from service.metrics import Metrics
 from service.problems import EXPECTED, as_problem, documented
-from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchRequest, SearchResponse
+from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchQuery, SearchRequest, SearchResponse
 from service.searching import search_by_image, search_by_request
 from service.serving import Serving
 from service.stopwatch import Stopwatch
@@ -71,7 +71,7 @@ async def search(
     response: Response,
     serving: ServingDependency,
     metrics: MetricsDependency,
-    query: Annotated[SearchOptions, Query()],
+    query: Annotated[SearchQuery, Query()],
 ) -> SearchResponse:
     """Finds the photos that a sketch depicts, or photos like another photo.
 

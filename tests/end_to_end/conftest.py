@@ -44,35 +44,49 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until_ready(url, process, seconds=60):
+def wait_until_ready(url, process, seconds=240):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return
         except httpx.TransportError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
     pytest.fail(f"the service did not become ready (exit status {process.poll()})")
+
+
+def start_service(gallery, folder, *flags):
+    """Starts the service, with a key that may write; returns the process and its URL."""
+    keys = folder / "keys"
+    keys.write_text(f"tests write {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    port = free_port()
+    command = [sys.executable, "-m", "service", "--gallery", str(gallery), "--port", str(port), "--keys", str(keys)]
+    with (folder / "service.log").open("a") as log:
+        process = subprocess.Popen([*command, "--anonymous", "read", *flags], stdout=log, stderr=log, env=os.environ)
+    return process, f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory):
     root = tmp_path_factory.mktemp("deployment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        yield from deploy(root)
+
+
+def deploy(root):
+    """Everything from the data to the running service, and its end."""
     data, model, gallery = root / "data", root / "model", root / "gallery"
     run("training", "demo-data", "--out", data, "--limit", THINGS)
     options = ["--image-size", 96, "--grayscale", "--tune", "none", "--cache", root / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
     run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
-    keys = root / "keys"
-    keys.write_text(f"tests write {hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    port = free_port()
-    with (root / "service.log").open("w") as log:
-        command = [sys.executable, "-m", "service", "--gallery", str(gallery), "--port", str(port), "--keys", str(keys)]
-        command += ["--anonymous", "read"]
-        environment = os.environ | {"XDG_CACHE_HOME": str(root / "cache")}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    url = f"http://127.0.0.1:{port}"
+    process, url = start_service(gallery, root)
     wait_until_ready(url, process)
+    port = int(url.rsplit(":", 1)[1])
     yield Deployment(url, data, model, gallery, port, json.loads((data / "split.json").read_text())["unseen"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, (root / "service.log").read_text()

@@ -106,7 +106,7 @@ def test_a_gallery_with_another_model_or_a_damaged_index(tmp_path, deployment):
     status, [error] = serve("--gallery", gallery, "--port", 0)
     assert status == 1
     assert "another model" in error
-    (gallery / "generations" / "000001" / "photos.faiss").write_bytes(b"half")
+    (gallery / "generations" / (gallery / "CURRENT").read_text().strip() / "photos.faiss").write_bytes(b"half")
     status, [error] = serve("--gallery", gallery, "--port", 0)
     assert status == 1
     assert "photos.faiss is missing or corrupted" in error

@@ -61,3 +61,14 @@ def test_choices_and_thresholds():
     assert [hit.id for hit in live.search(query, 9, score_threshold=6 * 17)] == [20, 1, 2, 3]
     with pytest.raises(DimensionsError):
         live.search(query, 3, dimensions=DIM + 1)
+
+
+def test_more_than_faiss_gives_at_once():
+    random = np.random.default_rng(0)
+    vectors = {number: random.integers(-3, 4, DIM).astype(np.float32) for number in range(1, 1301)}
+    live = LiveSearcher(searcher(vectors))
+    query = np.arange(1, DIM + 1, dtype=np.float32)
+    order = brute_force(vectors, query, DIM)
+    assert [hit.id for hit in live.search(query, 200, offset=1000)] == order[1000:1200]
+    assert [hit.id for hit in live.search(query, 3, only=set(order[-3:]))] == order[-3:]
+    assert [hit.id for hit in live.search(np.zeros(DIM, np.float32), 5)] == [1, 2, 3, 4, 5]

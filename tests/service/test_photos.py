@@ -101,6 +101,8 @@ def test_descriptions_change_in_part(changing, start, own_gallery):
     for body, status in [({"label": 3}, 422), ({"metadata": []}, 422), ({"id": 3}, 422), ([], 422)]:
         assert changing.patch("/v1/photos/2", json=body).status_code == status
     assert changing.patch("/v1/photos/999", json={}).status_code == 404
+    assert search_by(changing, 1, filter={"colour": ["red"], "n": {"lt": 2}}) == [2]
+    assert search_by(changing, 1, filter={"n": {"gt": 2}}) == []
     assert start(gallery=own_gallery).get("/v1/photos/2").json()["metadata"]["colour"] == "red"
 
 

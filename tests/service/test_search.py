@@ -1,4 +1,5 @@
 import base64
+import json
 
 import numpy as np
 import pytest
@@ -192,3 +193,33 @@ def test_batches_fail_item_by_item(client, sketch):
 )
 def test_bad_batches(client, body, status):
     assert_problem(client.post("/v1/search/batch", json=body), status, "")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"label": "circle"}, range(1, 7)),
+        ({"label": ["circle", "line"], "id": {"gt": 3, "lte": 8}}, [4, 5, 6, 7, 8]),
+        ({"id": {"eq": 3}}, [3]),
+        ({"label": {"ne": "circle"}}, range(7, 25)),
+        ({"colour": "red"}, []),
+        ({"colour": None}, range(1, 25)),
+        ({}, range(1, 25)),
+    ],
+)
+def test_filters(client, sketch, wanted, expected):
+    by_query = client.post(
+        "/v1/search", content=sketch, headers=PNG, params={"limit": 100, "filter": json.dumps(wanted)}
+    )
+    encoded = base64.b64encode(sketch).decode()
+    by_json = client.post("/v1/search", json={"image": encoded, "limit": 100, "filter": wanted})
+    assert sorted(ids(by_query)) == list(expected)
+    assert ids(by_json) == ids(by_query)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["x", [], {'a"b': 1}, {"": 1}, {"a": {"near": 1}}, {"a": {}, "b": [[1]]}, {"a": [None]}]
+)
+def test_bad_filters(client, sketch, wanted):
+    encoded = base64.b64encode(sketch).decode()
+    assert_problem(client.post("/v1/search", json={"image": encoded, "filter": wanted}), 422, "filter")

@@ -1,0 +1,53 @@
+"""The service as a process: it says so while it starts, survives SIGKILL, and logs JSON."""
+
+import json
+import shutil
+import signal
+import time
+
+import httpx
+import pytest
+
+from service.client import Client
+from tests.end_to_end.conftest import KEY, start_service, wait_until_ready
+
+
+def first_answer(url, process):
+    while process.poll() is None:
+        try:
+            return httpx.get(f"{url}/readyz")
+        except httpx.TransportError:
+            time.sleep(0.02)
+    pytest.fail("the service did not start")
+
+
+def test_starting_killed_and_started_again(deployment, tmp_path):
+    gallery = shutil.copytree(deployment.gallery, tmp_path / "gallery")
+    process, url = start_service(gallery, tmp_path)
+    try:
+        early = first_answer(url, process)
+        assert (early.status_code, early.json()["status"]) == (503, 503)
+        assert early.headers["retry-after"]
+        wait_until_ready(url, process)
+        drawing = next((deployment.data / "sketch" / deployment.unseen[0]).iterdir())
+        with Client(url, key=KEY) as client:
+            added = client.add_photo(drawing, label="kept")
+            client.remove_photo(1)
+            assert client.search_like(added.id, limit=1).results
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process, url = start_service(gallery, tmp_path)
+        wait_until_ready(url, process)
+        with Client(url) as client:
+            found = {result.id for result in client.search(drawing, limit=1000).results}
+            assert added.id in found
+            assert 1 not in found
+            assert client.image(added.id) == drawing.read_bytes()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    lines = [json.loads(line) for line in (tmp_path / "service.log").read_text().splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
+    assert any(line.get("path") == "/v1/photos" and line["status"] == 201 for line in lines)

@@ -1,0 +1,52 @@
+"""What Prometheus and Grafana are told to show is what the service measures."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.keys import read_keys
+from service.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+
+
+def expressions(file):
+    if file.suffix == ".json":
+        return [t["expr"] for panel in json.loads(file.read_text())["panels"] for t in panel["targets"]]
+    return [rule["expr"] for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("file", [DEPLOY / "grafana/dashboards/svdraw.json", DEPLOY / "alerts.yml"])
+def test_only_metrics_that_exist_are_shown(file):
+    metrics = Metrics()
+    known = set()
+    for family in metrics.registry.collect():
+        suffixes = {"histogram": ["_bucket", "_sum", "_count"], "counter": ["_total"], "gauge": [""]}[family.type]
+        known |= {family.name + suffix for suffix in suffixes}
+    used = set(re.findall(r"svdraw_\w+", " ".join(expressions(file))))
+    assert used
+    assert used <= known
+
+
+def test_documented_metrics_exist():
+    documented = set(re.findall(r"`(svdraw_\w+)`", (ROOT / "docs" / "deployment.md").read_text()))
+    known = {family.name + ("_total" if family.type == "counter" else "") for family in Metrics().registry.collect()}
+    assert documented == known
+
+
+def test_the_compose_file_mounts_what_there_is():
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    mounts = [volume for service in compose["services"].values() for volume in service.get("volumes", [])]
+    files = [mount.split(":")[0] for mount in mounts if mount.startswith("./deploy")]
+    assert len(files) == 5
+    assert all((ROOT / file).exists() for file in files)
+    named = {mount.split(":")[0] for mount in mounts if not mount.startswith((".", "$"))}
+    assert named == set(compose["volumes"])
+
+
+def test_the_example_of_keys_is_a_file_of_keys():
+    assert read_keys(DEPLOY / "keys.example") == ()
