@@ -61,8 +61,10 @@ class Remove(_Command):
     """Remove photos from a gallery; their files are left alone."""
 
     gallery: Path = Field(description="folder of the gallery")
-    ids: list[int] = Field([], description="ids of photos")
-    uris: list[str] = Field([], description="paths or URIs of photos, as the gallery has them")
+    ids: list[int] = Field([], description="ids of photos, joined by commas: --ids 17,18")
+    uris: list[str] = Field(
+        [], description='paths or URIs of photos, as the gallery has them; one with a comma goes in quotes: "a,b.jpg"'
+    )
 
     @model_validator(mode="after")
     def _names_something(self) -> "Remove":

@@ -207,7 +207,10 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     assert results == sorted(results, key=lambda result: -result["score"])
     assert run("remove", "--gallery", gallery, "--uris", sketch)[0] == 0
     assert "11 photos" in run("verify", "--gallery", gallery)[1]
-    (gallery / "generations" / "000003" / "photos.faiss").write_bytes(b"half")
+    for ids in (("--ids", "2,3"), ("--ids", 4, "--ids", 5)):
+        assert run("remove", "--gallery", gallery, *ids)[1].startswith("2 removed")
+    assert run("add", "--gallery", gallery, "--photos", photos / "circle")[0] == 0
+    (gallery / "generations" / (gallery / "CURRENT").read_text().strip() / "photos.faiss").write_bytes(b"half")
     assert run("verify", "--gallery", gallery)[0] == 1
     assert run("verify", "--gallery", gallery, "--repair")[0] == 0
     for arguments, expected, message in (
