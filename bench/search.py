@@ -30,9 +30,13 @@ def random_vectors(count: int, random: np.random.Generator) -> NDArray[np.float3
     return (random.normal(size=(count, 256)) / np.sqrt(np.arange(1, 257))).astype(np.float32)
 
 
-def resampled(vectors: NDArray[np.float32], count: int, random: np.random.Generator) -> NDArray[np.float32]:
+def resampled(
+    vectors: NDArray[np.float32], count: int, random: np.random.Generator, noise: float = 0.05
+) -> NDArray[np.float32]:
     chosen = vectors[random.integers(len(vectors), size=count)]
-    return chosen + (0.05 * vectors.std(axis=0) * random.normal(size=chosen.shape)).astype(np.float32)
+    return chosen + (noise * vectors.std(axis=0) * random.standard_normal(chosen.shape, dtype=np.float32)).astype(
+        np.float32
+    )
 
 
 def sketch_embeddings(gallery: Path, folder: Path, count: int, random: np.random.Generator) -> NDArray[np.float32]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GalleryDamaged, GalleryError
+from index.filters import filter_condition
 
-__all__ = ["Catalogue", "NewPhoto", "Photo", "PhotoState"]
+__all__ = ["Block", "Catalogue", "NewPhoto", "Photo", "PhotoState"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -27,22 +28,19 @@ CREATE TABLE IF NOT EXISTS photos (
     height INTEGER NOT NULL,
     label TEXT,
     metadata TEXT NOT NULL,
-    vector BLOB NOT NULL
+    vector BLOB NOT NULL,
+    revision INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
+CREATE INDEX IF NOT EXISTS photos_by_revision ON photos (revision);
+CREATE INDEX IF NOT EXISTS photos_by_label ON photos (label);
 """
+_COUNT_REVISION = (
+    "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+)
 _COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
-_FACTS = frozenset({"id", "uri", "sha256", "bytes", "width", "height", "label"})
-_COMPARISONS = {
-    "eq": "IS ?",
-    "ne": "IS NOT ?",
-    "gt": "> ?",
-    "gte": ">= ?",
-    "lt": "< ?",
-    "lte": "<= ?",
-    "in": "IN (SELECT value FROM json_each(?))",
-}
 _CHUNK = 500  # bound variables of one statement
+_BLOCK = 4096  # vectors read at once
 
 
 class Photo(NamedTuple):
@@ -80,6 +78,17 @@ class PhotoState(NamedTuple):
     modified: int | None
 
 
+class Block(NamedTuple):
+    """Some photos' ids ``(n,)`` ascending, content keys ``(n,)`` and vectors ``(n, dim)``.
+
+    Photos with the same bytes have the same content key.
+    """
+
+    ids: NDArray[np.int64]
+    contents: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
 class Catalogue:
     """Access to a catalogue file; one object may be used from many threads.
 
@@ -106,6 +115,9 @@ class Catalogue:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(photos)")]
+            if columns and "revision" not in columns:  # of version 0.1
+                connection.execute("ALTER TABLE photos ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
             connection.executescript(_SCHEMA)
         except sqlite3.Error:
             connection.close()
@@ -121,6 +133,7 @@ class Catalogue:
             connection = sqlite3.connect(attempt, uri=True, timeout=30, check_same_thread=False)
             try:
                 connection.execute("SELECT count(*) FROM facts").fetchone()
+                connection.execute("SELECT revision FROM photos LIMIT 1").fetchone()
             except sqlite3.Error as error:
                 connection.close()
                 failure = error
@@ -158,23 +171,66 @@ class Catalogue:
             (*photo[:7], json.dumps(photo.metadata), np.ascontiguousarray(photo.vector, dtype="<f4").tobytes())
             for photo in photos
         ]
-        names = "uri, sha256, bytes, modified, width, height, label, metadata, vector"
+        names = "uri, sha256, bytes, modified, width, height, label, metadata, vector, revision"
         updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
+        revision = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
         statement = (
-            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uri) DO UPDATE SET {updates}"
+            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {revision}) "
+            f"ON CONFLICT (uri) DO UPDATE SET {updates}"
         )
-        self._write([(statement, rows)], changes_photos=True)
+        self._write([(_COUNT_REVISION, [()]), (statement, rows)])
 
     def remove(self, ids: Sequence[int]) -> int:
         """Removes photos by id; returns how many there were."""
         before = self.count()
-        self._write([("DELETE FROM photos WHERE id = ?", [(identifier,) for identifier in ids])], changes_photos=True)
+        rows = [(identifier,) for identifier in ids]
+        self._write([(_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows)])
         return before - self.count()
 
-    def states(self) -> dict[str, PhotoState]:
-        """What is known of every URI."""
-        rows = self._query("SELECT uri, sha256, bytes, modified FROM photos")
-        return {row[0]: PhotoState(*row[1:]) for row in rows}
+    def compact(self) -> None:
+        """Gives the room of removed photos back to the disk."""
+        try:
+            with self._lock:
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def back_up(self, path: Path) -> None:
+        """Copies the catalogue as it is now to a new file, while others may write to it."""
+        try:
+            with closing(sqlite3.connect(path)) as copy, self._lock:
+                self._connection.backup(copy)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def states(self, uris: Iterable[str]) -> dict[str, PhotoState]:
+        """What is known of the URIs that are known."""
+        found: dict[str, PhotoState] = {}
+        for chunk in _chunks(list(uris)):
+            marks = ", ".join("?" * len(chunk))
+            statement = f"SELECT uri, sha256, bytes, modified FROM photos WHERE uri IN ({marks})"
+            found |= {row[0]: PhotoState(*row[1:]) for row in self._query(statement, chunk)}
+        return found
+
+    def uris(self) -> dict[str, int]:
+        """The id of every URI."""
+        return dict(self._query("SELECT uri, id FROM photos"))
+
+    def revisions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids ``(n,)`` ascending of all photos and the revision that each last changed in."""
+        rows = np.array(self._query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(-1, 2)
+        return rows[:, 0], rows[:, 1]
+
+    def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Ids ``(n,)`` ascending of the photos that pass a filter; see ``index.filters``.
+
+        Raises:
+            FilterError: if the filter makes no sense.
+        """
+        condition, values = filter_condition(wanted)
+        rows = self._query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values)
+        return np.array([row[0] for row in rows], dtype=np.int64)
 
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
         """Ids of the URIs that are known."""
@@ -213,40 +269,39 @@ class Catalogue:
         self._write([("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values])])
         return self.photo(identifier) is not None
 
-    def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Ids of the photos that match a filter, ascending.
+    def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
+        """Ids and vectors of all photos by ascending id, block by block, from one consistent state.
 
         Args:
-            wanted: by field, a value to equal, a list of values to be one of, or comparisons such as
-                ``{"gte": 1900}``. Fields that are no fact of a photo are looked up in its metadata.
-        """
-        parts, values = ["1"], []
-        for field, value in wanted.items():
-            operand, path = (field, []) if field in _FACTS else ("json_extract(metadata, ?)", [f'$."{field}"'])
-            comparisons = value if isinstance(value, dict) else {"in" if isinstance(value, list) else "eq": value}
-            for name, compared in comparisons.items():
-                parts.append(f"{operand} {_COMPARISONS[name]}")
-                values += [*path, json.dumps(compared) if name == "in" else compared]
-        rows = self._query(f"SELECT id FROM photos WHERE {' AND '.join(parts)} ORDER BY id", values)
-        return np.array([row[0] for row in rows], dtype=np.int64)
-
-    def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids ``(n,)`` ascending and vectors ``(n, dim)`` of all photos, from one consistent state.
+            dim: number of coordinates.
+            changed_after: only photos that changed in a later revision.
 
         Raises:
             GalleryDamaged: if a vector has another size or is not finite.
         """
-        with self._lock, closing(self._connection.execute("SELECT id, vector FROM photos ORDER BY id")) as cursor:
-            try:
-                rows = cursor.fetchall()
-            except sqlite3.Error as error:
-                raise self._explained(error) from error
-        if any(len(row[1]) != 4 * dim for row in rows):
+        condition, values = ("1", ()) if changed_after is None else ("revision > ?", (changed_after,))
+        statement = f"SELECT id, sha256, vector FROM photos WHERE {condition} ORDER BY id"
+        try:
+            with closing(self._connection.execute(statement, values)) as cursor:
+                while rows := cursor.fetchmany(_BLOCK):
+                    yield self._block(rows, dim)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids ``(n,)`` and vectors ``(n, dim)`` of all photos; see ``blocks``."""
+        blocks = [Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32))]
+        blocks += self.blocks(dim)
+        return np.concatenate([b.ids for b in blocks]), np.concatenate([b.vectors for b in blocks])
+
+    def _block(self, rows: list[tuple[int, str, bytes]], dim: int) -> Block:
+        if any(len(row[2]) != 4 * dim for row in rows):
             raise GalleryDamaged(f"{self.path} holds a vector that has not {dim} dimensions; build the gallery again")
-        vectors = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4").reshape(len(rows), dim)
+        vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4").reshape(len(rows), dim)
         if not np.isfinite(vectors).all():
             raise GalleryDamaged(f"{self.path} holds a vector that is not finite; build the gallery again")
-        return np.array([row[0] for row in rows], dtype=np.int64), vectors
+        contents = np.array([int(row[1][:15], 16) for row in rows], dtype=np.int64)
+        return Block(np.array([row[0] for row in rows], dtype=np.int64), contents, vectors)
 
     def problems(self) -> list[str]:
         """What SQLite's own check finds wrong."""
@@ -263,16 +318,11 @@ class Catalogue:
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
-    def _write(self, statements: list[tuple[str, list[tuple[Any, ...]]]], *, changes_photos: bool = False) -> None:
+    def _write(self, statements: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
         try:
             with self._lock, self._connection:
                 for statement, rows in statements:
                     self._connection.executemany(statement, rows)
-                if changes_photos:
-                    self._connection.execute(
-                        "INSERT INTO facts VALUES ('revision', '1') "
-                        "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
-                    )
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
@@ -280,6 +330,8 @@ class Catalogue:
         code = getattr(error, "sqlite_errorname", "")
         if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             return GalleryError(f"{self.path}: {error}; free some space and run the same command again to go on")
+        if "no such column" in str(error):
+            return GalleryDamaged(f"{self.path} is of version 0.1; run `python -m index verify --repair` on it once")
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
             return GalleryDamaged(
                 f"{self.path} is damaged ({error}); restore it from a backup or build the gallery again"

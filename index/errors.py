@@ -4,6 +4,7 @@ SvdrawError
 └── IndexingError
     ├── SourceError        a list, table or folder of photos that cannot be read
     ├── DimensionsError    a number of dimensions the gallery does not have (also a ValueError)
+    ├── FilterError        a filter that makes no sense (also a ValueError)
     └── GalleryError       a gallery that cannot be used as asked
         ├── GalleryDamaged     files that are missing, half-written or corrupted
         ├── GalleryLocked      another process is writing
@@ -14,6 +15,7 @@ from training.errors import SvdrawError
 
 __all__ = [
     "DimensionsError",
+    "FilterError",
     "GalleryDamaged",
     "GalleryError",
     "GalleryLocked",
@@ -43,6 +45,10 @@ class DimensionsError(IndexingError, ValueError):
         super().__init__(f"dimensions must be 1 to {dim}, not {dimensions}")
         self.dimensions = dimensions
         self.dim = dim
+
+
+class FilterError(IndexingError, ValueError):
+    """A filter on photos that makes no sense."""
 
 
 class GalleryError(IndexingError):

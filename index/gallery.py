@@ -3,108 +3,33 @@
 gallery/
     catalogue.sqlite     the truth: every photo's vector and facts
     model/               the bundle whose photo encoder made the vectors
-    generations/000001/  photos.faiss, ids.npy, manifest.json: an accelerator, rebuildable
+    generations/000001/  what searches run on, rebuildable; see ``index.generations``
     CURRENT              name of the generation to serve, switched atomically
     rejects.jsonl        photos that the last job could not use, and why
     writer.lock
 """
 
 import fcntl
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from index.accelerators import PanoramaIndex
+from index.brute_force import compare_all
 from index.catalogue import Catalogue
 from index.errors import GalleryDamaged, GalleryError, GalleryLocked, ModelMismatch
-from training.artifacts import file_sha256, write_text
+from index.generations import Generation, GenerationManifest, load_generation
+from index.kinds import KindChoice
+from index.publishing import publish_base, publish_changes
+from index.recall import K, effort_for, measured_recall, probe_queries
 from training.bundle import copy_bundle, read_manifest
 from training.errors import BundleError
 
-__all__ = ["Gallery", "Generation", "GenerationManifest", "load_generation", "read_generation"]
+__all__ = ["Gallery", "sampled_recall"]
 
-_KEPT = 2  # generations; the older one is for readers that are about to switch
-
-
-class GenerationManifest(BaseModel):
-    """Content of a generation's ``manifest.json``.
-
-    Attributes:
-        generation: number, growing.
-        created: UTC time in ISO 8601.
-        kind: of the accelerator.
-        count: number of photos.
-        dim: number of embedding coordinates.
-        model: digest of the model.
-        revision: of the catalogue it was built from.
-        files: SHA-256 by file name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["svdraw-gallery"] = "svdraw-gallery"
-    version: Literal[1] = 1
-    generation: int
-    created: str
-    kind: Literal["exact"] = "exact"
-    count: int
-    dim: int
-    model: str
-    revision: int
-    files: dict[str, str]
-
-
-class Generation(NamedTuple):
-    """A loaded generation: ``ids`` ``(n,)`` ascending, by position in the accelerator."""
-
-    manifest: GenerationManifest
-    ids: NDArray[np.int64]
-    accelerator: PanoramaIndex
-
-
-def read_generation(path: Path) -> GenerationManifest:
-    """Manifest of a gallery's current generation.
-
-    Raises:
-        GalleryError: if ``path`` is no gallery.
-        GalleryDamaged: if no generation is published, or it is half-written.
-    """
-    if not (path / "catalogue.sqlite").is_file():
-        raise GalleryError(f"{path} is not a gallery; make one with `python -m index build`")
-    pointer = path / "CURRENT"
-    if not pointer.is_file():
-        raise GalleryDamaged(f"{path} is half-written: no generation is published; run `python -m index build` again")
-    file = path / "generations" / Path(pointer.read_text().strip()).name / "manifest.json"
-    try:
-        return GenerationManifest.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise GalleryDamaged(f"{file} is missing or damaged; run `python -m index verify --repair`") from error
-
-
-def load_generation(path: Path) -> Generation:
-    """Reads a gallery's current generation, verified against its checksums.
-
-    Raises:
-        GalleryError: if ``path`` is no gallery.
-        GalleryDamaged: if a file is missing or corrupted; the message names it.
-    """
-    manifest = read_generation(path)
-    folder = path / "generations" / f"{manifest.generation:06d}"
-    for name, expected in manifest.files.items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
-            raise GalleryDamaged(
-                f"{folder / name} is missing or corrupted; run `python -m index verify --repair` to rebuild it"
-            )
-    accelerator = PanoramaIndex.read(folder / "photos.faiss")
-    return Generation(manifest, np.load(folder / "ids.npy", allow_pickle=False), accelerator)
+_SAMPLE = 50  # queries that a check measures recall with
+_TOLERANCE = 0.02
 
 
 class Gallery:
@@ -179,43 +104,20 @@ class Gallery:
                 raise GalleryLocked(f"another process is writing to {self.path}; wait for it to end") from error
             yield
 
-    def publish(self) -> GenerationManifest:
-        """Builds a generation from the catalogue and switches to it; readers see the old or the new one.
+    def configure(self, kind: KindChoice | None, target: float | None) -> None:
+        """Chooses the kind of accelerator, and the recall that searches aim at, of the next ``publish``."""
+        if kind is not None:
+            self.catalogue.set_fact("kind", kind)
+        if target is not None:
+            self.catalogue.set_fact("target", str(target))
 
-        Raises:
-            GalleryDamaged: if the catalogue is.
-            GalleryError: if it cannot be written.
-        """
-        dim = int(self.catalogue.fact("dim") or 0)
-        revision = self.catalogue.revision
-        ids, vectors = self.catalogue.vectors(dim)
-        number = max([0, *(int(folder.name) for folder in self._generations())]) + 1
-        staging = self.path / "generations" / f".{number:06d}"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        try:
-            PanoramaIndex.build(vectors).write(staging / "photos.faiss")
-            np.save(staging / "ids.npy", ids, allow_pickle=False)
-            manifest = GenerationManifest(
-                generation=number,
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                count=len(ids),
-                dim=dim,
-                model=self.catalogue.fact("model") or "",
-                revision=revision,
-                files={name: file_sha256(staging / name) for name in ("photos.faiss", "ids.npy")},
-            )
-            write_text(staging / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
-            _sync_folder(staging)
-        except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError for a full disk
-            shutil.rmtree(staging, ignore_errors=True)
-            raise GalleryError(
-                f"{staging} cannot be written ({_first_line(error)}); free some space, run again"
-            ) from error
-        staging.rename(self._generation(f"{number:06d}"))
-        write_text(self.path / "CURRENT", f"{number:06d}\n")
-        self._drop_old(number)
-        return manifest
+    def publish(self) -> GenerationManifest:
+        """Publishes a generation built from nothing but the catalogue; see ``publish_base``."""
+        return publish_base(self.path, self.catalogue)
+
+    def publish_changes(self) -> GenerationManifest:
+        """Publishes what changed, if anything did; see ``publish_changes``."""
+        return publish_changes(self.path, self.catalogue)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with the gallery, one line each."""
@@ -229,14 +131,30 @@ class Gallery:
             found.append(str(error))
         try:
             generation = load_generation(self.path)
-            ids, vectors = self.catalogue.vectors(generation.manifest.dim)
+            if generation.manifest.revision != self.catalogue.revision:
+                return [*found, f"{self.path}: the published generation is older than the catalogue"]
+            if not self._agrees(generation):
+                return [*found, f"{self.path}: the published generation differs from the catalogue"]
         except GalleryDamaged as error:
             return [*found, str(error)]
-        if generation.manifest.revision != self.catalogue.revision:
-            found.append(f"{self.path}: the published generation is older than the catalogue")
-        elif not (np.array_equal(ids, generation.ids) and np.array_equal(vectors, generation.accelerator.vectors())):
-            found.append(f"{self.path}: the published generation differs from the catalogue")
+        recall = sampled_recall(generation)
+        if recall < generation.manifest.target - _TOLERANCE:
+            found.append(f"{self.path}: recall is {recall:.3f}, not {generation.manifest.target}; rebuild it")
         return found
+
+    def _agrees(self, generation: Generation) -> bool:
+        """Whether ids and vectors are the catalogue's, which is read block by block."""
+        served = np.flatnonzero(generation.alive)
+        served = served[np.argsort(generation.ids[served])]
+        start = 0
+        for block in self.catalogue.blocks(generation.manifest.dim):
+            positions = served[start : start + len(block.ids)]
+            start += len(block.ids)
+            if not np.array_equal(generation.ids[positions], block.ids):
+                return False
+            if not np.array_equal(generation.accelerator.gather(positions), block.vectors):
+                return False
+        return start == len(served)
 
     def _adopt(self, model: Path, digest: str) -> None:
         known = self.catalogue.fact("model")
@@ -251,23 +169,13 @@ class Gallery:
                 self.catalogue.set_fact("dim", str(len(copied.spectrum)))
                 self.catalogue.set_fact("model", digest)  # last: it says that the model is there
 
-    def _generation(self, name: str) -> Path:
-        return self.path / "generations" / Path(name).name
 
-    def _generations(self) -> list[Path]:
-        return sorted(folder for folder in (self.path / "generations").glob("[0-9]*") if folder.is_dir())
-
-    def _drop_old(self, newest: int) -> None:
-        for folder in self._generations():
-            if int(folder.name) <= newest - _KEPT:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb+") as stream:
-            os.fsync(stream.fileno())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+def sampled_recall(generation: Generation) -> float:
+    """Recall of the first 10 at the manifest's target, measured now on a sample of queries."""
+    manifest = generation.manifest
+    photos = np.random.default_rng().choice(np.flatnonzero(generation.alive), 2 * _SAMPLE)
+    queries = probe_queries(generation.accelerator.gather(photos))
+    blocks = (vectors for _, vectors in generation.blocks())
+    truth = compare_all(queries, blocks, min(K, manifest.count), manifest.dim)[0]
+    effort = effort_for(manifest.recall, manifest.dim, manifest.target)
+    return measured_recall(generation.accelerator, queries, truth, manifest.dim, effort, manifest.count)

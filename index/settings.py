@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand
 
 from index.errors import GalleryDamaged, IndexingError
-from index.gallery import Gallery, read_generation
-from index.jobs import index_photos, remove_photos
+from index.filters import parse_filter
+from index.gallery import Gallery
+from index.generations import read_generation
+from index.jobs import compact, index_photos, remove_photos, sync_photos
+from index.kinds import KindChoice
 from index.searcher import Searcher
+from index.snapshots import restore, snapshot
 from index.sources import list_photos
 from training.bundle import load_bundle
 from training.command_line import command_config
@@ -19,10 +23,12 @@ from training.errors import ImageError
 from training.images import open_image
 from training.starter import STARTER_MODEL
 
-__all__ = ["Add", "Build", "Index", "Info", "Remove", "Search", "Verify"]
+__all__ = ["Add", "Build", "Compact", "Index", "Info", "Remove", "Restore", "Search", "Snapshot", "Sync", "Verify"]
 
 _PHOTOS = "folder, text list of paths or URIs, or table (.csv, .parquet) with a column uri"
 _DEVICE = "auto, cpu, cuda or cuda:N"
+_KIND = "auto (by size), exact, ivf, fp16, sq8 or hnsw; kept until chosen again"
+_RECALL = "recall of the first 10 that searches aim at, 1 is exact; kept until chosen again"
 
 
 class _Command(BaseModel):
@@ -38,11 +44,14 @@ class Build(_Command):
     photos: Path = Field(description=_PHOTOS)
     out: Path = Field(description="folder of the gallery")
     device: str = Field("auto", description=_DEVICE)
+    kind: KindChoice | None = Field(None, description=_KIND)
+    recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
 
     def cli_cmd(self) -> None:
         """Runs the command."""
         candidates = list_photos(self.photos)
         with closing(Gallery.create(self.out, self.model)) as gallery:
+            gallery.configure(self.kind, self.recall)
             _report(gallery, index_photos(gallery, candidates, self.device))
 
 
@@ -60,12 +69,65 @@ class Add(_Command):
             _report(gallery, index_photos(gallery, candidates, self.device))
 
 
+class Sync(_Command):
+    """Make a gallery agree with a folder: add what is new, embed what changed, remove what is gone."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    photos: Path = Field(description="folder of photos; photos of the gallery that are elsewhere stay")
+    device: str = Field("auto", description=_DEVICE)
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        with closing(Gallery.open(self.gallery, write=True)) as gallery:
+            _report(gallery, sync_photos(gallery, self.photos, self.device))
+
+
+class Compact(_Command):
+    """Rebuild what searches run on from the catalogue, and free the room of removed photos."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    kind: KindChoice | None = Field(None, description=_KIND)
+    recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        with closing(Gallery.open(self.gallery, write=True)) as gallery:
+            gallery.configure(self.kind, self.recall)
+            manifest = compact(gallery)
+            print(f"{self.gallery}: {manifest.count} photos, kind {manifest.kind}, generation {manifest.generation}")
+
+
+class Snapshot(_Command):
+    """Copy catalogue and model, all that a gallery cannot rebuild; jobs may go on meanwhile."""
+
+    gallery: Path = Field(description="folder of the gallery")
+    out: Path = Field(description="new folder")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        with closing(Gallery.open(self.gallery)) as gallery:
+            print(f"{self.out}: {snapshot(gallery, self.out).count} photos")
+
+
+class Restore(_Command):
+    """Make a gallery of a snapshot."""
+
+    snapshot: Path = Field(description="folder of the snapshot")
+    out: Path = Field(description="folder of the new gallery")
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        print(f"{self.out}: {restore(self.snapshot, self.out).count} photos")
+
+
 class Remove(_Command):
     """Remove photos from a gallery; their files are left alone."""
 
     gallery: Path = Field(description="folder of the gallery")
-    ids: list[int] = Field([], description="ids of photos")
-    uris: list[str] = Field([], description="paths or URIs of photos, as the gallery has them")
+    ids: list[int] = Field([], description="ids of photos, joined by commas: --ids 17,18")
+    uris: list[str] = Field(
+        [], description='paths or URIs of photos, as the gallery has them; one with a comma goes in quotes: "a,b.jpg"'
+    )
 
     @model_validator(mode="after")
     def _names_something(self) -> "Remove":
@@ -125,7 +187,16 @@ class Search(_Command):
     sketch: Path = Field(description="image file of a sketch")
     limit: int = Field(10, ge=1, description="number of photos")
     offset: int = Field(0, ge=0, description="skip so many photos")
-    dimensions: int | None = Field(None, ge=1, description="compare only so many leading coordinates")
+    dimensions: int | None = Field(
+        None, ge=1, description="compare only so many leading coordinates; those that suffice when omitted"
+    )
+    score_threshold: float | None = Field(None, description="leave out photos with a lower score")
+    filter: str | None = Field(None, description="""JSON, such as {"label": "castle", "year": {"gte": 1900}}""")
+    unique: bool = Field(False, description="of photos with the same content only the first")
+    recall: float | None = Field(
+        None, gt=0, le=1, description="share of the true best to aim at; 1 is exact; the gallery's own when left out"
+    )
+    exact: bool = Field(False, description="the same as --recall 1")
     json_out: bool = Field(False, alias="json", description="print JSON")
     device: str = Field("auto", description=_DEVICE)
 
@@ -137,8 +208,19 @@ class Search(_Command):
             raise IndexingError(f"{self.sketch}: {error.reason}") from error
         searcher = Searcher.open(self.gallery, self.device)
         with closing(Gallery.open(self.gallery)) as gallery:
-            query = load_bundle(gallery.model_directory, self.device).encode_sketches([sketch])
-            hits = searcher.search(query, self.limit, dimensions=self.dimensions, offset=self.offset)[0]
+            bundle = load_bundle(gallery.model_directory, self.device)
+            query = bundle.encode_sketches([sketch])
+            chosen = None if self.filter is None else gallery.catalogue.select(parse_filter(self.filter))
+            hits = searcher.search(
+                query,
+                self.limit,
+                dimensions=self.dimensions or bundle.default_dimensions,
+                offset=self.offset,
+                score_threshold=self.score_threshold,
+                recall=1 if self.exact else self.recall,
+                ids=chosen,
+                unique=self.unique,
+            )[0]
             photos = gallery.catalogue.photos([hit.id for hit in hits])
         rows = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
         if self.json_out:
@@ -156,7 +238,11 @@ class Index(BaseSettings):
 
     build: CliSubCommand[Build]
     add: CliSubCommand[Add]
+    sync: CliSubCommand[Sync]
     remove: CliSubCommand[Remove]
+    compact: CliSubCommand[Compact]
+    snapshot: CliSubCommand[Snapshot]
+    restore: CliSubCommand[Restore]
     info: CliSubCommand[Info]
     verify: CliSubCommand[Verify]
     search: CliSubCommand[Search]

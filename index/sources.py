@@ -9,7 +9,7 @@ from index.errors import SourceError
 from training.images import IMAGE_SUFFIXES
 from training.tables import TABLE_SUFFIXES, read_table
 
-__all__ = ["Candidate", "list_photos", "local_path", "read_uri"]
+__all__ = ["Candidate", "list_folder", "list_photos", "local_path", "read_uri"]
 
 
 class Candidate(NamedTuple):
@@ -34,16 +34,27 @@ def list_photos(source: Path) -> list[Candidate]:
         DataError: if a table cannot be read.
     """
     if source.is_dir():
-        candidates = _from_folder(source)
-    elif not source.exists():
+        return list_folder(source)
+    if not source.exists():
         raise SourceError(f"{source} does not exist; --photos needs a folder, a list or a table of photos")
-    elif source.suffix.lower() in TABLE_SUFFIXES:
-        candidates = _from_table(source)
-    else:
-        candidates = _from_list(source)
+    candidates = _from_table(source) if source.suffix.lower() in TABLE_SUFFIXES else _from_list(source)
     if not candidates:
         raise SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return list({candidate.uri: candidate for candidate in candidates}.values())
+
+
+def list_folder(folder: Path) -> list[Candidate]:
+    """Lists the photos of a folder and its subfolders.
+
+    Raises:
+        SourceError: if there is no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    if not files:
+        raise SourceError(f"{folder} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return [Candidate(str(file.absolute()), None if file.parent == folder else file.parent.name, {}) for file in files]
 
 
 def local_path(uri: str) -> Path | None:
@@ -63,11 +74,6 @@ def read_uri(uri: str) -> bytes:
     with fsspec.open(uri, "rb") as file:
         content: bytes = file.read()
     return content
-
-
-def _from_folder(root: Path) -> list[Candidate]:
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    return [Candidate(str(file.absolute()), None if file.parent == root else file.parent.name, {}) for file in files]
 
 
 def _from_list(path: Path) -> list[Candidate]:

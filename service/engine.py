@@ -10,8 +10,8 @@ import anyio
 import anyio.to_thread
 
 from index.catalogue import Photo
-from index.gallery import Gallery, read_generation
-from index.jobs import publish_if_changed
+from index.gallery import Gallery
+from index.generations import read_generation
 from service.errors import RequestProblem
 from service.live import Change
 from service.metrics import Metrics
@@ -136,7 +136,7 @@ class Engine:
 
     def _publish(self) -> None:
         with _open_for_writing(self._serving.path) as gallery:
-            publish_if_changed(gallery)
+            gallery.publish_changes()
         self._reload()
 
     def _add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:

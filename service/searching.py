@@ -65,7 +65,7 @@ def _find(
     serving: Serving, query: NDArray[np.float32], options: SearchOptions, without: Sequence[int]
 ) -> SearchResponse:
     searcher = serving.searcher
-    dimensions = options.dimensions or serving.default_dimensions
+    dimensions = options.dimensions or serving.bundle.default_dimensions
     only = None
     if options.filter:
         wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]

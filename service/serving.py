@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from index.catalogue import Photo
 from index.errors import GalleryError, ModelMismatch
 from index.gallery import Gallery
-from index.jobs import publish_if_changed
 from index.searcher import Searcher
 from service.encoding import EncodingModel
 from service.errors import RequestProblem
@@ -66,11 +65,6 @@ class Serving:
     def bundle(self) -> Bundle:
         """The model that embeds sketches and photos."""
         return self.model.bundle
-
-    @property
-    def default_dimensions(self) -> int:
-        """Coordinates compared where a search does not say: those that suffice, as the model's training measured."""
-        return min(self.bundle.manifest.sufficient_dimensions or self.bundle.dim, self.bundle.dim)
 
     def photo(self, identifier: int) -> Photo:
         """A photo by id.
@@ -137,7 +131,7 @@ def _publish_what_is_missing(path: Path, published: int) -> bool:
             return False
     try:
         with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
-            publish_if_changed(gallery)
+            gallery.publish_changes()
     except GalleryError as error:  # a job is writing, or the disk is read-only: the published generation will do
         logger.warning("changes since the published generation are not found yet: %s", error)
         return False

@@ -130,6 +130,11 @@ class Bundle:
         """Singular values, ``(dim,)``, descending."""
         return self.manifest.spectrum
 
+    @property
+    def default_dimensions(self) -> int:
+        """Coordinates compared where a search does not say: those that suffice, or all if that was not measured."""
+        return min(self.manifest.sufficient_dimensions or self.dim, self.dim)
+
     def encode(self, encoder: Encoder, batch: Tensor) -> NDArray[np.float32]:
         """Embeds one preprocessed batch.
 

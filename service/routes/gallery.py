@@ -46,7 +46,7 @@ def _info(serving: Serving) -> GalleryInfo:
     return GalleryInfo(
         photos=searcher.count,
         dim=manifest.dim,
-        default_dimensions=serving.default_dimensions,
+        default_dimensions=serving.bundle.default_dimensions,
         generation=manifest.generation,
         live_changes=len(searcher.changes),
         created=manifest.created,

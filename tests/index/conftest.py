@@ -1,7 +1,10 @@
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from index.catalogue import NewPhoto
 from index.gallery import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
@@ -19,3 +22,32 @@ def build(tiny_bundle, tmp_path):
             gallery.close()
 
     return build
+
+
+def decaying(count, dim, seed=0):
+    """Random vectors whose coordinates shrink like those of a trained model."""
+    random = np.random.default_rng(seed)
+    return (random.normal(size=(count, dim)) / np.sqrt(np.arange(1, dim + 1))).astype(np.float32)
+
+
+@pytest.fixture
+def fill(tiny_bundle, tmp_path):
+    """Puts 16-dimensional vectors under made-up URIs into a gallery, publishes it and returns its path."""
+
+    def fill(vectors, *, start=0, name="filled", kind=None, target=None, contents=None, metadata=None):
+        gallery = Gallery.create(tmp_path / name, tiny_bundle)
+        photos = []
+        for number, vector in enumerate(vectors, start=start):
+            content = hashlib.sha256(str(contents[number] if contents else number).encode()).hexdigest()
+            facts = metadata(number) if metadata else {}
+            photos.append(NewPhoto(f"/photos/{number}.png", content, 1, 1, 8, 8, f"class {number % 7}", facts, vector))
+        try:
+            gallery.configure(kind, target)
+            with gallery.writing():
+                gallery.catalogue.add(photos)
+                gallery.publish_changes()
+            return gallery.path
+        finally:
+            gallery.close()
+
+    return fill

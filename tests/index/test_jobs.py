@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from index.errors import GalleryError, SourceError
 from index.gallery import Gallery
-from index.jobs import index_photos
+from index.generations import read_generation
+from index.jobs import index_photos, sync_photos
 from index.searcher import Searcher
 from index.settings import Index
 from index.sources import list_photos, read_uri
@@ -189,6 +191,40 @@ def test_a_full_disk_is_named_and_leaves_the_gallery_as_it_was(tiny_bundle, phot
     assert len(contents(small_disk / "gallery")[0]) == 25
 
 
+def test_a_gallery_follows_a_folder(build, photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    draw_shape("square", 9, filled=True).save(elsewhere / "mine.png")
+    path, _ = build(photos)
+    build(elsewhere)
+    (photos / "circle" / "circle-0.png").unlink()
+    shutil.rmtree(photos / "line")
+    draw_shape("square", 7, filled=True, size=90).save(photos / "square" / "square-0.png")
+    draw_shape("circle", 8, filled=True).save(photos / "new.png")
+    with closing(Gallery.open(path, write=True)) as gallery:
+        report = sync_photos(gallery, photos, "cpu")
+        assert (report.encoded, report.removed, report.unchanged) == (2, 7, 16)
+        generation = read_generation(path).generation
+        assert sync_photos(gallery, photos, "cpu").unchanged == 18
+    assert read_generation(path).generation == generation
+    rows, _ = contents(path)
+    assert sorted(row.uri for row in rows) == sorted(
+        [str(elsewhere / "mine.png"), *(str(file) for file in photos.rglob("*.png"))]
+    )
+
+
+def test_the_same_bytes_are_embedded_once_whenever_they_come(build, tmp_path):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    picture = draw_shape("circle", 1, filled=True)
+    for number in range(100):
+        picture.save(folder / f"{number}.png")
+    path, report = build(folder)
+    assert (report.encoded, report.copied) == (1, 99)
+    _, vectors = contents(path)
+    assert (vectors == vectors[0]).all()
+
+
 def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     def run(*arguments):
         status = run_command(Index, [str(argument) for argument in arguments])
@@ -207,13 +243,32 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     assert results == sorted(results, key=lambda result: -result["score"])
     assert run("remove", "--gallery", gallery, "--uris", sketch)[0] == 0
     assert "11 photos" in run("verify", "--gallery", gallery)[1]
-    (gallery / "generations" / "000003" / "photos.faiss").write_bytes(b"half")
+    for ids in (("--ids", "2,3"), ("--ids", 4, "--ids", 5)):
+        assert run("remove", "--gallery", gallery, *ids)[1].startswith("2 removed")
+    assert run("sync", "--gallery", gallery, "--photos", photos / "circle")[0] == 0
+    assert "kind ivf" in run("compact", "--gallery", gallery, "--kind", "ivf", "--recall", 0.9)[1]
+    assert run("snapshot", "--gallery", gallery, "--out", tmp_path / "copy")[0] == 0
+    assert run("restore", "--snapshot", tmp_path / "copy", "--out", tmp_path / "back")[1].endswith("11 photos\n")
+    found = []
+    for options in ((), ("--exact",), ("--recall", 0.5), ("--filter", '{"id": {"gt": 8}}'), ("--unique",)):
+        status, out, err = run("search", "--gallery", gallery, "--sketch", sketch, "--limit", 20, "--json", *options)
+        assert status == 0, err
+        found.append([row["id"] for row in json.loads(out)["results"]])
+    assert found[0] == found[1] == found[4]
+    assert found[3] == [identifier for identifier in found[0] if identifier > 8][:10]
+    assert run("search", "--gallery", gallery, "--sketch", sketch, "--score-threshold", 1e9)[1].strip() == ""
+    (gallery / "generations" / (gallery / "CURRENT").read_text().strip() / "photos.faiss").write_bytes(b"half")
     assert run("verify", "--gallery", gallery)[0] == 1
     assert run("verify", "--gallery", gallery, "--repair")[0] == 0
     for arguments, expected, message in (
         (("search", "--gallery", gallery, "--sketch", sketch, "--dimensions", 17), 1, "dimensions must be 1 to 16"),
         (("search", "--gallery", gallery, "--sketch", sketch, "--limit", 0), 2, "limit: Input should be greater"),
         (("search", "--gallery", gallery, "--sketch", tiny_bundle / "model.json"), 1, "not an image"),
+        (("search", "--gallery", gallery, "--sketch", sketch, "--filter", "label"), 1, "the filter is not JSON"),
+        (("search", "--gallery", gallery, "--sketch", sketch, "--recall", 0), 2, "recall: Input should be greater"),
+        (("sync", "--gallery", gallery, "--photos", tmp_path / "no"), 1, "is not a folder"),
+        (("restore", "--snapshot", tmp_path, "--out", tmp_path / "z"), 1, "take another snapshot"),
+        (("compact", "--gallery", gallery, "--kind", "best"), 2, "kind: Input should be"),
         (("search", "--gallery", tmp_path / "no", "--sketch", sketch), 1, "is not a gallery"),
         (("remove", "--gallery", gallery, "--uris", "nowhere"), 1, "nothing was removed"),
         (("remove", "--gallery", gallery), 2, "--ids or --uris"),

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from index.accelerators import PanoramaIndex
 from index.errors import DimensionsError
-from index.gallery import Generation, GenerationManifest
+from index.generations import Generation, GenerationManifest
 from index.searcher import Searcher
 from service.live import Change, LiveSearcher
 
@@ -15,9 +15,19 @@ DIM = 6
 def searcher(vectors):
     ids = np.array(sorted(vectors))
     matrix = np.array([vectors[identifier] for identifier in ids], np.float32)
-    manifest = GenerationManifest(generation=1, created="", count=len(ids), dim=DIM, model="", revision=0, files={})
-    accelerator = PanoramaIndex.build(matrix)
-    return Searcher(Generation(manifest, ids, accelerator), accelerator)
+    count = len(ids)
+    manifest = GenerationManifest(
+        generation=1,
+        created="",
+        count=count,
+        dim=DIM,
+        model="",
+        revision=0,
+        base_revision=0,
+        base_count=count,
+        files={},
+    )
+    return Searcher(Generation(manifest, ids, np.arange(count), np.ones(count, bool), PanoramaIndex.build(matrix)))
 
 
 def brute_force(vectors, query, dimensions):

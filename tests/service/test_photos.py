@@ -7,7 +7,8 @@ import time
 import pytest
 from PIL import Image
 
-from index.gallery import Gallery, read_generation
+from index.gallery import Gallery
+from index.generations import read_generation
 from index.jobs import index_photos
 from index.sources import Candidate
 from service.pictures import Thumbnails

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.gallery import load_generation
+from index.generations import load_generation
 from training.bundle import load_bundle
 from training.images import open_image
 
