@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from index.errors import DimensionsError, GalleryLocked
+from index.errors import DimensionsError, FilterError, GalleryLocked
 from service.errors import RequestProblem
 from service.schemas import Problem
 from training.errors import SvdrawError
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS = frozenset({"/v1/embeddings"})
-EXPECTED = (RequestProblem, ValidationError, DimensionsError, GalleryLocked)  # what a request may do wrong
+EXPECTED = (RequestProblem, ValidationError, DimensionsError, FilterError, GalleryLocked)  # what a request may do wrong
 
 _OPENAI_ERROR = {
     "type": "object",
@@ -62,7 +62,7 @@ def as_problem(error: Exception) -> Problem:
         return _invalid(error.errors())
     if isinstance(error, ValidationError):
         return _invalid(error.errors(include_url=False, include_input=False, include_context=False))
-    if isinstance(error, DimensionsError):
+    if isinstance(error, DimensionsError | FilterError):
         return _problem(422, str(error))
     if isinstance(error, GalleryLocked):
         return _problem(409, "an indexing job is writing to the gallery; try again when it has ended")
