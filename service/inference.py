@@ -22,6 +22,8 @@ from training.encoders import Encoder
 __all__ = ["TOLERANCE", "build_runner"]
 
 logger = logging.getLogger(__name__)
+for exporter in ("onnx_ir", "onnxscript", "torch.onnx"):
+    logging.getLogger(exporter).setLevel(logging.WARNING)  # they report every constant that they fold
 
 TOLERANCE = 1e-4  # of the largest coordinate; measured: 2e-6
 
