@@ -5,7 +5,7 @@
 With --gallery, its real embeddings are scaled up by resampling with a little noise (--noise, in standard deviations),
 and the images below --sketches, embedded by the gallery's sketch encoder, are the queries. Without, vectors and queries
 are random with a spectrum that decays like 1 / sqrt(mode). Approximate indexes are set to the least effort that finds
-99% of the true 10 best of these very queries; `ivf flat` is FAISS's own, with the clusters and the effort of `ivf`.
+99% of the true 10 best of these very queries; `ivf flat` is FAISS's own, with the clusters of `ivf`.
 Memory is what loading the index from disk adds to the process. Ratios hold within a run only.
 """
 
@@ -79,7 +79,8 @@ def build(kind: str, vectors: Vectors, folder: Path) -> None:
         quantizer.add(ours.quantizer.reconstruct_n(0, ours.nlist))
         index = faiss.IndexIVFFlat(quantizer, dim, ours.nlist, faiss.METRIC_INNER_PRODUCT)
         index.is_trained = True
-        index.add(vectors)
+        nearest = np.ascontiguousarray(ours.quantizer.search(vectors, 1)[1][:, 0])
+        index.add_core(count, faiss.swig_ptr(vectors), None, faiss.swig_ptr(nearest))
         faiss.write_index(index, str(folder / "ivf"))
     elif kind == "usearch":
         index = USearchIndex(

@@ -8,6 +8,8 @@ from training.truncation import truncate
 
 __all__ = ["candidates"]
 
+_SPARE = 4  # times as many candidates of compressed vectors as results
+
 
 def candidates(
     accelerator: Accelerator,
@@ -22,7 +24,8 @@ def candidates(
     """Positions of at least the k best of each query and of all that score the same as the k-th, -1 for none.
 
     An accelerator's scores differ in the last bits with a vector's place in memory, so which of several equal
-    photos it returns is chance, and pages would overlap or miss some. Those of compressed vectors differ by more.
+    photos it returns is chance, and pages would overlap or miss some. Those of compressed vectors differ by more: an
+    exact search takes all that the difference could bring in, another one some to spare.
 
     Args:
         accelerator: to ask.
@@ -33,8 +36,10 @@ def candidates(
         effort: see ``Accelerator.search``.
         allowed: see ``Accelerator.search``.
     """
-    blur = 2 * accelerator.error * np.linalg.norm(truncate(queries, dimensions), axis=1)
-    fetch = min(k + 1, reachable)
+    exact = effort is None
+    norms = np.linalg.norm(truncate(queries, dimensions), axis=1)
+    blur = 2 * accelerator.error * norms if exact else np.zeros_like(norms)
+    fetch = min((k if exact or not accelerator.error else _SPARE * k) + 1, reachable)
     while True:
         scores, positions = accelerator.search(queries, fetch, dimensions, effort=effort, allowed=allowed)
         noise = blur + FLOAT_NOISE * np.abs(np.where(positions < 0, 0, scores)).max(axis=1)

@@ -1,40 +1,19 @@
 """The catalogue of a gallery: one SQLite file that holds every photo's vector and facts. It is the truth."""
 
 import json
-import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.database import Database
 from index.errors import GalleryDamaged, GalleryError
 from index.filters import filter_condition
 
 __all__ = ["Block", "Catalogue", "NewPhoto", "Photo", "PhotoState"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS photos (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    uri TEXT NOT NULL UNIQUE,
-    sha256 TEXT NOT NULL,
-    bytes INTEGER NOT NULL,
-    modified INTEGER,
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    label TEXT,
-    metadata TEXT NOT NULL,
-    vector BLOB NOT NULL,
-    revision INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
-CREATE INDEX IF NOT EXISTS photos_by_revision ON photos (revision);
-CREATE INDEX IF NOT EXISTS photos_by_label ON photos (label);
-"""
 _COUNT_REVISION = (
     "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
 )
@@ -97,64 +76,25 @@ class Catalogue:
         create: make it if missing, and allow writing.
 
     Raises:
-        GalleryDamaged: if the file is missing, unreadable or no catalogue.
+        GalleryDamaged: if the file is missing, unreadable, no catalogue or of an earlier version.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        if not create and not path.is_file():
-            raise GalleryDamaged(f"{path} is missing; build the gallery again")
-        try:
-            self._connection = self._open_for_writing() if create else self._open_for_reading()
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _open_for_writing(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            columns = [row[1] for row in connection.execute("PRAGMA table_info(photos)")]
-            if columns and "revision" not in columns:  # of version 0.1
-                connection.execute("ALTER TABLE photos ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
-            connection.executescript(_SCHEMA)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
-    def _open_for_reading(self) -> sqlite3.Connection:
-        """Opens the file; on a full or read-only disk, where SQLite cannot make its shared memory, as immutable."""
-        log = self.path.with_name(f"{self.path.name}-wal")
-        idle = not log.exists() or log.stat().st_size == 0
-        uri = f"{self.path.absolute().as_uri()}?mode=ro"
-        for attempt in (uri, f"{uri}&immutable=1") if idle else (uri,):
-            connection = sqlite3.connect(attempt, uri=True, timeout=30, check_same_thread=False)
-            try:
-                connection.execute("SELECT count(*) FROM facts").fetchone()
-                connection.execute("SELECT revision FROM photos LIMIT 1").fetchone()
-            except sqlite3.Error as error:
-                connection.close()
-                failure = error
-                if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")):
-                    break
-            else:
-                return connection
-        raise failure
+        self._database = Database(path, create=create)
 
     def close(self) -> None:
         """Closes the file."""
-        self._connection.close()
+        self._database.close()
 
     def fact(self, name: str) -> str | None:
         """A fact about the gallery, such as its model's digest."""
-        rows = self._query("SELECT value FROM facts WHERE name = ?", (name,))
+        rows = self._database.query("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
     def set_fact(self, name: str, value: str) -> None:
         """Stores a fact."""
-        self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)])])
+        self._database.write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)]))
 
     @property
     def revision(self) -> int:
@@ -163,7 +103,7 @@ class Catalogue:
 
     def count(self) -> int:
         """Number of photos."""
-        return int(self._query("SELECT count(*) FROM photos")[0][0])
+        return int(self._database.query("SELECT count(*) FROM photos")[0][0])
 
     def add(self, photos: Sequence[NewPhoto]) -> None:
         """Adds photos in one durable transaction; one whose URI is known already is replaced under its id."""
@@ -178,31 +118,22 @@ class Catalogue:
             f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {revision}) "
             f"ON CONFLICT (uri) DO UPDATE SET {updates}"
         )
-        self._write([(_COUNT_REVISION, [()]), (statement, rows)])
+        self._database.write((_COUNT_REVISION, [()]), (statement, rows))
 
     def remove(self, ids: Sequence[int]) -> int:
         """Removes photos by id; returns how many there were."""
         before = self.count()
         rows = [(identifier,) for identifier in ids]
-        self._write([(_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows)])
+        self._database.write((_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows))
         return before - self.count()
 
     def compact(self) -> None:
         """Gives the room of removed photos back to the disk."""
-        try:
-            with self._lock:
-                self._connection.execute("VACUUM")
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
+        self._database.compact()
 
     def back_up(self, path: Path) -> None:
         """Copies the catalogue as it is now to a new file, while others may write to it."""
-        try:
-            with closing(sqlite3.connect(path)) as copy, self._lock:
-                self._connection.backup(copy)
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
+        self._database.back_up(path)
 
     def states(self, uris: Iterable[str]) -> dict[str, PhotoState]:
         """What is known of the URIs that are known."""
@@ -210,16 +141,18 @@ class Catalogue:
         for chunk in _chunks(list(uris)):
             marks = ", ".join("?" * len(chunk))
             statement = f"SELECT uri, sha256, bytes, modified FROM photos WHERE uri IN ({marks})"
-            found |= {row[0]: PhotoState(*row[1:]) for row in self._query(statement, chunk)}
+            found |= {row[0]: PhotoState(*row[1:]) for row in self._database.query(statement, chunk)}
         return found
 
     def uris(self) -> dict[str, int]:
         """The id of every URI."""
-        return dict(self._query("SELECT uri, id FROM photos"))
+        return dict(self._database.query("SELECT uri, id FROM photos"))
 
     def revisions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids ``(n,)`` ascending of all photos and the revision that each last changed in."""
-        rows = np.array(self._query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(-1, 2)
+        rows = np.array(self._database.query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(
+            -1, 2
+        )
         return rows[:, 0], rows[:, 1]
 
     def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -229,7 +162,7 @@ class Catalogue:
             FilterError: if the filter makes no sense.
         """
         condition, values = filter_condition(wanted)
-        rows = self._query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values)
+        rows = self._database.query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values)
         return np.array([row[0] for row in rows], dtype=np.int64)
 
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
@@ -237,12 +170,12 @@ class Catalogue:
         found: dict[str, int] = {}
         for chunk in _chunks(list(uris)):
             marks = ", ".join("?" * len(chunk))
-            found |= dict(self._query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
+            found |= dict(self._database.query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
         return found
 
     def same_content(self, sha256: str) -> tuple[int, int, NDArray[np.float32]] | None:
         """Width, height and vector of a photo with this content, or None."""
-        rows = self._query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
+        rows = self._database.query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
         return (rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
 
     def photo(self, identifier: int) -> Photo | None:
@@ -254,7 +187,7 @@ class Catalogue:
         found = {}
         for chunk in _chunks(list(ids)):
             marks = ", ".join("?" * len(chunk))
-            for row in self._query(f"SELECT {_COLUMNS} FROM photos WHERE id IN ({marks})", chunk):
+            for row in self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id IN ({marks})", chunk):
                 found[row[0]] = Photo._make((*row[:7], json.loads(row[7])))
         return found
 
@@ -281,12 +214,8 @@ class Catalogue:
         """
         condition, values = ("1", ()) if changed_after is None else ("revision > ?", (changed_after,))
         statement = f"SELECT id, sha256, vector FROM photos WHERE {condition} ORDER BY id"
-        try:
-            with closing(self._connection.execute(statement, values)) as cursor:
-                while rows := cursor.fetchmany(_BLOCK):
-                    yield self._block(rows, dim)
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
+        for rows in self._database.stream(statement, values, _BLOCK):
+            yield self._block(rows, dim)
 
     def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids ``(n,)`` and vectors ``(n, dim)`` of all photos; see ``blocks``."""
@@ -306,37 +235,10 @@ class Catalogue:
     def problems(self) -> list[str]:
         """What SQLite's own check finds wrong."""
         try:
-            rows = self._query("PRAGMA quick_check")
+            rows = self._database.query("PRAGMA quick_check")
         except GalleryError as error:
             return [str(error)]
         return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
-
-    def _query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
-            with self._lock, closing(self._connection.execute(statement, values)) as cursor:
-                return cursor.fetchall()
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _write(self, statements: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
-        try:
-            with self._lock, self._connection:
-                for statement, rows in statements:
-                    self._connection.executemany(statement, rows)
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: sqlite3.Error) -> GalleryError:
-        code = getattr(error, "sqlite_errorname", "")
-        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            return GalleryError(f"{self.path}: {error}; free some space and run the same command again to go on")
-        if "no such column" in str(error):
-            return GalleryDamaged(f"{self.path} is of version 0.1; run `python -m index verify --repair` on it once")
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-            return GalleryDamaged(
-                f"{self.path} is damaged ({error}); restore it from a backup or build the gallery again"
-            )
-        return GalleryError(f"{self.path}: {error}")
 
 
 def _chunks(values: list[Any]) -> Iterator[list[Any]]:

@@ -44,7 +44,7 @@ _STATES = 512  # photos whose states are looked up at once
 
 @dataclass
 class JobReport:
-    """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; seconds taken."""
+    """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; and how long."""
 
     encoded: int = 0
     copied: int = 0
@@ -160,9 +160,9 @@ def compact(gallery: Gallery) -> GenerationManifest:
 
 
 def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobReport:
-    started = time.monotonic()
     report = JobReport()
     bundle = load_bundle(gallery.model_directory, device)
+    started = time.monotonic()
     rejects: dict[str, str] = {}
     for batch in _batches(_prepared(gallery, photos, bundle), report, rejects):
         gallery.catalogue.add(_encoded(gallery, bundle, batch, report))

@@ -105,6 +105,16 @@ def test_missing_catalogue(gallery):
         Gallery.open(gallery)
 
 
+def test_a_catalogue_of_version_0_1_is_named_and_brought_up_to_date(gallery):
+    connection = sqlite3.connect(gallery / "catalogue.sqlite")
+    connection.executescript("DROP INDEX photos_by_revision; ALTER TABLE photos DROP COLUMN revision;")
+    connection.close()
+    with pytest.raises(GalleryDamaged, match=r"of version 0\.1; run `python -m index verify --repair`"):
+        Gallery.open(gallery)
+    publish(gallery)
+    assert problems(gallery) == []
+
+
 def test_another_model_is_refused(gallery, tiny_bundle, tmp_path):
     other = load_bundle(tiny_bundle, "cpu")
     with torch.no_grad():
@@ -143,7 +153,7 @@ def hold_lock(path, ready, done):
     gallery = Gallery.open(path, write=True)
     with gallery.writing():
         ready.set()
-        done.wait(30)
+        done.wait(120)
 
 
 def test_two_writers_exclude_each_other(gallery):
@@ -151,7 +161,7 @@ def test_two_writers_exclude_each_other(gallery):
     ready, done = context.Event(), context.Event()
     other = context.Process(target=hold_lock, args=(gallery, ready, done))
     other.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     mine = Gallery.open(gallery, write=True)
     with pytest.raises(GalleryLocked, match="another process is writing"):
         remove_photos(mine, [1])

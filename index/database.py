@@ -1,0 +1,146 @@
+"""A catalogue's SQLite file: opening it on any disk, and errors that say what to do."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from index.errors import GalleryDamaged, GalleryError
+
+__all__ = ["Database"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS photos (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uri TEXT NOT NULL UNIQUE,
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    modified INTEGER,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    label TEXT,
+    metadata TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    revision INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
+CREATE INDEX IF NOT EXISTS photos_by_revision ON photos (revision);
+CREATE INDEX IF NOT EXISTS photos_by_label ON photos (label);
+"""
+
+
+class Database:
+    """Access to a catalogue file; one object may be used from many threads.
+
+    Args:
+        path: the SQLite file.
+        create: make it if missing, and allow writing.
+
+    Raises:
+        GalleryDamaged: if the file is missing, unreadable, no catalogue or of an earlier version.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        if not create and not path.is_file():
+            raise GalleryDamaged(f"{path} is missing; build the gallery again")
+        try:
+            self._connection = self._open_for_writing() if create else self._open_for_reading()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query."""
+        try:
+            with self._lock, closing(self._connection.execute(statement, values)) as cursor:
+                return cursor.fetchall()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def stream(self, statement: str, values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+        """Rows of a query from one consistent state, ``size`` at a time."""
+        try:
+            with closing(self._connection.execute(statement, values)) as cursor:
+                while rows := cursor.fetchmany(size):
+                    yield rows
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
+        """Runs statements, each once for every row of values, in one durable transaction."""
+        try:
+            with self._lock, self._connection:
+                for statement, rows in statements:
+                    self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def compact(self) -> None:
+        """Gives free room back to the disk."""
+        try:
+            with self._lock:
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def back_up(self, path: Path) -> None:
+        """Copies the present state to a new file, while others may write."""
+        try:
+            with closing(sqlite3.connect(path)) as copy, self._lock:
+                self._connection.backup(copy)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(photos)")]
+            if columns and "revision" not in columns:  # of version 0.1
+                connection.execute("ALTER TABLE photos ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
+            connection.executescript(_SCHEMA)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _open_for_reading(self) -> sqlite3.Connection:
+        """Opens the file; on a full or read-only disk, where SQLite cannot make its shared memory, as immutable."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        idle = not log.exists() or log.stat().st_size == 0
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        for attempt in (uri, f"{uri}&immutable=1") if idle else (uri,):
+            connection = sqlite3.connect(attempt, uri=True, timeout=30, check_same_thread=False)
+            try:
+                connection.execute("SELECT count(*) FROM facts").fetchone()
+                connection.execute("SELECT revision FROM photos LIMIT 1").fetchone()
+            except sqlite3.Error as error:
+                connection.close()
+                failure = error
+                if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")):
+                    break
+            else:
+                return connection
+        raise failure
+
+    def _explained(self, error: sqlite3.Error) -> GalleryError:
+        code = getattr(error, "sqlite_errorname", "")
+        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            return GalleryError(f"{self.path}: {error}; free some space and run the same command again to go on")
+        if "no such column: revision" in str(error):
+            return GalleryDamaged(f"{self.path} is of version 0.1; run `python -m index verify --repair` on it once")
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+            return GalleryDamaged(
+                f"{self.path} is damaged ({error}); restore it from a backup or build the gallery again"
+            )
+        return GalleryError(f"{self.path}: {error}")
