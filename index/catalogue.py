@@ -193,13 +193,13 @@ class Catalogue:
 
     def page(self, after: int, limit: int) -> list[Photo]:
         """At most ``limit`` photos with an id above ``after``, by id."""
-        rows = self._query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        rows = self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
         return [Photo._make((*row[:7], json.loads(row[7]))) for row in rows]
 
     def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> bool:
         """Replaces label and metadata of a photo, which no generation holds; returns whether there is the photo."""
         values = (label, json.dumps(metadata), identifier)
-        self._write([("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values])])
+        self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values]))
         return self.photo(identifier) is not None
 
     def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
