@@ -187,14 +187,15 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], file: Path, dim: int) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-    for name in dict.fromkeys((row["kind"], row["exact"]) for row in rows):
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4))
+    names = dict.fromkeys((row["kind"], row["exact"]) for row in rows)
+    for colour, name in zip(plt.get_cmap("tab20").colors, names, strict=False):
         some = [row for row in rows if (row["kind"], row["exact"]) == name and row["dimensions"] == dim]
         for axis, field in zip(axes, ("p50_ms", "build_s"), strict=True):
             label = f"{name[0]}, exact" if name[1] else name[0]
-            axis.loglog([row["count"] for row in some], [row[field] for row in some], "o-", label=label)
+            axis.loglog([row["count"] for row in some], [row[field] for row in some], "o-", label=label, color=colour)
             axis.set(xlabel="vectors", ylabel={"p50_ms": "one query, ms", "build_s": "build, s"}[field])
-    axes[0].legend(fontsize="small")
+    axes[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 

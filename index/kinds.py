@@ -17,7 +17,7 @@ Kind = Literal["exact", "ivf", "fp16", "sq8", "hnsw"]
 KindChoice = Literal["auto", "exact", "ivf", "fp16", "sq8", "hnsw"]
 COMPRESSED = frozenset({"fp16", "sq8"})  # these keep the original vectors on disk, in vectors.npy
 
-_FLAT_UP_TO = 20_000  # vectors that are searched in about a millisecond without clusters
+_FLAT_UP_TO = 100_000  # vectors; below, clusters make an exact search no faster
 
 
 class WritableAccelerator(Accelerator, Protocol):
