@@ -34,8 +34,9 @@ lint: $(INSTALLED) ## Check style, types, the direction of imports, Dockerfile a
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
 
-bench: $(INSTALLED) ## Measure search over the truncatable index against FAISS's flat index
-	$(BIN)/python bench/search.py $(ARGS)
+bench: $(INSTALLED) ## Measure search over every kind of index against FAISS, usearch and hnswlib
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python bench/index_kinds.py $(ARGS)
 
 format: $(INSTALLED) ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

@@ -25,12 +25,13 @@ import hnswlib
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-from search import random_vectors, recall, resampled, sketch_embeddings
 from usearch.index import Index as USearchIndex
 
 from index.candidates import candidates
 from index.generations import load_generation
 from index.kinds import COMPRESSED, build_kind, read_kind
+from training.bundle import load_bundle
+from training.images import IMAGE_SUFFIXES, open_image
 from training.truncation import truncate, zero_pad
 
 K = 10
@@ -47,6 +48,30 @@ class Loaded(NamedTuple):
 
     search: Search
     efforts: list[int | None]
+
+
+def random_vectors(count: int, random: np.random.Generator) -> NDArray[np.float32]:
+    return (random.normal(size=(count, 256)) / np.sqrt(np.arange(1, 257))).astype(np.float32)
+
+
+def resampled(
+    vectors: NDArray[np.float32], count: int, random: np.random.Generator, noise: float = 0.05
+) -> NDArray[np.float32]:
+    chosen = vectors[random.integers(len(vectors), size=count)]
+    return chosen + (noise * vectors.std(axis=0) * random.standard_normal(chosen.shape, dtype=np.float32)).astype(
+        np.float32
+    )
+
+
+def sketch_embeddings(gallery: Path, folder: Path, count: int, random: np.random.Generator) -> NDArray[np.float32]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    chosen = random.choice(len(files), min(count, len(files)), replace=False)
+    return load_bundle(gallery / "model", "cpu").encode_sketches([open_image(files[i]) for i in chosen])
+
+
+def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
+    hits = [len(set(row) & set(truth)) for row, truth in zip(found.tolist(), exact.tolist(), strict=True)]
+    return sum(hits) / exact.size
 
 
 def resident() -> int:

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from index.brute_force import compare_all
 from training.truncation import truncate, zero_pad
 
-__all__ = ["FLOAT_NOISE", "Accelerator", "DimensionMajorMatrix", "PanoramaIndex", "panorama_levels", "selector"]
+__all__ = [
+    "FLOAT_NOISE",
+    "Accelerator",
+    "DimensionMajorMatrix",
+    "PanoramaIndex",
+    "panorama_levels",
+    "read_faiss",
+    "selector",
+    "write_faiss",
+]
 
 FLOAT_NOISE = 1e-5  # of the largest score or product of norms; what rounding can make of equal scores
 
@@ -76,6 +85,20 @@ def selector(allowed: NDArray[np.bool_] | None) -> faiss.IDSelector | None:
     return None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
+def write_faiss(index: faiss.Index, folder: Path) -> None:
+    """Writes an index into the folder of a base.
+
+    Raises:
+        RuntimeError: if the file cannot be written, on a full disk for one.
+    """
+    faiss.write_index(index, str(folder / "photos.faiss"))
+
+
+def read_faiss(folder: Path) -> faiss.Index:
+    """Reads what ``write_faiss`` wrote."""
+    return faiss.read_index(str(folder / "photos.faiss"))
+
+
 class PanoramaIndex:
     """FAISS ``IndexFlatIPPanorama``: prunes by dimension level with a Cauchy-Schwarz bound, results exact.
 
@@ -118,23 +141,14 @@ class PanoramaIndex:
         values: NDArray[np.float32] = self.index.reconstruct_batch(positions)
         return values
 
-    def vectors(self) -> NDArray[np.float32]:
-        """The indexed vectors, ``(n, dim)``; a copy."""
-        values: NDArray[np.float32] = self.index.reconstruct_n(0, self.index.ntotal)
-        return values
-
     def write(self, folder: Path) -> None:
-        """Writes the index with its vectors.
-
-        Raises:
-            RuntimeError: if the file cannot be written, on a full disk for one.
-        """
-        faiss.write_index(self.index, str(folder / "photos.faiss"))
+        """Writes the index with its vectors; see ``write_faiss``."""
+        write_faiss(self.index, folder)
 
     @classmethod
     def read(cls, folder: Path) -> "PanoramaIndex":
         """Reads what ``write`` wrote."""
-        return cls(cast(faiss.IndexFlatIPPanorama, faiss.read_index(str(folder / "photos.faiss"))))
+        return cls(cast(faiss.IndexFlatIPPanorama, read_faiss(folder)))
 
 
 class DimensionMajorMatrix:

@@ -188,19 +188,18 @@ class Catalogue:
         for chunk in _chunks(list(ids)):
             marks = ", ".join("?" * len(chunk))
             for row in self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id IN ({marks})", chunk):
-                found[row[0]] = Photo._make((*row[:7], json.loads(row[7])))
+                found[row[0]] = _photo(row)
         return found
 
     def page(self, after: int, limit: int) -> list[Photo]:
         """At most ``limit`` photos with an id above ``after``, by id."""
         rows = self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-        return [Photo._make((*row[:7], json.loads(row[7]))) for row in rows]
+        return [_photo(row) for row in rows]
 
-    def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> bool:
-        """Replaces label and metadata of a photo, which no generation holds; returns whether there is the photo."""
+    def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> None:
+        """Replaces label and metadata of a photo if it exists; no generation holds them."""
         values = (label, json.dumps(metadata), identifier)
         self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values]))
-        return self.photo(identifier) is not None
 
     def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
         """Ids and vectors of all photos by ascending id, block by block, from one consistent state.
@@ -239,6 +238,10 @@ class Catalogue:
         except GalleryError as error:
             return [str(error)]
         return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
+
+
+def _photo(row: Any) -> Photo:
+    return Photo._make((*row[:7], json.loads(row[7])))
 
 
 def _chunks(values: list[Any]) -> Iterator[list[Any]]:

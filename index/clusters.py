@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators import FLOAT_NOISE, panorama_levels, selector
+from index.accelerators import FLOAT_NOISE, panorama_levels, read_faiss, selector, write_faiss
 from training.truncation import zero_pad
 
 __all__ = ["CODES", "ClusteredIndex"]
@@ -120,12 +120,8 @@ class ClusteredIndex:
         return values
 
     def write(self, folder: Path) -> None:
-        """Writes the lists and the clusters.
-
-        Raises:
-            RuntimeError: if the lists cannot be written, on a full disk for one.
-        """
-        faiss.write_index(self.index, str(folder / "photos.faiss"))
+        """Writes the lists and the clusters; see ``write_faiss``."""
+        write_faiss(self.index, folder)
         np.savez(folder / "clusters.npz", **self.clusters._asdict())
 
     @classmethod
@@ -133,7 +129,7 @@ class ClusteredIndex:
         """Reads what ``write`` wrote."""
         with np.load(folder / "clusters.npz", allow_pickle=False) as stored:
             clusters = _Clusters(**stored)
-        return cls(cast(faiss.IndexIVF, faiss.read_index(str(folder / "photos.faiss"))), clusters, originals)
+        return cls(cast(faiss.IndexIVF, read_faiss(folder)), clusters, originals)
 
     def _search(
         self, queries: NDArray[np.float32], k: int, effort: int | None, allowed: NDArray[np.bool_] | None

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators import selector
+from index.accelerators import read_faiss, selector, write_faiss
 from training.truncation import zero_pad
 
 __all__ = ["GraphIndex"]
@@ -63,14 +63,10 @@ class GraphIndex:
         return values
 
     def write(self, folder: Path) -> None:
-        """Writes the graph with its vectors.
-
-        Raises:
-            RuntimeError: if the file cannot be written, on a full disk for one.
-        """
-        faiss.write_index(self.index, str(folder / "photos.faiss"))
+        """Writes the graph with its vectors; see ``write_faiss``."""
+        write_faiss(self.index, folder)
 
     @classmethod
     def read(cls, folder: Path) -> "GraphIndex":
         """Reads what ``write`` wrote."""
-        return cls(cast(faiss.IndexHNSWFlat, faiss.read_index(str(folder / "photos.faiss"))))
+        return cls(cast(faiss.IndexHNSWFlat, read_faiss(folder)))

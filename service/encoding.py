@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -19,13 +18,12 @@ from service.inference import build_runner
 from service.metrics import Metrics
 from service.settings import ServiceSettings
 from training.bundle import Bundle
+from training.encoders import Modality
 from training.errors import ImageError, ImageTooLarge
 from training.features import default_cache_directory
 from training.images import open_image
 
-__all__ = ["EncodingModel", "Modality"]
-
-Modality = Literal["sketch", "photo"]
+__all__ = ["EncodingModel"]
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 

@@ -1,6 +1,6 @@
 """A generation and what has changed since it was published, searched as one."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +69,7 @@ class LiveSearcher:
         offset: int = 0,
         dimensions: int | None = None,
         score_threshold: float | None = None,
-        only: Collection[int] | None = None,
+        only: NDArray[np.int64] | None = None,
         without: Collection[int] = (),
     ) -> list[Hit]:
         """The photos with the largest inner product, best first, equal scores by id.
@@ -90,39 +90,41 @@ class LiveSearcher:
         if not 1 <= dimensions <= self.dim:
             raise DimensionsError(dimensions, self.dim)
 
-        def wanted(identifier: int) -> bool:
-            return identifier not in without and (only is None or identifier in only)
-
-        skipped = self._hidden.union(without)
-        if only is None and not skipped:
-            published = self.base.search(query[None], offset + limit, dimensions=dimensions)[0]
-            return _page(published, offset, limit, score_threshold)
-        published = self._published(
-            query, offset + limit, dimensions, lambda hit: hit.id not in self._hidden and wanted(hit.id)
-        )
-        fresh = [hit for hit in self._fresh(query, dimensions) if wanted(hit.id)]
-        hits = sorted([*published, *fresh], key=lambda hit: (-hit.score, hit.id))
-        return _page(hits, offset, limit, score_threshold)
+        needed, skipped = offset + limit, self._hidden.union(without)
+        if only is not None:
+            chosen = np.setdiff1d(only, list(skipped))
+            published = self.base.search(query[None], needed, dimensions=dimensions, ids=chosen)[0]
+        else:
+            published = self._published(query, needed, dimensions, skipped)
+        fresh = self._fresh(query, dimensions, only, without)
+        hits = sorted([*published, *fresh], key=lambda hit: (-hit.score, hit.id))[offset : offset + limit]
+        return hits if score_threshold is None else [hit for hit in hits if hit.score >= score_threshold]
 
     def _published(
-        self, query: NDArray[np.float32], needed: int, dimensions: int, accept: Callable[[Hit], bool]
+        self, query: NDArray[np.float32], needed: int, dimensions: int, skipped: Collection[int]
     ) -> list[Hit]:
-        """The best hits of the generation that are accepted; asks for more until there are enough, or no more."""
-        fetch = min(2 * needed + 16, self.base.count)
+        """The best hits of the generation that are not skipped; asks for more until there are enough, or no more."""
+        fetch = needed if not skipped else 2 * needed + 16
         while True:
-            hits = self.base.search(query[None], max(1, fetch), dimensions=dimensions)[0]
-            accepted = [hit for hit in hits if accept(hit)]
-            if len(accepted) >= needed or fetch >= self.base.count:
-                return accepted
+            hits = self.base.search(query[None], fetch, dimensions=dimensions)[0]
+            kept = [hit for hit in hits if hit.id not in skipped]
+            if len(kept) >= needed or fetch >= self.base.count:
+                return kept
             fetch = min(4 * fetch, self.base.count)
 
-    def _fresh(self, query: NDArray[np.float32], dimensions: int) -> list[Hit]:
+    def _fresh(
+        self,
+        query: NDArray[np.float32],
+        dimensions: int,
+        only: NDArray[np.int64] | None,
+        without: Collection[int],
+    ) -> list[Hit]:
         """All that was added since, scored by the summation order of ``Searcher``, so that equal photos score equal."""
         prefix = truncate(query[None], dimensions)
         scores = (truncate(self._vectors, dimensions).astype(np.float64) * prefix).sum(axis=1).astype(np.float32)
-        return [Hit(identifier, float(score)) for identifier, score in zip(self._ids, scores, strict=True)]
-
-
-def _page(hits: list[Hit], offset: int, limit: int, threshold: float | None) -> list[Hit]:
-    page = hits[offset : offset + limit]
-    return page if threshold is None else [hit for hit in page if hit.score >= threshold]
+        allowed = np.ones(len(self._ids), bool) if only is None else np.isin(self._ids, only)
+        return [
+            Hit(identifier, float(score))
+            for identifier, score, is_allowed in zip(self._ids, scores, allowed, strict=True)
+            if is_allowed and identifier not in without
+        ]

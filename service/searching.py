@@ -69,7 +69,7 @@ def _find(
     only = None
     if options.filter:
         wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
-        only = frozenset(serving.gallery.catalogue.select(wanted).tolist())
+        only = serving.gallery.catalogue.select(wanted)
     hits = searcher.search(
         query,
         options.limit,

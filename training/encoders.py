@@ -10,7 +10,7 @@ from training.backbones import Backbone
 from training.heads import Head, HeadConfig
 from training.preprocessing import Preprocessing
 
-__all__ = ["Encoder", "EncoderConfig", "PairedEncoders", "PairedEncodersConfig", "build_encoders"]
+__all__ = ["Encoder", "EncoderConfig", "Modality", "PairedEncoders", "PairedEncodersConfig", "build_encoders"]
 
 Modality = Literal["sketch", "photo"]
 

@@ -66,7 +66,7 @@ def test_choices_and_thresholds():
     live = LiveSearcher(searcher(vectors), [Change(1, 20, np.full(DIM, 100, np.float32), known=False)])
     query = np.ones(DIM, np.float32)
     assert [hit.id for hit in live.search(query, 3)] == [20, 1, 2]
-    assert [hit.id for hit in live.search(query, 3, only={9, 20, 14, 12}, offset=1)] == [9, 12, 14]
+    assert [hit.id for hit in live.search(query, 3, only=np.array([9, 12, 14, 20]), offset=1)] == [9, 12, 14]
     assert [hit.id for hit in live.search(query, 3, without=(20, 2))] == [1, 3, 4]
     assert [hit.id for hit in live.search(query, 9, score_threshold=6 * 17)] == [20, 1, 2, 3]
     with pytest.raises(DimensionsError):
@@ -80,5 +80,5 @@ def test_more_than_faiss_gives_at_once():
     query = np.arange(1, DIM + 1, dtype=np.float32)
     order = brute_force(vectors, query, DIM)
     assert [hit.id for hit in live.search(query, 200, offset=1000)] == order[1000:1200]
-    assert [hit.id for hit in live.search(query, 3, only=set(order[-3:]))] == order[-3:]
+    assert [hit.id for hit in live.search(query, 3, only=np.array(order[-3:]))] == order[-3:]
     assert [hit.id for hit in live.search(np.zeros(DIM, np.float32), 5)] == [1, 2, 3, 4, 5]

@@ -25,12 +25,16 @@ def assert_problem(response, status, detail):
     assert detail in problem["detail"]
 
 
+def vectors_of(generation):
+    return np.concatenate([vectors for _, vectors in generation.blocks()])
+
+
 @pytest.mark.parametrize("dimensions", [1, 3, 16, None])
 def test_results_are_those_of_brute_force(client, gallery_path, sketch, dimensions):
     bundle, generation = load_bundle(gallery_path / "model", "cpu"), load_generation(gallery_path)
     prefix = slice(0, dimensions or 12)
     query = bundle.encode_sketches([open_image(sketch)])[0, prefix]
-    scores = generation.accelerator.vectors()[:, prefix] @ query
+    scores = vectors_of(generation)[:, prefix] @ query
     options = {} if dimensions is None else {"dimensions": dimensions}
     response = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 7} | options)
     np.testing.assert_allclose(
@@ -151,7 +155,7 @@ def test_truncated_and_oversized_images(client, sketch, tmp_path):
 
 
 def test_photos_like_a_photo(client, gallery_path):
-    vectors = load_generation(gallery_path).accelerator.vectors()
+    vectors = vectors_of(load_generation(gallery_path))
     scores = vectors[:, :8] @ vectors[4, :8]
     response = client.post("/v1/search", json={"photo_id": 5, "limit": 24, "dimensions": 8})
     assert 5 not in ids(response)
