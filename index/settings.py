@@ -98,7 +98,7 @@ class Compact(_Command):
 
 
 class Snapshot(_Command):
-    """Copy catalogue and model, all that a gallery cannot rebuild; jobs may go on meanwhile."""
+    """Copy catalogue and model, from which the rest is rebuilt, but no photos; jobs may go on meanwhile."""
 
     gallery: Path = Field(description="folder of the gallery")
     out: Path = Field(description="new folder")

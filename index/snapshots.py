@@ -1,4 +1,4 @@
-"""Snapshots: a consistent copy of what a gallery cannot rebuild, its catalogue and its model, and the way back."""
+"""Snapshots: a consistent copy of a gallery's catalogue and model, and the way back. Photos are not copied."""
 
 import shutil
 from datetime import UTC, datetime
