@@ -51,7 +51,7 @@ $(DEMO)/data/split.json: | $(INSTALLED)
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
 	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
-	    --cache $(DEMO)/cache --tune none --image-size 160 --flip --grayscale
+	    --cache $(DEMO)/cache --tune none --image-size 160 --flip --grayscale --line-drawings 0 --dim 256
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
 	$(BIN)/python -m training evaluate --model $(DEMO)/model --data $(DEMO)/data \

@@ -29,11 +29,11 @@ from training.metrics import accuracy_at, rank_relevance
 from training.recipe import Recipe
 from training.splits import load_split
 
-FROZEN = {"tune": "none", "image_size": 224}
+FROZEN = {"tune": "none"}
+CLASSES_ONLY = {"instances": 0.0, "line_drawings": 0.0}
 # As in the NeuralSVD paper, scaled to 2,500 images a modality: 300 steps of 1,024 pairs, and a narrower MLP.
-PAPER = {
+PAPER = CLASSES_ONLY | {
     "tune": "heads",
-    "image_size": 224,
     "multi_scale": False,
     "init": "random",
     "hidden": 2048,
@@ -55,7 +55,7 @@ METHODS: dict[str, dict[str, object] | None] = {
     "un-nested LoRA": PAPER | {"nesting": "none", "canonical": False},
     "paper's recipe": PAPER | {"canonical": False},
     "paper's recipe, multi-scale features": PAPER | {"canonical": False, "multi_scale": True},
-    "closed form": FROZEN | {"multi_scale": False, "share_head": False, "photo_norm": "none"},
+    "closed form": FROZEN | CLASSES_ONLY | {"multi_scale": False, "share_head": False, "photo_norm": "none"},
     "ours, frozen backbone": FROZEN,
     "ours": {},
 }

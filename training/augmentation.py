@@ -73,11 +73,21 @@ def _vary_thickness(images: Tensor, generator: Generator) -> Tensor:
     count = len(images)
     kind = torch.rand(count, generator=generator)[:, None, None, None]
     amount = torch.rand(count, generator=generator)[:, None, None, None]
-    thicker = torch.lerp(images, -functional.max_pool2d(-images, 3, 1, 1), amount)
-    thinner = torch.lerp(
-        images, functional.max_pool2d(functional.pad(images, (0, 1, 0, 1), value=1.0), 2, 1), 0.6 * amount
-    )
+    thicker = torch.lerp(images, _darkest(images, (-1, 1)), amount)
+    thinner = torch.lerp(images, 1 - _darkest(1 - images, (1,)), 0.6 * amount)
     return torch.where(kind < _THICKER, thicker, torch.where(kind > 1 - _THINNER, thinner, images))
+
+
+def _darkest(images: Tensor, shifts: tuple[int, ...]) -> Tensor:
+    """Smallest value of each pixel and its neighbours along both axes; a few minima of whole images beat pooling."""
+    for axis in (-2, -1):
+        darkest = images.clone()
+        size = images.shape[axis]
+        for shift in shifts:
+            here = darkest.narrow(axis, max(0, -shift), size - abs(shift))
+            torch.minimum(here, images.narrow(axis, max(0, shift), size - abs(shift)), out=here)
+        images = darkest
+    return images
 
 
 def _place(images: Tensor, limits: AffineRange, generator: Generator, *, outside: str) -> Tensor:

@@ -111,12 +111,16 @@ def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
     factors = [part.vectors * np.sqrt(part.values / 2) for part in (moments.x, moments.y)]
     pooled = _eigendecomposition(np.hstack(factors))
     white_x, white_y = (_whiten(groups, pooled, ridge) for groups in (moments.groups_x, moments.groups_y))
-    basis, _ = qr(np.vstack([white_x, white_y]).T, mode="economic")
-    cross = (white_x @ basis).T @ (white_y @ basis)
-    values, vectors = eigh((cross + cross.T) / 2)
-    rank = min(dim, len(white_x) - 1, int((values > 1e-9 * values[-1]).sum()))
+    basis = _span(np.vstack([white_x, white_y]))
+    if basis is not None:
+        white_x, white_y = white_x @ basis, white_y @ basis
+    cross = white_x.T @ white_y
+    count = min(dim, len(white_x) - 1, len(cross))
+    values, vectors = eigh((cross + cross.T) / 2, subset_by_index=(len(cross) - count, len(cross) - 1))
+    rank = int((values > 1e-9 * values[-1]).sum())
     values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
-    weight = np.sqrt(values)[:, None] * _whiten((basis @ vectors).T, pooled, ridge)
+    directions = vectors if basis is None else basis @ vectors
+    weight = np.sqrt(values)[:, None] * _whiten(directions.T, pooled, ridge)
     return LinearMaps(weight, weight, values)
 
 
@@ -139,6 +143,14 @@ def _eigendecomposition(factor: Matrix) -> Covariance:
         return Covariance(lengths**2, vectors)
     values, vectors = eigh(factor @ factor.T)
     return Covariance(np.clip(values, 0, None), vectors)
+
+
+def _span(rows: Matrix) -> Matrix | None:
+    """An orthonormal basis of the rows' span, ``(features, rank)``; None where it is most of the space."""
+    if len(rows) >= rows.shape[1]:
+        return None
+    basis: Matrix = qr(rows.T, mode="economic")[0]
+    return basis
 
 
 def _whiten(rows: Matrix, covariance: Covariance, ridge: float) -> Matrix:

@@ -111,6 +111,13 @@ class PairedEncoders(nn.Module):
         """The encoder of ``sketch`` or ``photo``."""
         return self.sketch if modality == "sketch" else self.photo
 
+    def resize(self, size: int) -> None:
+        """Makes both encoders take images of another size, in pixels."""
+        for encoder in (self.sketch, self.photo):
+            preprocessing = encoder.preprocessing.model_copy(update={"size": size})
+            encoder.config = encoder.config.model_copy(update={"preprocessing": preprocessing})
+        self.config = self.config.model_copy(update={"sketch": self.sketch.config, "photo": self.photo.config})
+
 
 def build_encoders(
     config: PairedEncodersConfig, sketch_backbone: Backbone, photo_backbone: Backbone | None = None

@@ -42,11 +42,16 @@ class FeatureSet:
 
     def select(self, classes: Collection[str]) -> "FeatureSet":
         """The part made of the given classes."""
-        return self._restricted(self.data.select(classes))
+        return self.restricted(self.data.select(classes))
 
-    def _restricted(self, part: PairedData) -> "FeatureSet":
+    def restricted(self, part: PairedData) -> "FeatureSet":
+        """The features of part of the files, in that part's groups; files without features are left out."""
         rows = {file: row for row, file in enumerate(self.data.sketches)}
         columns = {file: row for row, file in enumerate(self.data.photos)}
+        sketches = {row for row, file in enumerate(part.sketches) if file not in rows}
+        photos = {row for row, file in enumerate(part.photos) if file not in columns}
+        if sketches or photos:
+            part = part.without(sketches, photos)
         return FeatureSet(
             part, self.x[[rows[file] for file in part.sketches]], self.y[[columns[file] for file in part.photos]]
         )
@@ -57,7 +62,7 @@ class FeatureSet:
         Raises:
             DataError: if fewer than two groups remain.
         """
-        return self._restricted(self.data.without(sketches, photos))
+        return self.restricted(self.data.without(sketches, photos))
 
     def relevance(self) -> csr_array:
         """Which photos share a group with which sketches, ``(sketches, photos)``."""

@@ -23,6 +23,7 @@ from training.errors import BundleError, CheckpointError, TrainingError
 from training.feature_set import FeatureSet
 from training.features import FeatureCache, extract_features
 from training.heads import HeadConfig, Norm
+from training.instances import with_instances, with_line_drawings
 from training.memory import keep_freed_memory
 from training.recipe import Recipe
 from training.run_log import RunLog, report_rejects
@@ -139,7 +140,11 @@ def paired_features(
 
 
 class _Run:
-    """The two stages of a run: one on part of the seen classes, to choose on the others, and one on all."""
+    """The two stages of a run: one on part of the seen classes, to choose on the others, and one on all.
+
+    Backbones learn from ``tuning``, classes and line drawings; heads end on ``pairs``, which holds the pairs of
+    single things too. Tuning on those as well made held-out classes worse.
+    """
 
     def __init__(
         self, out: Path, fingerprint: str, recipe: Recipe, seen: PairedData, cache: Path, device: torch.device
@@ -151,6 +156,8 @@ class _Run:
         self.cache = cache
         self.device = device
         self.log = RunLog(out)
+        self.tuning = with_line_drawings(seen, recipe.line_drawings, out / "drawings")
+        self.pairs = with_instances(self.tuning, recipe.instances)
 
     def choose(self) -> _Choice:
         """Decides how the heads end and how many dimensions are needed, on held-out classes."""
@@ -158,9 +165,10 @@ class _Run:
             return _Choice(self._candidates()[0], None, None)
         stage, features = self._stage("choose")
         held_out = hold_out(features.data.classes, self.recipe.validation, self.recipe.seed)
-        stage.train(features.select(held_out.seen))
+        stage.train(features.restricted(self.tuning).select(held_out.seen))
         tuned = self._tuned(stage, features)
         training, queries = tuned.select(held_out.seen), frozenset(held_out.unseen)
+        tuned = tuned.restricted(self.seen)  # no line drawings among the queries
         scores = {}
         for ridge in self._candidates():
             stage.refit(training, ridge)
@@ -181,20 +189,23 @@ class _Run:
     def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
         """Trains on all seen classes."""
         stage, features = self._stage("final")
-        history = stage.train(features)
+        history = stage.train(features.restricted(self.tuning))
         form = stage.refit(self._tuned(stage, features), choice.ridge)
         return stage.encoders, form, history, features.data
 
     def _stage(self, name: str) -> tuple[Stage, FeatureSet]:
         torch.manual_seed(self.recipe.seed)
-        encoders = _build(self.recipe, self.seen).to(self.device).eval()
-        features = paired_features(self.seen, encoders, self.cache, self.device, rejects=self.out / "rejects.jsonl")
+        encoders = _build(self.recipe, self.pairs).to(self.device).eval()
+        if self.recipe.tune == "all":
+            encoders.resize(self.recipe.training_size or self.recipe.image_size)
+        features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / "rejects.jsonl")
         return Stage(name, self.out, self.fingerprint, self.recipe, encoders, self.log), features
 
     def _tuned(self, stage: Stage, features: FeatureSet) -> FeatureSet:
         """Features by the backbones as training left them."""
         if self.recipe.tune != "all":
             return features
+        stage.encoders.resize(self.recipe.image_size)
         return paired_features(features.data, stage.encoders, None, self.device)
 
     def _candidates(self) -> tuple[float | None, ...]:

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from training.augmentation import augment_photos, augment_sketches
 from training.data import PairedData
 from training.encoders import Encoder, PairedEncoders
 from training.images import open_image
-from training.line_drawings import line_drawing
 from training.sampling import Batch, PairSampler
 
 __all__ = ["ImageBatches"]
@@ -31,7 +29,6 @@ class ImageBatches:
         encoders: their preprocessing is used.
         batch_size: pairs a batch.
         seed: of all randomness.
-        line_drawings: share of pairs whose sketch is replaced by a line drawing of their photo.
         device: where the batches go.
     """
 
@@ -42,14 +39,12 @@ class ImageBatches:
         *,
         batch_size: int,
         seed: int,
-        line_drawings: float,
         device: torch.device,
     ) -> None:
         self._data = data
         self._sampler = PairSampler(data, batch_size, seed)
         self._sketch, self._photo = encoders.sketch, encoders.photo
         self._seed = seed
-        self._line_drawings = line_drawings
         self._device = device
         self._decoded: dict[Path, Pixels] = {}
         self._room = _MEMORY
@@ -73,15 +68,8 @@ class ImageBatches:
         sketches, photos, groups = self._sampler.draw(step)
         random = np.random.default_rng([self._seed, step, 1])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        drawings, pictures = [], []
-        for sketch, photo in zip(sketches, photos, strict=True):
-            picture = self._arranged(self._data.photos[photo], self._photo)
-            pictures.append(picture)
-            if random.random() < self._line_drawings:
-                drawing = line_drawing(Image.fromarray(picture), random, self._sketch.preprocessing.size)
-                drawings.append(np.asarray(drawing))
-            else:
-                drawings.append(self._arranged(self._data.sketches[sketch], self._sketch))
+        drawings = [self._arranged(self._data.sketches[row], self._sketch) for row in sketches]
+        pictures = [self._arranged(self._data.photos[row], self._photo) for row in photos]
         return Batch(
             self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), generator)),
             self._photo.preprocessing.normalise(augment_photos(_stack(pictures), generator)),

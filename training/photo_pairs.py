@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from training.line_drawings import line_drawing
 from training.prefetch import map_ahead
 from training.run_log import report_rejects
 
-__all__ = ["draw_pairs"]
+__all__ = ["draw_outlines", "draw_pairs"]
 
 _SIDE = 256  # pixels of a drawing
 
@@ -38,15 +39,8 @@ def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
     if not photos.is_dir():
         raise DataError(f"{photos} is not a folder; --photos needs a folder of photos")
     files = sorted(f for f in photos.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    folder = out / "drawings"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, reasons = [], {}
-    drawn = map_ahead(partial(_draw, folder=folder, drawings=drawings), files)
-    for file, result in zip(tqdm(files, "line drawings", unit="photo", dynamic_ncols=True), drawn, strict=True):
-        if isinstance(result, str):
-            reasons[str(file)] = result
-        else:
-            rows += [(drawing, file.resolve()) for drawing in result]
+    drawn, reasons = draw_outlines(files, out / "drawings", drawings)
+    rows = [(f.relative_to(out), photo.resolve()) for photo, outlines in drawn.items() for f in outlines]
     report_rejects(out / "rejects.jsonl", reasons, len(files))
     if len(files) - len(reasons) < 2:
         raise DataError(f"{photos} holds {len(files) - len(reasons)} usable photos; at least two are needed")
@@ -56,8 +50,31 @@ def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
     return out / "pairs.csv"
 
 
+def draw_outlines(photos: Sequence[Path], folder: Path, drawings: int) -> tuple[dict[Path, list[Path]], dict[str, str]]:
+    """Draws the outlines of photos; what is drawn already is kept.
+
+    Args:
+        photos: files.
+        folder: gets the drawings, named by the photo's content.
+        drawings: of each photo.
+
+    Returns:
+        The drawings of each photo, and the reason for each photo that has none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: dict[Path, list[Path]] = {}
+    reasons = {}
+    results = map_ahead(partial(_draw, folder=folder, drawings=drawings), photos)
+    for photo, result in zip(tqdm(photos, "line drawings", unit="photo", dynamic_ncols=True), results, strict=True):
+        if isinstance(result, str):
+            reasons[str(photo)] = result
+        else:
+            drawn[photo] = result
+    return drawn, reasons
+
+
 def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
-    """Paths of a photo's drawings, relative to the table; or why there are none."""
+    """A photo's drawings; or why there are none."""
     try:
         content = file.read_bytes()
         photo = open_image(content, draft=_SIDE)
@@ -72,4 +89,4 @@ def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
         for name in names:
             with atomic_write(name) as temporary:
                 line_drawing(photo, random, _SIDE).save(temporary, format="PNG")
-    return [name.relative_to(folder.parent) for name in names]
+    return names

@@ -21,11 +21,14 @@ class Recipe(BaseModel):
     start: Path | None = Field(None, description="model bundle whose backbones training starts from")
     share_backbone: bool = Field(True, description="one backbone for both modalities")
     multi_scale: bool = Field(True, description="append pooled features of the backbone's last five stages")
-    image_size: int = Field(160, ge=32, le=1024, description="input side, in pixels")
+    image_size: int = Field(224, ge=32, le=1024, description="input side of the encoders, in pixels")
+    training_size: int | None = Field(
+        160, ge=32, le=1024, description="input side while backbones are trained; that of the encoders if omitted"
+    )
     flip: bool = Field(False, description="average the features of each image and its mirror image")
     crop_to_ink: bool = Field(False, description="cut sketches to their ink before resizing")
     grayscale: bool = Field(False, description="drop the colour of photos")
-    dim: int = Field(256, ge=1, le=8192, description="embedding coordinates L; fewer if the data has fewer classes")
+    dim: int = Field(512, ge=1, le=8192, description="embedding coordinates L; fewer if the data has fewer groups")
     hidden: int = Field(0, ge=0, description="width of the heads' hidden layer; 0 for linear heads")
     share_head: bool = Field(True, description="one trainable map for both modalities")
     sketch_norm: Norm = Field("none", description="norm projection of sketch embeddings")
@@ -43,10 +46,16 @@ class Recipe(BaseModel):
     nesting: Nesting = Field(Nesting.JOINT, description="how all ranks are learned at once")
     nesting_step: int = Field(1, ge=1, description="distance between the ranks of joint nesting")
     canonical: bool = Field(True, description="put the result in canonical form, ordered by singular value")
-    line_drawings: float = Field(
-        0.3, ge=0, le=1, description="share of pairs whose sketch is replaced by a line drawing of their photo"
+    instances: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="share, in the closed form, of pairs of a sketch and the photo it depicts, where file names tell",
     )
-    epochs: int = Field(6, ge=1, description="passes over the images")
+    line_drawings: float = Field(
+        0.3, ge=0, lt=1, description="share of pairs of a photo and a line drawing made from it"
+    )
+    epochs: int = Field(6, ge=1, description="passes over the photos")
     batch_size: int = Field(64, ge=2, description="pairs a batch")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the heads")

@@ -45,7 +45,10 @@ class Fit(Recipe):
     def cli_cmd(self) -> None:
         """Runs the command."""
         recipe = Recipe(**self.model_dump(include=set(Recipe.model_fields)))
-        data = self.data or draw_pairs(cast(Path, self.photos), self.out / "pairs")
+        data = self.data
+        if data is None:
+            data = draw_pairs(cast(Path, self.photos), self.out / "pairs")
+            recipe = recipe.model_copy(update={"line_drawings": 0.0})  # there is nothing else
         manifest = fit(data, self.out, recipe, split=self.split, cache=self.cache, device=resolve_device(self.device))
         top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
         print(f"model {manifest.digest[:12]} in {self.out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")

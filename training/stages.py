@@ -108,7 +108,6 @@ class Stage:
             encoders,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
-            line_drawings=recipe.line_drawings,
             device=encoders.sketch.head.mean.device,
         )
 
@@ -144,7 +143,7 @@ class Stage:
             embed,
             batches,
             NestedLoRALoss(encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device),
-            _optimization(recipe, max(len(features.x), len(features.y))),
+            _optimization(recipe, len(features.y)),
             checkpoint=self.out / f"checkpoint-{self.name}.safetensors",
             fingerprint=self.fingerprint,
             on_epoch=lambda records: self.log.write(self.name, records),

@@ -81,7 +81,7 @@ def deploy(root):
     """Everything from the data to the running service, and its end."""
     data, model, gallery = root / "data", root / "model", root / "gallery"
     run("training", "demo-data", "--out", data, "--limit", THINGS)
-    options = ["--image-size", 96, "--grayscale", "--tune", "none", "--cache", root / "cache"]
+    options = ["--image-size", 96, "--grayscale", "--tune", "none", "--line-drawings", 0, "--cache", root / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
     run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
     process, url = start_service(gallery, root)

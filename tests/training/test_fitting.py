@@ -24,7 +24,14 @@ from training.settings import Training
 from training.tensors import load_tensors
 
 CPU = torch.device("cpu")
-TINY = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "dim": 8, "batch_size": 16, "tune": "heads"}
+TINY = {
+    "backbone": "tf_efficientnet_lite0",
+    "image_size": 32,
+    "dim": 8,
+    "batch_size": 16,
+    "tune": "heads",
+    "line_drawings": 0,
+}
 
 
 def run(shapes, out, *, split=None, cache=None, **choices):
@@ -89,6 +96,7 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
         {"share_head": False, "photo_norm": "none", "ridge": 3.0},
         {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
         {"tune": "all", "line_drawings": 0.5, "average": 0.0},
+        {"tune": "all", "image_size": 48, "training_size": 32},
         {"tune": "all", "share_backbone": False, "multi_scale": False, "crop_to_ink": True},
     ],
 )

@@ -28,7 +28,7 @@ def batches(shapes, encoders):
     opened = []
 
     def build(**options):
-        settings = {"batch_size": 6, "seed": 3, "line_drawings": 0.5, "device": torch.device("cpu")} | options
+        settings = {"batch_size": 6, "seed": 3, "device": torch.device("cpu")} | options
         opened.append(ImageBatches(load_data(shapes), encoders, **settings))
         return opened[-1]
 
@@ -51,9 +51,3 @@ def test_shapes_and_normalisation(batches):
     assert batch.labels.shape == (6,)
     assert float(batch.x.max()) == pytest.approx(1.0)
     assert float(batch.x.min()) >= -1
-
-
-def test_line_drawings_take_the_place_of_sketches_only(batches):
-    drawn, mixed = batches(line_drawings=0.0)(0), batches(line_drawings=1.0)(0)
-    assert torch.equal(drawn.labels, mixed.labels)
-    assert not torch.equal(drawn.x, mixed.x)
