@@ -20,12 +20,12 @@ from PIL import Image
 
 from training.artifacts import write_text
 from training.bundle import load_bundle
-from training.data import PairedData, load_data
-from training.evaluation import retrieval_figures
+from training.data import load_data
+from training.evaluation import instance_accuracy, retrieval_figures
 from training.feature_set import FeatureSet, head_embeddings
 from training.features import default_cache_directory
 from training.fitting import fit, paired_features
-from training.metrics import accuracy_at, rank_relevance
+from training.instances import own_photos
 from training.recipe import Recipe
 from training.splits import load_split
 
@@ -59,6 +59,15 @@ METHODS: dict[str, dict[str, object] | None] = {
     "ours, frozen backbone": FROZEN,
     "ours": {},
 }
+ABLATIONS: dict[str, dict[str, object] | None] = {
+    "ours, classes alone": CLASSES_ONLY,
+    "ours, no line drawings": {"line_drawings": 0.0},
+    "ours, no pairs of single things": {"instances": 0.0},
+    "ours, 160 px throughout": {"image_size": 160},
+    "ours, separate backbones": {"share_backbone": False},
+    "ours, un-nested": {"nesting": "none"},
+}
+EVERY = METHODS | ABLATIONS
 COLUMNS = {
     "map_all": "mAP@all",
     "map_200": "mAP@200",
@@ -80,7 +89,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache_directory())
     parser.add_argument("--splits", nargs="+", default=["sketchy-1", "sketchy-2"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(EVERY))
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for split in arguments.splits:
@@ -99,7 +108,7 @@ def measure(data: Path, out: Path, cache: Path, split: str, method: str, seed: i
     folder = run_folder(out, split, method, seed)
     if (folder / "figures.json").exists():
         return
-    choices = METHODS[method]
+    choices = EVERY[method]
     if choices is None:
         frozen = run_folder(out, split, "closed form", seed)
         measure(data, out, cache, split, "closed form", seed)
@@ -109,7 +118,7 @@ def measure(data: Path, out: Path, cache: Path, split: str, method: str, seed: i
         f, g, unseen = embeddings(folder, data, cache, split)
         seconds = manifest.training.figures["seconds"]
     figures = retrieval_figures(f, g, unseen.relevance())
-    instance = instance_accuracy(f, g, unseen.data)
+    instance = instance_accuracy(f, g, own_photos(unseen.data))
     values = figures.model_dump(mode="json", exclude={"precision_min"})
     values |= {f"precision {k}": v for k, v in figures.precision.items()}
     values |= {f"accuracy {k}": v for k, v in figures.accuracy.items()}
@@ -144,18 +153,6 @@ def raw_features(
     return f, g, unseen
 
 
-def instance_accuracy(f: NDArray[np.float32], g: NDArray[np.float32], data: PairedData) -> dict[int, float]:
-    """Share of sketches whose own photo (``NAME-1.png`` depicts ``NAME.jpg``) is among the first K of all."""
-    position = {(photo.parent.name, photo.stem): row for row, photo in enumerate(data.photos)}
-    own = [position.get((sketch.parent.name, sketch.stem.rsplit("-", 1)[0]), -1) for sketch in data.sketches]
-    queries = np.flatnonzero(np.array(own) >= 0)
-    if not len(queries):
-        return {}
-    relevant = np.arange(len(g))[None, :] == np.array(own)[queries, None]
-    ranked = rank_relevance(f[queries] @ g.T, relevant)
-    return {k: float(accuracy_at(ranked, k).mean()) for k in (1, 10)}
-
-
 def report(out: Path, data: Path, cache: Path) -> None:
     """Writes the table and the plots of every run below ``out``."""
     runs = [json.loads(path.read_text()) for path in sorted(out.glob("*/*/*/figures.json"))]
@@ -174,7 +171,7 @@ def table(runs: list[dict[str, float]], split: str) -> str:
     """A Markdown table, mean and standard deviation over seeds."""
     lines = [f"### {split}", "", "| method | seeds | " + " | ".join(COLUMNS.values()) + " | dimensions | seconds |"]
     lines.append("| --- " * (len(COLUMNS) + 4) + "|")
-    for method in METHODS:
+    for method in EVERY:
         chosen = [run for run in runs if run["method"] == method]
         if not chosen:
             continue

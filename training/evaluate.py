@@ -8,9 +8,10 @@ import torch
 from training.bundle import Bundle
 from training.data import PairedData, load_data
 from training.errors import SplitError
-from training.evaluation import RetrievalFigures, retrieval_figures
+from training.evaluation import RetrievalFigures, instance_accuracy, retrieval_figures
 from training.feature_set import head_embeddings
 from training.fitting import paired_features
+from training.instances import own_photos
 from training.splits import load_split
 
 __all__ = ["EvaluationReport", "evaluate"]
@@ -20,12 +21,15 @@ class EvaluationReport(RetrievalFigures):
     """Figures with what they are figures of.
 
     Attributes:
+        instance_accuracy: share of sketches whose very photo is among the first K, of those whose file names say
+            which photo they depict; empty if none does.
         spectrum: singular values of the model, ``(dim,)``.
         model: digest of the bundle.
         classes: number of query classes.
         trained_classes: how many of them the model was trained on; 0 in a zero-shot evaluation.
     """
 
+    instance_accuracy: dict[int, float]
     spectrum: list[float]
     model: str
     classes: int
@@ -63,13 +67,10 @@ def evaluate(
     features = paired_features(wanted, bundle.encoders, cache, device)
     wanted_labels = frozenset(classes)
     queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
-    figures = retrieval_figures(
-        head_embeddings(bundle.sketch, features.x[queries]),
-        head_embeddings(bundle.photo, features.y),
-        features.relevance()[queries],
-    )
+    sketches, photos = head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y)
     return EvaluationReport(
-        **figures.model_dump(),
+        **retrieval_figures(sketches, photos, features.relevance()[queries]).model_dump(),
+        instance_accuracy=instance_accuracy(sketches, photos, own_photos(features.data)[queries]),
         spectrum=list(bundle.spectrum),
         model=bundle.digest,
         classes=len(classes),

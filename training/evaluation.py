@@ -21,6 +21,7 @@ __all__ = [
     "CurvePoint",
     "RetrievalFigures",
     "curve_dimensions",
+    "instance_accuracy",
     "mean_average_precision",
     "retrieval_figures",
     "sufficient_dimensions",
@@ -108,6 +109,24 @@ def retrieval_figures(
         queries=len(sketches),
         gallery=len(photos),
     )
+
+
+def instance_accuracy(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], own: NDArray[np.int64]
+) -> dict[int, float]:
+    """Share of sketches whose very photo is among the first K of the gallery, by K; empty if no photo is known.
+
+    Args:
+        sketches: ``(queries, dim)``.
+        photos: ``(gallery, dim)``.
+        own: ``(queries,)``, position of the photo that each sketch depicts; -1 where unknown.
+    """
+    known = np.flatnonzero(own >= 0)
+    if not len(known):
+        return {}
+    relevance = csr_array((np.ones(len(known)), (np.arange(len(known)), own[known])), shape=(len(known), len(photos)))
+    ranked = np.concatenate(list(_ranked_blocks(sketches[known], photos, relevance)))
+    return {k: float(accuracy_at(ranked, k).mean()) for k in CUTOFFS if k <= len(photos)}
 
 
 def mean_average_precision(sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array) -> float:

@@ -191,6 +191,9 @@ class _Run:
         stage, features = self._stage("final")
         history = stage.train(features.restricted(self.tuning))
         form = stage.refit(self._tuned(stage, features), choice.ridge)
+        if self.recipe.sketch_mean == "start" and self.recipe.start:
+            start = load_bundle(self.recipe.start, "cpu").encoders
+            stage.encoders.sketch.head.mean.copy_(start.sketch.head.mean)
         return stage.encoders, form, history, features.data
 
     def _stage(self, name: str) -> tuple[Stage, FeatureSet]:
@@ -255,6 +258,9 @@ def _backbones(recipe: Recipe) -> list[Backbone]:
             f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
             "give the same --backbone and --multi-scale"
         )
+    size = start.sketch.preprocessing.size
+    if recipe.sketch_mean == "start" and recipe.image_size != size:
+        raise BundleError(f"{recipe.start} centres sketches of {size} pixels; give --image-size {size}")
     return [copy.deepcopy(encoder.backbone) for encoder in (start.sketch, start.photo)[:count]]
 
 

@@ -7,14 +7,17 @@ another is then learned too, and serves classes that were never seen.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training.data import Group, PairedData
 from training.photo_pairs import draw_outlines
 
-__all__ = ["with_instances", "with_line_drawings"]
+__all__ = ["own_photos", "with_instances", "with_line_drawings"]
 
 _NUMBER = re.compile(r"[-_]\d+$")
 
@@ -29,16 +32,29 @@ def with_instances(data: PairedData, share: float) -> PairedData:
         share: of the pairs, that the new groups get.
     """
     own = []
-    for group in data.groups:
-        photos = {data.photos[row].stem: row for row in group.photos}
+    for group in (group for group in data.groups if len(group.photos) > 1):
         drawn: dict[int, list[int]] = defaultdict(list)
-        for row in group.sketches:
-            photo = photos.get(_NUMBER.sub("", data.sketches[row].stem))
-            if photo is not None:
-                drawn[photo].append(row)
-        if len(group.photos) > 1:
-            own += [Group(group.label, tuple(rows), (photo,)) for photo, rows in sorted(drawn.items())]
+        for sketch, photo in _own_photos(data, group):
+            drawn[photo].append(sketch)
+        own += [Group(group.label, tuple(rows), (photo,)) for photo, rows in sorted(drawn.items())]
     return _mixed(data, own, share)
+
+
+def own_photos(data: PairedData) -> NDArray[np.int64]:
+    """The photo that each sketch depicts as far as file names tell, ``(sketches,)``; -1 where they do not."""
+    own = np.full(len(data.sketches), -1)
+    for group in data.groups:
+        for sketch, photo in _own_photos(data, group):
+            own[sketch] = photo
+    return own
+
+
+def _own_photos(data: PairedData, group: Group) -> Iterator[tuple[int, int]]:
+    photos = {data.photos[row].stem: row for row in group.photos}
+    for row in group.sketches:
+        photo = photos.get(_NUMBER.sub("", data.sketches[row].stem))
+        if photo is not None:
+            yield row, photo
 
 
 def with_line_drawings(data: PairedData, share: float, folder: Path, *, drawings: int = 2) -> PairedData:

@@ -31,6 +31,9 @@ class Recipe(BaseModel):
     dim: int = Field(512, ge=1, le=8192, description="embedding coordinates L; fewer if the data has fewer groups")
     hidden: int = Field(0, ge=0, description="width of the heads' hidden layer; 0 for linear heads")
     share_head: bool = Field(True, description="one trainable map for both modalities")
+    sketch_mean: Literal["data", "start"] = Field(
+        "data", description="centre sketches on those trained on, or, if line drawings stand in, where --start did"
+    )
     sketch_norm: Norm = Field("none", description="norm projection of sketch embeddings")
     photo_norm: Norm = Field("sphere", description="norm projection of photo embeddings")
     mu: float = Field(
@@ -75,4 +78,6 @@ class Recipe(BaseModel):
             raise ValueError("the closed form initialises linear heads only; add --init random to use --hidden")
         if self.init == "random" and self.tune == "none":
             raise ValueError("random heads need training; add --tune heads or --tune all")
+        if self.sketch_mean == "start" and (self.start is None or self.tune == "all"):
+            raise ValueError("--sketch-mean start needs a model to --start from and its backbones left alone")
         return self

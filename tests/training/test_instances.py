@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.data import Group, PairedData, load_data
-from training.instances import with_instances, with_line_drawings
+from training.instances import own_photos, with_instances, with_line_drawings
 
 
 @pytest.fixture
@@ -23,6 +23,10 @@ def test_names_tie_sketches_to_photos_of_their_class(named):
     assert [(g.label, g.sketches, g.photos) for g in data.groups[2:]] == [("bat", (0, 1), (0,)), ("bat", (2,), (1,))]
     np.testing.assert_allclose(data.weights, [0.2, 0.2, 0.3, 0.3])
     assert data.classes == named.classes
+
+
+def test_the_photo_of_each_sketch(named):
+    assert own_photos(named).tolist() == [0, 0, 1, -1, -1]
 
 
 def test_without_such_names_or_share_nothing_changes(named, shapes):

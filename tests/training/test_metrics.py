@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from training.evaluation import curve_dimensions, retrieval_figures
+from training.evaluation import curve_dimensions, instance_accuracy, retrieval_figures
 from training.metrics import (
     accuracy_at,
     average_precision,
@@ -62,6 +62,14 @@ def test_figures_agree_with_the_functions():
     assert figures.curve[0].least == pytest.approx(
         average_precision(rank_relevance(sketches[:, 5:] @ photos[:, 5:].T, relevant)).mean()
     )
+
+
+def test_instance_accuracy_by_hand():
+    photos = np.eye(3, dtype=np.float32)
+    sketches = np.array([[3, 2, 1], [3, 2, 1], [1, 2, 3], [0, 0, 1]], dtype=np.float32)
+    own = np.array([0, 1, -1, 2])
+    assert instance_accuracy(sketches, photos, own) == {1: 2 / 3}
+    assert instance_accuracy(sketches, photos, np.full(4, -1)) == {}
 
 
 def test_curve_dimensions():

@@ -4,13 +4,18 @@ import csv
 import json
 
 import pytest
+import torch
+from pydantic import ValidationError
 
+from training.bundle import load_bundle
 from training.command_line import run_command
 from training.data import load_data
 from training.errors import DataError
 from training.images import open_image
 from training.photo_pairs import draw_pairs
+from training.recipe import Recipe
 from training.settings import Training
+from training.starter import STARTER_MODEL
 
 
 def test_every_usable_photo_gets_its_drawings_once(shapes, tmp_path):
@@ -44,10 +49,27 @@ def test_too_few_photos(tmp_path):
         draw_pairs(tmp_path / "nowhere", tmp_path / "out")
 
 
-def test_fitting_to_photos(shapes, tmp_path, capsys):
+def test_adapting_the_shipped_model_to_photos(shapes, tmp_path, capsys):
     arguments = ["fit", "--photos", shapes / "photo", "--out", tmp_path / "run", "--cache", tmp_path / "cache"]
-    options = ["--device", "cpu", "--tune", "none", "--image-size", "32", "--dim", "8"]
+    options = ["--device", "cpu", "--dim", "8"]
     assert run_command(Training, [str(argument) for argument in [*arguments, *options]]) == 0
     assert "8 dimensions" in capsys.readouterr().out
+    shipped, adapted = load_bundle(STARTER_MODEL, "cpu").encoders, load_bundle(tmp_path / "run", "cpu").encoders
+    assert adapted.sketch.preprocessing == shipped.sketch.preprocessing
+    torch.testing.assert_close(adapted.sketch.head.mean, shipped.sketch.head.mean)
+    assert not torch.allclose(adapted.photo.head.mean, shipped.photo.head.mean)
+    for name, weights in shipped.photo.backbone.state_dict().items():
+        torch.testing.assert_close(adapted.photo.backbone.state_dict()[name], weights)
+    other_size = [*arguments, *options, "--image-size", "32", "--out", tmp_path / "other"]
+    assert run_command(Training, [str(argument) for argument in other_size]) == 1
+    assert "--image-size" in capsys.readouterr().err
+
+
+def test_photos_or_data_but_not_both_or_neither(tmp_path, capsys):
     assert run_command(Training, ["fit", "--out", str(tmp_path / "none")]) == 2
     assert "give either --data or --photos" in capsys.readouterr().err
+
+
+def test_keeping_a_mean_needs_something_to_keep_it_from():
+    with pytest.raises(ValidationError, match="needs a model to --start from"):
+        Recipe(sketch_mean="start", tune="none")
