@@ -1,0 +1,120 @@
+"""Trains the modes of one problem by one method."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.checkpoints import EpochRecord
+from training.operators.jets import jet
+from training.operators.lattice import shifted_lattice
+from training.operators.networks import ModeFunctions
+from training.operators.objectives import Objective
+from training.operators.problem import Points, Problem
+from training.trainer import Optimization, ParameterGroup, minimise
+
+__all__ = ["Training", "draw_points", "solve"]
+
+
+class Training(NamedTuple):
+    """What training took.
+
+    Attributes:
+        history: one record an epoch.
+        cpu_seconds: of all processors, all sessions of a resumed run together.
+    """
+
+    history: list[EpochRecord]
+    cpu_seconds: float
+
+
+def solve(
+    problem: Problem,
+    functions: ModeFunctions,
+    objective: Objective,
+    optimization: Optimization,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: str,
+    on_epoch: Callable[[list[EpochRecord]], None] | None = None,
+) -> Training:
+    """Trains ``functions`` in place, from the checkpoint if there is one.
+
+    Args:
+        problem: what to solve.
+        functions: networks.
+        objective: what they descend.
+        optimization: how.
+        batch_size: points a step, in two independent halves.
+        learning_rate: peak.
+        seed: of the points.
+        checkpoint: file written after every epoch.
+        fingerprint: identifies the settings.
+        on_epoch: called with the history after every epoch.
+
+    Raises:
+        CheckpointError: if the checkpoint is damaged or of another run.
+        FloatingPointError: if the loss is no longer finite.
+    """
+
+    clock = _Clock()
+
+    def loss(step: int) -> Tensor:
+        clock.tick()
+        points = draw_points(problem, batch_size, seed, step)
+        values = jet(functions, points.x)
+        value: Tensor = objective(values.with_constant() if problem.constant_mode else values, problem.forms(points))
+        return value
+
+    history = minimise(
+        nn.ModuleDict({"functions": functions, "objective": objective, "clock": clock}),
+        [ParameterGroup(list(functions.parameters()), learning_rate)],
+        loss,
+        optimization,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint,
+        on_epoch=on_epoch,
+    )
+    return Training(history, float(clock.seconds))
+
+
+def draw_points(problem: Problem, count: int, seed: int, step: int) -> Points:
+    """The points of a step: two lattices of their own shift, one behind the other.
+
+    Args:
+        problem: says how they are distributed.
+        count: in all; an even number.
+        seed: of the run.
+        step: of the run; the same step has the same points.
+
+    Returns:
+        Points in single precision.
+    """
+    generator = torch.Generator().manual_seed((seed << 32) + step)
+    uniform = torch.cat([shifted_lattice(count // 2, problem.dimensions, generator) for _ in range(2)])
+    points = problem.sample(uniform)
+    return Points(points.x.float(), points.weight.float())
+
+
+class _Clock(nn.Module):
+    """Processor time of a run; unlike that on the wall, other work on the machine does not change it."""
+
+    seconds: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seconds", torch.zeros((), dtype=torch.float64))
+        self._last: float | None = None
+
+    def tick(self) -> None:
+        """Adds the time since the last tick of this session."""
+        now = time.process_time()
+        if self._last is not None:
+            self.seconds += now - self._last
+        self._last = now
