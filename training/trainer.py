@@ -42,6 +42,7 @@ class Optimization:
         optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (Nesterov-free momentum).
         weight_decay: decoupled for AdamW.
         momentum: of SGD.
+        memory: decay of the mean squared gradient that AdamW and RMSprop divide by.
         clip: largest gradient norm; 0 leaves gradients as they are.
         average: decay of the exponential moving average of parameters that training ends with; 0 for none.
         amp: bfloat16 autocast on a GPU; the loss stays in float32.
@@ -52,6 +53,7 @@ class Optimization:
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
     weight_decay: float = 0.01
     momentum: float = 0.9
+    memory: float = 0.999
     clip: float = 1.0
     average: float = 0.0
     amp: bool = True
@@ -239,5 +241,5 @@ def _build_optimizer(groups: Sequence[ParameterGroup], optimization: Optimizatio
     if optimization.optimizer == "sgd":
         return SGD(parameters, momentum=optimization.momentum, weight_decay=optimization.weight_decay)
     if optimization.optimizer == "rmsprop":
-        return RMSprop(parameters, weight_decay=optimization.weight_decay)
-    return AdamW(parameters, weight_decay=optimization.weight_decay)
+        return RMSprop(parameters, alpha=optimization.memory, weight_decay=optimization.weight_decay)
+    return AdamW(parameters, betas=(0.9, optimization.memory), weight_decay=optimization.weight_decay)

@@ -30,11 +30,11 @@ class Hydrogen(Problem):
         shells: number of values of n; 4 gives 16 modes.
     """
 
-    name: ClassVar[str] = "2D hydrogen atom"
     dimensions = 2
     constant_mode: ClassVar[bool] = False
 
     def __init__(self, shells: int = 4) -> None:
+        self.name = f"2D hydrogen atom, {shells**2} states"
         self.shells = shells
         self.modes = shells**2
 

@@ -32,14 +32,14 @@ class Langevin(Problem):
         cells: of the reference grid, along each axis.
     """
 
-    name: ClassVar[str] = "overdamped Langevin dynamics"
     constant_mode: ClassVar[bool] = True
 
-    def __init__(self, potential: Potential, modes: int = 8, *, cells: int = 256) -> None:
+    def __init__(self, potential: Potential, modes: int = 8, *, cells: int | None = None) -> None:
+        self.name = f"Langevin dynamics, {potential}, {modes} modes"
         self.landscape = LANDSCAPES[potential]
         self.dimensions = len(self.landscape.low)
         self.modes = modes
-        self.cells = cells
+        self.cells = cells or (2048 if self.dimensions == 1 else 256)
         self._proposal = _Proposal(self.landscape)
 
     def features(self, x: Tensor) -> Tensor:

@@ -124,13 +124,13 @@ class Problem(ABC):
     """A self-adjoint operator T whose leading eigenfunctions are sought.
 
     Attributes:
-        name: in a few words.
+        name: in a few words, another one for every problem.
         dimensions: of x.
         modes: number of eigenfunctions L.
         constant_mode: whether the constant function is the leading one, known and not counted in ``modes``.
     """
 
-    name: ClassVar[str]
+    name: str
     dimensions: int
     modes: int
     constant_mode: ClassVar[bool]

@@ -16,6 +16,8 @@ from training.operators.objectives import Objective
 from training.operators.problem import Points, Problem
 from training.trainer import Optimization, ParameterGroup, minimise
 
+_SEED_STRIDE = 100_000_007  # more steps than any run has
+
 __all__ = ["Training", "draw_points", "solve"]
 
 
@@ -62,7 +64,6 @@ def solve(
         CheckpointError: if the checkpoint is damaged or of another run.
         FloatingPointError: if the loss is no longer finite.
     """
-
     clock = _Clock()
 
     def loss(step: int) -> Tensor:
@@ -96,7 +97,7 @@ def draw_points(problem: Problem, count: int, seed: int, step: int) -> Points:
     Returns:
         Points in single precision.
     """
-    generator = torch.Generator().manual_seed((seed << 32) + step)
+    generator = torch.Generator().manual_seed((seed * _SEED_STRIDE + step) % 2**32)  # it knows 32 bits only
     uniform = torch.cat([shifted_lattice(count // 2, problem.dimensions, generator) for _ in range(2)])
     points = problem.sample(uniform)
     return Points(points.x.float(), points.weight.float())
