@@ -69,7 +69,8 @@ def generator_modes(landscape: Landscape, grid: Grid, modes: int) -> GridModes:
             entries = sign * scale * np.exp((energy[i] + energy[j]) / 2 - face)
             matrix = matrix + sparse.csr_matrix((entries, (i, j)), shape=matrix.shape)
     shift = -0.1 / landscape.timescale  # below the spectrum, so that the matrix to factorise is definite
-    rates, vectors = eigsh(matrix.tocsc(), k=modes + 1, sigma=shift)
+    start = np.random.default_rng(0).standard_normal(len(energy))  # the same every time, so that runs repeat
+    rates, vectors = eigsh(matrix.tocsc(), k=modes + 1, sigma=shift, v0=start)
     order = np.argsort(rates)[1:]
     weight = np.exp(energy.min() - energy)
     probability = weight / weight.sum()

@@ -85,6 +85,14 @@ class Forms(NamedTuple):
     operator: QuadraticForm
     metric: QuadraticForm
 
+    def shifted(self, amount: float) -> "Forms":
+        """The operator T + amount, which has the same eigenfunctions."""
+        value, gradient = (
+            old if new is None else amount * new + (0 if old is None else old)
+            for old, new in zip(self.operator, self.metric, strict=True)
+        )
+        return Forms(QuadraticForm(value, gradient), self.metric)
+
 
 class Reference(NamedTuple):
     """What the modes should be.

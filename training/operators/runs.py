@@ -45,6 +45,9 @@ class Solver(BaseModel):
     batch_size: int = Field(512, ge=4, multiple_of=2, description="points an update")
     optimizer: Literal["adamw", "rmsprop"] = Field("adamw", description="optimiser; adamw has no weight decay here")
     learning_rate: float = Field(0.008, gt=0, description="peak learning rate")
+    shift: float = Field(
+        0.0, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
+    )
     memory: float = Field(0.99, ge=0, lt=1, description="decay of the mean squared gradient of the optimiser")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the moving average of parameters; 0 for none")
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 for no clipping")
@@ -142,6 +145,7 @@ def run_solver(problem: Problem, reference: Reference, solver: Solver, method: M
         batch_size=solver.batch_size,
         learning_rate=solver.learning_rate,
         seed=seed,
+        shift=solver.shift,
         checkpoint=folder / "checkpoint.safetensors",
         fingerprint=hashlib.sha256(f"{problem.name} {method} {seed} {solver.model_dump_json()}".encode()).hexdigest(),
         on_epoch=lambda history: log.write("solve", history),

@@ -73,6 +73,9 @@ class _Command(Solver):
 class HydrogenCommand(_Command):
     """The first 16 states of the hydrogen atom in two dimensions."""
 
+    shift: float = Field(
+        0.3, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
+    )
     lobpcg: list[EvenNumber] = Field([], description="points along each axis of grids that LOBPCG solves, even numbers")
 
     def problem(self) -> Hydrogen:

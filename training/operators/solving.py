@@ -42,6 +42,7 @@ def solve(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    shift: float,
     checkpoint: Path,
     fingerprint: str,
     on_epoch: Callable[[list[EpochRecord]], None] | None = None,
@@ -56,6 +57,8 @@ def solve(
         batch_size: points a step, in two independent halves.
         learning_rate: peak.
         seed: of the points.
+        shift: added to T at first, so that untrained functions with much kinetic energy do not shrink to zero, where
+            the objective is flat; falls to nothing over the first third of the steps.
         checkpoint: file written after every epoch.
         fingerprint: identifies the settings.
         on_epoch: called with the history after every epoch.
@@ -70,7 +73,10 @@ def solve(
         clock.tick()
         points = draw_points(problem, batch_size, seed, step)
         values = jet(functions, points.x)
-        value: Tensor = objective(values.with_constant() if problem.constant_mode else values, problem.forms(points))
+        if problem.constant_mode:
+            values = values.with_constant()
+        left = max(0.0, 1 - 3 * step / (optimization.epochs * optimization.steps))
+        value: Tensor = objective(values, problem.forms(points).shifted(shift * left))
         return value
 
     history = minimise(

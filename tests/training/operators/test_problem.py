@@ -1,7 +1,7 @@
 import torch
 
 from training.operators.jets import Jet, jet
-from training.operators.problem import QuadraticForm
+from training.operators.problem import Forms, QuadraticForm
 
 X = torch.rand(10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 FORM = QuadraticForm(value=X[:, 0] + 1, gradient=X[:, 1] + 2)
@@ -42,3 +42,13 @@ def test_the_left_argument_may_be_fixed():
     slope = torch.autograd.grad(form.matrix(moving.detach(), moving)[0, 1], value)[0]
     torch.testing.assert_close(slope[:, 1], value[:, 0].detach() / 10)
     assert (slope[:, 0] == 0).all()
+
+
+def test_a_shift_adds_the_metric_to_the_operator():
+    values = jet(functions, X)
+    metric = FORM._replace(gradient=None)
+    for operator in (FORM, FORM._replace(value=None)):
+        shifted = Forms(operator, metric).shifted(0.5)
+        expected = operator.matrix(values, values) + 0.5 * metric.matrix(values, values)
+        torch.testing.assert_close(shifted.operator.matrix(values, values), expected)
+        assert shifted.metric is metric
