@@ -48,7 +48,7 @@ class Solver(BaseModel):
     shift: float = Field(
         0.0, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
     )
-    memory: float = Field(0.99, ge=0, lt=1, description="decay of the mean squared gradient of the optimiser")
+    memory: float = Field(0.9, ge=0, lt=1, description="decay of the mean squared gradient of the optimiser")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the moving average of parameters; 0 for none")
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 for no clipping")
 

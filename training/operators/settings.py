@@ -74,7 +74,7 @@ class HydrogenCommand(_Command):
     """The first 16 states of the hydrogen atom in two dimensions."""
 
     shift: float = Field(
-        0.3, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
+        0.1, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
     )
     lobpcg: list[EvenNumber] = Field([], description="points along each axis of grids that LOBPCG solves, even numbers")
 
