@@ -19,6 +19,7 @@ __all__ = [
     "NestedLoRALoss",
     "Nesting",
     "NestingWeights",
+    "SelfAdjointLoss",
     "class_means",
     "cross_moment",
     "low_rank_objective",
@@ -143,8 +144,8 @@ def low_rank_objective(cross: Tensor, moment_f: Tensor, moment_g: Tensor, weight
     return (weights.matrix * moment_f * moment_g).sum() - 2 * weights.vector @ cross
 
 
-class NestedLoRALoss(nn.Module):
-    """NestedLoRA of the conditional expectation operator from a batch of pairs.
+class _NestedObjective(nn.Module):
+    """The weighted low-rank objective, its weights kept as buffers.
 
     Args:
         dim: number of modes L.
@@ -167,6 +168,26 @@ class NestedLoRALoss(nn.Module):
             weights = with_constant_mode(weights)
         self.register_buffer("vector", weights.vector, persistent=False)
         self.register_buffer("matrix", weights.matrix, persistent=False)
+
+    def _objective(self, cross: Tensor, f: Tensor, g: Tensor) -> Tensor:
+        """Objective of E[f_i g_i] ``(dim,)`` and samples of either second moment, ``(n, dim)`` and ``(m, dim)``."""
+        return low_rank_objective(
+            cross,
+            second_moment(f, self.nesting),
+            second_moment(g, self.nesting),
+            NestingWeights(self.vector.to(f.dtype), self.matrix.to(f.dtype)),
+        )
+
+
+class NestedLoRALoss(_NestedObjective):
+    """NestedLoRA of the conditional expectation operator from a batch of pairs.
+
+    Args:
+        dim: number of modes L.
+        nesting: how ranks are nested.
+        step: distance between nested ranks of joint nesting.
+        constant_mode: whether the constant function is mode 0, known and never trained.
+    """
 
     def forward(self, f: Tensor, g: Tensor, labels: Tensor | None = None) -> Tensor:
         """Loss of one batch.
@@ -192,9 +213,40 @@ class NestedLoRALoss(nn.Module):
         else:
             _, counts = torch.unique(labels, return_counts=True)
             cross = (counts[:, None] * class_means(f, labels) * class_means(g, labels)).sum(dim=0) / len(f)
-        return low_rank_objective(
-            cross,
-            second_moment(f, self.nesting),
-            second_moment(g, self.nesting),
-            NestingWeights(self.vector.to(f.dtype), self.matrix.to(f.dtype)),
-        )
+        return self._objective(cross, f, g)
+
+
+class SelfAdjointLoss(_NestedObjective):
+    """NestedLoRA of a self-adjoint operator T, where f = g: its minimum is the leading eigenfunctions.
+
+    The product of two expectations of the same function is estimated without bias only from independent
+    samples, hence two halves of a batch.
+
+    Args:
+        dim: number of modes L.
+        nesting: how ranks are nested.
+        step: distance between nested ranks of joint nesting.
+        constant_mode: whether the first column of what follows is the constant function, known and never trained.
+    """
+
+    def forward(self, cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Loss of one batch.
+
+        Args:
+            cross: ``(modes,)``, an estimate of <f_i, T f_i>; modes = dim, plus one with a constant mode.
+            first: ``(n, modes)``, rows whose second moment estimates <f_i, f_j>.
+            second: ``(m, modes)``, such rows from samples independent of the first.
+
+        Returns:
+            Scalar.
+
+        Raises:
+            ValueError: if the shapes do not fit each other or ``dim``.
+        """
+        modes = len(self.vector)
+        if cross.shape != (modes,) or first.shape[1:] != (modes,) or second.shape[1:] != (modes,):
+            raise ValueError(
+                f"cross must be ({modes},) and both samples (n, {modes}), "
+                f"not {tuple(cross.shape)}, {tuple(first.shape)} and {tuple(second.shape)}"
+            )
+        return self._objective(cross, first, second)

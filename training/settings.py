@@ -14,6 +14,7 @@ from training.devices import resolve_device
 from training.evaluate import EvaluationReport, evaluate
 from training.features import default_cache_directory
 from training.fitting import fit
+from training.operators.settings import Operators
 from training.photo_pairs import draw_pairs
 from training.plots import plot_evaluation
 from training.recipe import Recipe
@@ -120,13 +121,14 @@ class DemoData(BaseModel):
 
 
 class Training(BaseSettings):
-    """Train and evaluate paired sketch and photo encoders."""
+    """Train and evaluate paired sketch and photo encoders, or solve operators by the same objective."""
 
     model_config = command_config("python -m training")
 
     fit: CliSubCommand[Fit]
     evaluate: CliSubCommand[Evaluate]
     demo_data: CliSubCommand[DemoData] = Field(alias="demo-data")
+    operators: CliSubCommand[Operators]
 
     def cli_cmd(self) -> None:
         """Runs the chosen command."""

@@ -1,4 +1,4 @@
-"""The training loop: NestedLoRA on batches of pairs, resumable after a kill at any moment."""
+"""The training loop: NestedLoRA on batches, resumable after a kill at any moment."""
 
 import logging
 import math
@@ -10,14 +10,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from tqdm import tqdm
 
 from training.checkpoints import EpochRecord, Progress, load_checkpoint, save_checkpoint
 from training.losses import NestedLoRALoss
 from training.sampling import Batch
 
-__all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "train"]
+__all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "minimise", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,10 @@ class Optimization:
     Attributes:
         epochs: passes; 0 trains nothing.
         steps: batches an epoch.
-        optimizer: ``adamw`` or ``sgd`` (Nesterov-free momentum).
+        optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (Nesterov-free momentum).
         weight_decay: decoupled for AdamW.
         momentum: of SGD.
+        memory: decay of the mean squared gradient that AdamW and RMSprop divide by.
         clip: largest gradient norm; 0 leaves gradients as they are.
         average: decay of the exponential moving average of parameters that training ends with; 0 for none.
         amp: bfloat16 autocast on a GPU; the loss stays in float32.
@@ -49,9 +50,10 @@ class Optimization:
 
     epochs: int
     steps: int
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
     weight_decay: float = 0.01
     momentum: float = 0.9
+    memory: float = 0.999
     clip: float = 1.0
     average: float = 0.0
     amp: bool = True
@@ -77,15 +79,52 @@ def train(
     fingerprint: str,
     on_epoch: Callable[[list[EpochRecord]], None] | None = None,
 ) -> list[EpochRecord]:
-    """Trains in place, from the checkpoint if there is one.
+    """Trains paired encoders in place, from the checkpoint if there is one; see ``minimise`` for the rest.
+
+    Args:
+        module: holds every trained parameter, and whatever else a checkpoint must restore.
+        groups: the trained parameters.
+        embed: f(x) and g(y) of a batch, each ``(batch, dim)``.
+        batches: the batch of a step; must depend on the step alone.
+        loss: objective.
+        optimization: how.
+        checkpoint: file written after every epoch.
+        fingerprint: identifies data and settings.
+        on_epoch: called with the history after every epoch.
+
+    Returns:
+        One record an epoch.
+    """
+
+    def batch_loss(step: int) -> Tensor:
+        batch = batches(step)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=optimization.amp and batch.x.is_cuda):
+            f, g = embed(batch)
+        value: Tensor = loss(f.float(), g.float(), batch.labels)
+        return value
+
+    return minimise(
+        module, groups, batch_loss, optimization, checkpoint=checkpoint, fingerprint=fingerprint, on_epoch=on_epoch
+    )
+
+
+def minimise(
+    module: nn.Module,
+    groups: Sequence[ParameterGroup],
+    loss: Callable[[int], Tensor],
+    optimization: Optimization,
+    *,
+    checkpoint: Path,
+    fingerprint: str,
+    on_epoch: Callable[[list[EpochRecord]], None] | None = None,
+) -> list[EpochRecord]:
+    """Minimises any loss in place, from the checkpoint if there is one.
 
     Args:
         module: holds every trained parameter, and whatever else a checkpoint must restore; used in the mode
             (training or evaluation) that it is in.
         groups: the trained parameters.
-        embed: f(x) and g(y) of a batch, each ``(batch, dim)``.
-        batches: the batch of a step; must depend on the step alone.
-        loss: objective.
+        loss: scalar to descend at a step; what it draws at random must depend on the step alone.
         optimization: how.
         checkpoint: file written after every epoch.
         fingerprint: identifies data and settings.
@@ -98,7 +137,7 @@ def train(
         CheckpointError: if the checkpoint is damaged or of another run.
         FloatingPointError: if the loss is no longer finite.
     """
-    updates = _Updates(groups, embed, loss, optimization)
+    updates = _Updates(groups, loss, optimization)
     state = nn.ModuleDict({"module": module, "average": updates.average})
     progress = load_checkpoint(checkpoint, state, updates.optimizer, fingerprint)
     if progress is None:
@@ -111,7 +150,7 @@ def train(
         losses = 0.0
         bar = tqdm(steps, f"epoch {epoch} of {optimization.epochs}", unit="batch", leave=False, dynamic_ncols=True)
         for step in bar:
-            value = updates(step, batches(step))
+            value = updates(step)
             losses += value
             bar.set_postfix(loss=f"{value:.4f}")
         record = EpochRecord(
@@ -170,30 +209,26 @@ class _Updates:
     def __init__(
         self,
         groups: Sequence[ParameterGroup],
-        embed: Callable[[Batch], tuple[Tensor, Tensor]],
-        loss: NestedLoRALoss,
+        loss: Callable[[int], Tensor],
         optimization: Optimization,
     ) -> None:
         self.optimizer = _build_optimizer(groups, optimization)
         self.average = MovingAverage(groups, optimization.average)
         self._groups = groups
-        self._embed = embed
         self._loss = loss
         self._optimization = optimization
 
-    def __call__(self, step: int, batch: Batch) -> float:
+    def __call__(self, step: int) -> float:
         """Updates every parameter; returns the loss before."""
         optimization = self._optimization
         factor = cosine_factor(step, optimization.epochs * optimization.steps)
         for group, settings in zip(self._groups, self.optimizer.param_groups, strict=True):
             settings["lr"] = group.learning_rate * factor
-        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=optimization.amp and batch.x.is_cuda):
-            f, g = self._embed(batch)
-        value = self._loss(f.float(), g.float(), batch.labels)
+        value = self._loss(step)
         if not torch.isfinite(value):
             raise FloatingPointError(f"the loss is {value.item()} at step {step}; lower the learning rate")
         self.optimizer.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         if optimization.clip > 0:
             nn.utils.clip_grad_norm_((p for group in self._groups for p in group.parameters), optimization.clip)
         self.optimizer.step()
@@ -205,4 +240,6 @@ def _build_optimizer(groups: Sequence[ParameterGroup], optimization: Optimizatio
     parameters = [{"params": list(group.parameters), "lr": group.learning_rate} for group in groups]
     if optimization.optimizer == "sgd":
         return SGD(parameters, momentum=optimization.momentum, weight_decay=optimization.weight_decay)
-    return AdamW(parameters, weight_decay=optimization.weight_decay)
+    if optimization.optimizer == "rmsprop":
+        return RMSprop(parameters, alpha=optimization.memory, weight_decay=optimization.weight_decay)
+    return AdamW(parameters, betas=(0.9, optimization.memory), weight_decay=optimization.weight_decay)

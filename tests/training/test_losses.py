@@ -4,6 +4,7 @@ import torch
 from training.losses import (
     NestedLoRALoss,
     Nesting,
+    SelfAdjointLoss,
     class_means,
     low_rank_objective,
     nesting_weights,
@@ -118,3 +119,31 @@ def test_wrong_shapes_are_refused(pair, shape):
 def test_weights_need_positive_sizes(dim, step):
     with pytest.raises(ValueError, match="positive"):
         nesting_weights(dim, step=step)
+
+
+@pytest.mark.parametrize("nesting", list(Nesting))
+@pytest.mark.parametrize("constant_mode", [False, True])
+def test_self_adjoint_loss_of_equal_halves_is_the_paired_loss_of_equal_functions(pair, nesting, constant_mode):
+    f = pair[0]
+    expected = NestedLoRALoss(5, nesting, constant_mode=constant_mode)(f, f)
+    rows = torch.cat([torch.ones(40, 1, dtype=torch.float64), f], 1) if constant_mode else f
+    actual = SelfAdjointLoss(5, nesting, constant_mode=constant_mode)((rows**2).mean(0), rows, rows)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(torch.autograd.grad(actual, f), torch.autograd.grad(expected, f))
+
+
+def test_self_adjoint_loss_is_unbiased_over_independent_halves():
+    """The same batch twice overestimates the square of an expectation; independent halves do not."""
+    generator = torch.Generator().manual_seed(0)
+    loss = SelfAdjointLoss(2, Nesting.NONE, constant_mode=False)
+    batches = torch.randn(3000, 2, 8, 2, generator=generator)
+    none = torch.zeros(2)
+    independent = torch.stack([loss(none, first, second) for first, second in batches])
+    assert abs(independent.mean() - 2) < 4 * independent.std() / 3000**0.5
+    assert torch.stack([loss(none, first, first) for first, _ in batches]).mean() > 2.5
+
+
+@pytest.mark.parametrize("shapes", [((4,), (9, 5), (9, 5)), ((5,), (9, 4), (9, 5)), ((5,), (9, 5), (9, 6))])
+def test_self_adjoint_loss_refuses_wrong_shapes(shapes):
+    with pytest.raises(ValueError, match="must be"):
+        SelfAdjointLoss(5, constant_mode=False)(*(torch.zeros(shape) for shape in shapes))

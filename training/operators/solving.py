@@ -1,0 +1,127 @@
+"""Trains the modes of one problem by one method."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.checkpoints import EpochRecord
+from training.operators.jets import jet
+from training.operators.lattice import shifted_lattice
+from training.operators.networks import ModeFunctions
+from training.operators.objectives import Objective
+from training.operators.problem import Points, Problem
+from training.trainer import Optimization, ParameterGroup, minimise
+
+_SEED_STRIDE = 100_000_007  # more steps than any run has
+
+__all__ = ["Training", "draw_points", "solve"]
+
+
+class Training(NamedTuple):
+    """What training took.
+
+    Attributes:
+        history: one record an epoch.
+        cpu_seconds: of all processors, all sessions of a resumed run together.
+    """
+
+    history: list[EpochRecord]
+    cpu_seconds: float
+
+
+def solve(
+    problem: Problem,
+    functions: ModeFunctions,
+    objective: Objective,
+    optimization: Optimization,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    shift: float,
+    checkpoint: Path,
+    fingerprint: str,
+    on_epoch: Callable[[list[EpochRecord]], None] | None = None,
+) -> Training:
+    """Trains ``functions`` in place, from the checkpoint if there is one.
+
+    Args:
+        problem: what to solve.
+        functions: networks.
+        objective: what they descend.
+        optimization: how.
+        batch_size: points a step, in two independent halves.
+        learning_rate: peak.
+        seed: of the points.
+        shift: added to T at first, so that untrained functions with much kinetic energy do not shrink to zero, where
+            the objective is flat; falls to nothing over the first third of the steps.
+        checkpoint: file written after every epoch.
+        fingerprint: identifies the settings.
+        on_epoch: called with the history after every epoch.
+
+    Raises:
+        CheckpointError: if the checkpoint is damaged or of another run.
+        FloatingPointError: if the loss is no longer finite.
+    """
+    clock = _Clock()
+
+    def loss(step: int) -> Tensor:
+        clock.tick()
+        points = draw_points(problem, batch_size, seed, step)
+        values = jet(functions, points.x)
+        if problem.constant_mode:
+            values = values.with_constant()
+        left = max(0.0, 1 - 3 * step / (optimization.epochs * optimization.steps))
+        value: Tensor = objective(values, problem.forms(points).shifted(shift * left))
+        return value
+
+    history = minimise(
+        nn.ModuleDict({"functions": functions, "objective": objective, "clock": clock}),
+        [ParameterGroup(list(functions.parameters()), learning_rate)],
+        loss,
+        optimization,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint,
+        on_epoch=on_epoch,
+    )
+    return Training(history, float(clock.seconds))
+
+
+def draw_points(problem: Problem, count: int, seed: int, step: int) -> Points:
+    """The points of a step: two lattices of their own shift, one behind the other.
+
+    Args:
+        problem: says how they are distributed.
+        count: in all; an even number.
+        seed: of the run.
+        step: of the run; the same step has the same points.
+
+    Returns:
+        Points in single precision.
+    """
+    generator = torch.Generator().manual_seed((seed * _SEED_STRIDE + step) % 2**32)  # it knows 32 bits only
+    uniform = torch.cat([shifted_lattice(count // 2, problem.dimensions, generator) for _ in range(2)])
+    points = problem.sample(uniform)
+    return Points(points.x.float(), points.weight.float())
+
+
+class _Clock(nn.Module):
+    """Processor time of a run; unlike that on the wall, other work on the machine does not change it."""
+
+    seconds: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seconds", torch.zeros((), dtype=torch.float64))
+        self._last: float | None = None
+
+    def tick(self) -> None:
+        """Adds the time since the last tick of this session."""
+        now = time.process_time()
+        if self._last is not None:
+            self.seconds += now - self._last
+        self._last = now
