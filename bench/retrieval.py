@@ -147,9 +147,11 @@ def embeddings(
 def raw_features(
     folder: Path, data: Path, cache: Path, split: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], FeatureSet]:
-    """Backbone features of unit length, as they are."""
+    """Backbone features, centred on each modality's training data, of unit length."""
     unseen = unseen_features(folder, data, cache, split)
-    f, g = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (unseen.x, unseen.y))
+    encoders = load_bundle(folder, "cpu").encoders
+    centred = (unseen.x - encoders.sketch.head.mean.numpy(), unseen.y - encoders.photo.head.mean.numpy())
+    f, g = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in centred)
     return f, g, unseen
 
 
