@@ -93,7 +93,7 @@ class SpIN(Objective):
 
     def _gradients(self, operator: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         identity = torch.eye(len(operator), dtype=operator.dtype)
-        factor = torch.linalg.cholesky(self.average + 1e-6 * self.average.diagonal().mean() * identity)
+        factor = _factor(self.average + 1e-6 * self.average.diagonal().mean() * identity)
         inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
         scale = torch.diag(1 / factor.diagonal())
         eigenvalues = inverse @ (operator + operator.T) / 2 @ inverse.T
@@ -101,7 +101,7 @@ class SpIN(Objective):
 
     def read_out(self, metric: Tensor) -> Tensor:
         """C^-1, which makes the outputs orthonormal in order."""
-        inverse: Tensor = torch.linalg.inv(torch.linalg.cholesky(metric))
+        inverse: Tensor = torch.linalg.inv(_factor(metric))
         return inverse
 
 
@@ -136,3 +136,12 @@ def build_objective(method: Method, problem: Problem, nesting: Nesting) -> Objec
     if method is Method.NEURAL_EF:
         return NeuralEigenfunctions()
     return NestedLoRA(problem, nesting)
+
+
+def _factor(metric: Tensor) -> Tensor:
+    """Cholesky factor."""
+    factor, failed = torch.linalg.cholesky_ex(metric)
+    if failed:
+        raise FloatingPointError("outputs became infinite or linearly dependent; lower the learning rate")
+    lower: Tensor = factor
+    return lower

@@ -41,7 +41,7 @@ class Solver(BaseModel):
     depth: int = Field(3, ge=1, description="number of hidden layers")
     fourier: int = Field(16, ge=0, description="number of random Fourier frequencies")
     fourier_scale: float = Field(1.0, gt=0, description="standard deviation of the frequencies")
-    steps: int = Field(4000, ge=_EPOCHS, description="updates")
+    steps: int = Field(4000, ge=_EPOCHS, multiple_of=_EPOCHS, description="updates")
     batch_size: int = Field(512, ge=4, multiple_of=2, description="points an update")
     optimizer: Literal["adamw", "rmsprop"] = Field("adamw", description="optimiser; adamw has no weight decay here")
     learning_rate: float = Field(0.008, gt=0, description="peak learning rate")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from numpy.linalg import LinAlgError
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp, CliSubCommand
 
@@ -57,6 +58,8 @@ class _Command(Solver):
             ]
         except FloatingPointError as error:
             raise TrainingError(str(error)) from error
+        except LinAlgError as error:
+            raise TrainingError("modes became linearly dependent; lower the learning rate") from error
         costs = [solve_hydrogen(cells, reference.eigenvalues) for cells in self.grids()]
         report = write_report(self.out / "report.json", problem, reference, solver, runs, costs)
         plot_modes(self.out / "modes.png", problem, runs[0], reference)

@@ -19,7 +19,7 @@ class KilledError(Exception):
     """Stands for a kill after an epoch."""
 
 
-def run(folder, method=Method.NESTED_LORA, *, kill_after=None, fingerprint="x", shift=0.5):
+def run(folder, method=Method.NESTED_LORA, *, kill_after=None, fingerprint="x", shift=0.5, optimizer="adamw"):
     functions = ModeFunctions(PROBLEM, shared=False, width=8, depth=2, fourier=4)
 
     def on_epoch(history):
@@ -30,7 +30,7 @@ def run(folder, method=Method.NESTED_LORA, *, kill_after=None, fingerprint="x", 
         PROBLEM,
         functions,
         build_objective(method, PROBLEM, Nesting.SEQUENTIAL),
-        Optimization(epochs=4, steps=5, weight_decay=0.0, average=0.9),
+        Optimization(epochs=4, steps=5, optimizer=optimizer, weight_decay=0.0, memory=0.9, average=0.9),
         batch_size=32,
         learning_rate=0.01,
         seed=0,
@@ -42,12 +42,14 @@ def run(folder, method=Method.NESTED_LORA, *, kill_after=None, fingerprint="x", 
     return functions.state_dict(), training
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_a_killed_run_goes_on_to_the_same_result(tmp_path, method):
-    expected, whole = run(tmp_path / "whole", method)
+@pytest.mark.parametrize(
+    ("method", "optimizer"), [*((method, "adamw") for method in Method), (Method.NESTED_LORA, "rmsprop")]
+)
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path, method, optimizer):
+    expected, whole = run(tmp_path / "whole", method, optimizer=optimizer)
     with pytest.raises(KilledError):
-        run(tmp_path / "parts", method, kill_after=2)
-    resumed, parts = run(tmp_path / "parts", method)
+        run(tmp_path / "parts", method, optimizer=optimizer, kill_after=2)
+    resumed, parts = run(tmp_path / "parts", method, optimizer=optimizer)
     assert [record.loss for record in parts.history] == [record.loss for record in whole.history]
     for name, tensor in expected.items():
         assert torch.equal(resumed[name], tensor), name
@@ -75,6 +77,11 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     shutil.copyfile(__file__, tmp_path / "checkpoint.safetensors")
     with pytest.raises(CheckpointError, match="damaged"):
         run(tmp_path)
+
+
+def test_optimisers_differ(tmp_path):
+    adam, rmsprop = (run(tmp_path / name, optimizer=name)[1].history[-1].loss for name in ("adamw", "rmsprop"))
+    assert adam != rmsprop
 
 
 def test_training_lowers_the_loss(tmp_path):
