@@ -18,7 +18,7 @@ from training.losses import NestedLoRALoss
 from training.recipe import Recipe
 from training.run_log import RunLog
 from training.sampling import Batch, FeatureBatches, PairSampler
-from training.trainer import Optimization, ParameterGroup, train
+from training.trainer import Optimization, ParameterGroup, minimise
 
 __all__ = ["DEFAULT_RIDGE", "Stage"]
 
@@ -137,12 +137,19 @@ class Stage:
         recipe, encoders = self.recipe, self.encoders
         device = encoders.sketch.head.mean.device
         module = encoders if recipe.tune == "all" else nn.ModuleList([encoders.sketch.head, encoders.photo.head])
-        history = train(
+        objective = NestedLoRALoss(encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device)
+
+        def loss(step: int) -> Tensor:
+            batch = batches(step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp and batch.x.is_cuda):
+                f, g = embed(batch)
+            value: Tensor = objective(f.float(), g.float(), batch.labels)
+            return value
+
+        history = minimise(
             module,
             groups,
-            embed,
-            batches,
-            NestedLoRALoss(encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device),
+            loss,
             _optimization(recipe, len(features.y)),
             checkpoint=self.out / f"checkpoint-{self.name}.safetensors",
             fingerprint=self.fingerprint,
@@ -166,5 +173,4 @@ def _optimization(recipe: Recipe, images: int) -> Optimization:
         momentum=recipe.momentum,
         clip=recipe.clip,
         average=recipe.average,
-        amp=recipe.amp,
     )

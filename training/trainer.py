@@ -14,10 +14,8 @@ from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from tqdm import tqdm
 
 from training.checkpoints import EpochRecord, Progress, load_checkpoint, save_checkpoint
-from training.losses import NestedLoRALoss
-from training.sampling import Batch
 
-__all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "minimise", "train"]
+__all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "minimise"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +43,6 @@ class Optimization:
         memory: decay of the mean squared gradient that AdamW and RMSprop divide by.
         clip: largest gradient norm; 0 leaves gradients as they are.
         average: decay of the exponential moving average of parameters that training ends with; 0 for none.
-        amp: bfloat16 autocast on a GPU; the loss stays in float32.
     """
 
     epochs: int
@@ -56,7 +53,6 @@ class Optimization:
     memory: float = 0.999
     clip: float = 1.0
     average: float = 0.0
-    amp: bool = True
 
 
 def cosine_factor(step: int, total: int) -> float:
@@ -65,47 +61,6 @@ def cosine_factor(step: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def train(
-    module: nn.Module,
-    groups: Sequence[ParameterGroup],
-    embed: Callable[[Batch], tuple[Tensor, Tensor]],
-    batches: Callable[[int], Batch],
-    loss: NestedLoRALoss,
-    optimization: Optimization,
-    *,
-    checkpoint: Path,
-    fingerprint: str,
-    on_epoch: Callable[[list[EpochRecord]], None] | None = None,
-) -> list[EpochRecord]:
-    """Trains paired encoders in place, from the checkpoint if there is one; see ``minimise`` for the rest.
-
-    Args:
-        module: holds every trained parameter, and whatever else a checkpoint must restore.
-        groups: the trained parameters.
-        embed: f(x) and g(y) of a batch, each ``(batch, dim)``.
-        batches: the batch of a step; must depend on the step alone.
-        loss: objective.
-        optimization: how.
-        checkpoint: file written after every epoch.
-        fingerprint: identifies data and settings.
-        on_epoch: called with the history after every epoch.
-
-    Returns:
-        One record an epoch.
-    """
-
-    def batch_loss(step: int) -> Tensor:
-        batch = batches(step)
-        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=optimization.amp and batch.x.is_cuda):
-            f, g = embed(batch)
-        value: Tensor = loss(f.float(), g.float(), batch.labels)
-        return value
-
-    return minimise(
-        module, groups, batch_loss, optimization, checkpoint=checkpoint, fingerprint=fingerprint, on_epoch=on_epoch
-    )
 
 
 def minimise(
