@@ -1,68 +1,55 @@
-"""One search from query to results."""
+"""One search from query to results, in the thread of a worker."""
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
-import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
 from index.catalogue import Photo
 from index.searcher import Hit
-from service.bodies import decode_base64
-from service.metrics import Metrics
+from service.bodies import decode_base64, parse_object
 from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
 from service.serving import Serving
 from service.stopwatch import Stopwatch
 
-__all__ = ["search_by_image", "search_by_request"]
+__all__ = ["search_by_image", "search_by_json", "search_by_request"]
 
 
-async def search_by_request(
-    serving: Serving, metrics: Metrics, request: SearchRequest, stopwatch: Stopwatch
-) -> SearchResponse:
+def search_by_json(serving: Serving, body: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by a JSON body; ``given`` are the options beside it. See ``search_by_request``.
+
+    Raises:
+        ValidationError: if the body is no such request.
+    """
+    return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), stopwatch)
+
+
+def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopwatch) -> SearchResponse:
     """Searches by the sketch or the photo that a JSON request names.
 
     Raises:
-        RequestProblem: if the sketch is unusable, the photo unknown, or too many sketches wait.
+        RequestProblem: if the sketch is unusable, or the photo unknown.
         DimensionsError: if the gallery has no such number of dimensions.
+        FilterError: if the filter makes no sense.
     """
     if request.image is not None:
-        content = await anyio.to_thread.run_sync(decode_base64, request.image)
-        return await search_by_image(serving, metrics, content, request, stopwatch)
+        return search_by_image(serving, decode_base64(request.image), request, stopwatch)
     assert request.photo_id is not None
-    query = await anyio.to_thread.run_sync(lambda: serving.vector(serving.photo(request.photo_id or 0)))
-    return await _search(serving, metrics, query, request, stopwatch, without=(request.photo_id,))
+    with stopwatch.stage("search"):
+        query = serving.vector(serving.photo(request.photo_id))
+        return _find(serving, query, request, without=(request.photo_id,))
 
 
-async def search_by_image(
-    serving: Serving, metrics: Metrics, content: bytes, options: SearchOptions, stopwatch: Stopwatch
-) -> SearchResponse:
+def search_by_image(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
     """Searches by the bytes of a sketch; see ``search_by_request``."""
-    image = await serving.model.decode(content, "sketch")
-    stopwatch.lap("decode")
-    query = await serving.model.embed(image, "sketch")
-    stopwatch.lap("encode")
-    return await _search(serving, metrics, query, options, stopwatch)
-
-
-async def _search(
-    serving: Serving,
-    metrics: Metrics,
-    query: NDArray[np.float32],
-    options: SearchOptions,
-    stopwatch: Stopwatch,
-    without: Sequence[int] = (),
-) -> SearchResponse:
-    response = await anyio.to_thread.run_sync(partial(_find, serving, query, options, without))
-    stopwatch.lap("search")
-    for stage, seconds in stopwatch.stages.items():
-        metrics.stages.labels(stage).observe(seconds)
-    return response
+    query = serving.model.embed(content, "sketch", stopwatch)
+    with stopwatch.stage("search"):
+        return _find(serving, query, options)
 
 
 def _find(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, without: Sequence[int]
+    serving: Serving, query: NDArray[np.float32], options: SearchOptions, without: Sequence[int] = ()
 ) -> SearchResponse:
     searcher = serving.searcher
     dimensions = options.dimensions or serving.bundle.default_dimensions

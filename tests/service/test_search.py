@@ -83,9 +83,11 @@ def test_timings_and_request_ids(client, sketch):
     assert response.headers["x-request-id"] == "abc-1"
     assert [part.split(";")[0].strip() for part in response.headers["server-timing"].split(",")] == [
         "read",
+        "queue",
         "decode",
         "encode",
         "search",
+        "total",
     ]
     hostile = client.get("/livez", headers={"X-Request-ID": "x" * 500})
     assert len(hostile.headers["x-request-id"]) == 32
