@@ -1,12 +1,13 @@
 """One search from query to results, in the thread of a worker."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.catalogue import Photo
+from index.catalogue import Catalogue, Photo
 from index.searcher import Hit
 from service.bodies import decode_base64, parse_object
 from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
@@ -37,8 +38,8 @@ def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopw
         return search_by_image(serving, decode_base64(request.image), request, stopwatch)
     assert request.photo_id is not None
     with stopwatch.stage("search"):
-        query = serving.vector(serving.photo(request.photo_id))
-        return _find(serving, query, request, without=(request.photo_id,))
+        photo = serving.photo(request.photo_id)
+        return _find(serving, serving.vector(photo), request, like=photo)
 
 
 def search_by_image(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
@@ -49,30 +50,55 @@ def search_by_image(serving: Serving, content: bytes, options: SearchOptions, st
 
 
 def _find(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, without: Sequence[int] = ()
+    serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: Photo | None = None
 ) -> SearchResponse:
-    searcher = serving.searcher
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = None
     if options.filter:
         wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
         only = serving.gallery.catalogue.select(wanted)
-    hits = searcher.search(
+    searcher = serving.searcher
+    search = partial(
+        searcher.search,
         query,
-        options.limit,
-        offset=options.offset,
         dimensions=dimensions,
         score_threshold=options.score_threshold,
+        recall=options.recall,
         only=only,
-        without=without,
+        without=() if like is None else (like.id,),
     )
-    photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
-    results = [_result(hit, photos[hit.id], options) for hit in hits if hit.id in photos]
+    if options.unique:
+        found = _first_of_each(search, serving.gallery.catalogue, options.offset + options.limit, like)
+        found = found[options.offset :]
+    else:
+        found = _with_facts(search(options.limit, offset=options.offset), serving.gallery.catalogue)
+    results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
-        for result in results:
-            vector = serving.vector(photos[result.id])[:dimensions]
-            result.contributions = [float(value) for value in query[:dimensions] * vector]
+        for result, (_, photo) in zip(results, found, strict=True):
+            result.contributions = [float(value) for value in query[:dimensions] * serving.vector(photo)[:dimensions]]
     return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
+
+
+def _with_facts(hits: Sequence[Hit], catalogue: Catalogue) -> list[tuple[Hit, Photo]]:
+    photos = catalogue.photos([hit.id for hit in hits])
+    return [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
+
+
+def _first_of_each(
+    search: Callable[[int], list[Hit]], catalogue: Catalogue, needed: int, like: Photo | None
+) -> list[tuple[Hit, Photo]]:
+    """The first hit of every content but that of ``like``; searches for more until there are enough, or no more."""
+    wanted = needed
+    while True:
+        hits = search(wanted)
+        firsts: dict[str, tuple[Hit, Photo]] = {}
+        for hit, photo in _with_facts(hits, catalogue):
+            firsts.setdefault(photo.sha256, (hit, photo))
+        if like:
+            firsts.pop(like.sha256, None)
+        if len(firsts) >= needed or len(hits) < wanted:
+            return list(firsts.values())[:needed]
+        wanted *= 2
 
 
 def _result(hit: Hit, photo: Photo, options: SearchOptions) -> SearchResult:
