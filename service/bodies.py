@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 
 from service.errors import RequestProblem
 
-__all__ = ["decode_base64", "media_type", "read_form_or_image", "read_json"]
+__all__ = ["decode_base64", "media_type", "parse_object", "read_form_or_image", "read_json"]
 
 _EMPTY = "the body holds no image; draw something and send it as PNG or JPEG"
 
@@ -28,7 +28,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         RequestProblem: 400 if it is not JSON, 422 if it is no object.
     """
     body = await request.body()
-    return await anyio.to_thread.run_sync(_parse_object, body)
+    return await anyio.to_thread.run_sync(parse_object, body)
 
 
 async def read_form_or_image(request: Request) -> tuple[bytes, dict[str, Any]]:
@@ -60,7 +60,8 @@ async def _read_form(request: Request) -> tuple[bytes, dict[str, Any]]:
         return await file.read(), fields
 
 
-def _parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object; see ``read_json``."""
     try:
         fields = from_json(body, allow_inf_nan=False)
     except ValueError as error:

@@ -7,17 +7,19 @@ from fastapi import Depends, Request
 
 from service.engine import Engine
 from service.errors import RequestProblem
-from service.metrics import Metrics
 from service.pictures import Thumbnails
 from service.serving import Serving
 from service.settings import ServiceSettings
+from service.stopwatch import Stopwatch
+from service.workers import Workers
 
 __all__ = [
     "EngineDependency",
-    "MetricsDependency",
     "ServingDependency",
     "SettingsDependency",
+    "StopwatchDependency",
     "ThumbnailsDependency",
+    "WorkersDependency",
 ]
 
 
@@ -36,8 +38,12 @@ async def _serving(engine: EngineDependency) -> AsyncIterator[Serving]:
         yield serving
 
 
-async def _metrics(request: Request) -> Metrics:
-    return cast(Metrics, request.app.state.metrics)
+async def _workers(engine: EngineDependency) -> Workers:
+    return engine.workers
+
+
+async def _stopwatch(request: Request) -> Stopwatch:
+    return cast(Stopwatch, request.state.stopwatch)
 
 
 async def _settings(request: Request) -> ServiceSettings:
@@ -49,6 +55,7 @@ async def _thumbnails(request: Request) -> Thumbnails:
 
 
 ServingDependency = Annotated[Serving, Depends(_serving)]
-MetricsDependency = Annotated[Metrics, Depends(_metrics)]
+StopwatchDependency = Annotated[Stopwatch, Depends(_stopwatch)]
+WorkersDependency = Annotated[Workers, Depends(_workers)]
 SettingsDependency = Annotated[ServiceSettings, Depends(_settings)]
 ThumbnailsDependency = Annotated[Thumbnails, Depends(_thumbnails)]

@@ -1,12 +1,10 @@
-"""From the bytes of an image to its embedding: decoded in few threads, encoded in shared batches."""
+"""From the bytes of an image to its embedding, in the thread of the worker that asks."""
 
-import asyncio
-import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
-import anyio
-import anyio.to_thread
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +15,8 @@ from service.errors import RequestProblem
 from service.inference import build_runner
 from service.metrics import Metrics
 from service.settings import ServiceSettings
+from service.stopwatch import Stopwatch
+from service.workers import make_plan
 from training.bundle import Bundle
 from training.encoders import Modality
 from training.errors import ImageError, ImageTooLarge
@@ -41,21 +41,14 @@ class EncodingModel:
         self.bundle = bundle
         self._max_pixels = settings.max_pixels
         self._metrics = metrics
-        cache = default_cache_directory() / "onnx"
+        plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
         self._runners = {
-            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache),
-            "photo": build_runner(bundle, bundle.photo, "torch", cache),  # photos come one by one, exports take long
+            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads),
+            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # exports take long
         }
-        self._decoders = anyio.CapacityLimiter(os.cpu_count() or 1)  # decoded images are large; bounds their memory
-        self._batchers = {
-            modality: MicroBatcher(
-                partial(self._encode, modality),
-                max_batch=settings.max_batch,
-                max_waiting=settings.max_waiting,
-                on_batch=self._observe,
-            )
-            for modality in _MODALITIES
-        }
+        self._decoding = threading.Semaphore(plan.cores)  # decoded images are large; bounds their memory
+        self._batchers: list[MicroBatcher] = []
+        self._embedders = {modality: self._embedder(modality, plan.max_batch) for modality in _MODALITIES}
 
     def warm_up(self) -> None:
         """Encodes blank images, so that the first request is as quick as the others."""
@@ -64,26 +57,27 @@ class EncodingModel:
             for count in (1, 2):
                 self._encode(modality, [torch.zeros(3, size, size)] * count)
 
-    async def decode(self, content: bytes, modality: Modality) -> Tensor:
-        """Preprocesses an image file for an encoder, ``(3, size, size)``.
+    def embed(self, content: bytes, modality: Modality, stopwatch: Stopwatch) -> NDArray[np.float32]:
+        """Embeds an image file, ``(dim,)``; takes the stages ``decode`` and ``encode``.
 
         Raises:
             RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
         """
-        return await anyio.to_thread.run_sync(self._decode, content, modality, limiter=self._decoders)
-
-    async def embed(self, image: Tensor, modality: Modality) -> NDArray[np.float32]:
-        """Embeds one preprocessed image, ``(dim,)``.
-
-        Raises:
-            RequestProblem: 503 if too many images wait.
-        """
-        return await asyncio.wrap_future(self._batchers[modality].submit(image))
+        with stopwatch.stage("decode"), self._decoding:
+            image = self._decode(content, modality)
+        with stopwatch.stage("encode"):
+            return self._embedders[modality](image)
 
     def close(self) -> None:
-        """Encodes what is waiting, then ends the threads."""
-        for batcher in self._batchers.values():
+        """Ends the threads."""
+        for batcher in self._batchers:
             batcher.close()
+
+    def _embedder(self, modality: Modality, max_batch: int) -> Callable[[Tensor], NDArray[np.float32]]:
+        if max_batch == 1:
+            return lambda image: self._encode(modality, [image])[0]
+        self._batchers.append(MicroBatcher(partial(self._encode, modality), max_batch))
+        return self._batchers[-1].embed
 
     def _decode(self, content: bytes, modality: Modality) -> Tensor:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
@@ -95,9 +89,8 @@ class EncodingModel:
             raise RequestProblem(status, f"the {modality} cannot be used: {error.reason}") from error
 
     def _encode(self, modality: Modality, images: Sequence[Tensor]) -> NDArray[np.float32]:
-        return self._runners[modality](torch.stack(list(images)))
-
-    def _observe(self, size: int, seconds: float) -> None:
-        self._metrics.batches.observe(size)
-        self._metrics.encoding.observe(seconds)
-        self._metrics.waiting.set(sum(batcher.waiting for batcher in self._batchers.values()))
+        started = time.perf_counter()
+        embeddings = self._runners[modality](torch.stack(list(images)))
+        self._metrics.batches.observe(len(images))
+        self._metrics.encoding.observe(time.perf_counter() - started)
+        return embeddings

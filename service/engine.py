@@ -18,6 +18,8 @@ from service.metrics import Metrics
 from service.serving import Serving
 from service.settings import ServiceSettings
 from service.uploads import Upload, discard_upload, keep_upload
+from service.workers import Workers, make_plan
+from training.devices import resolve_device
 from training.errors import SvdrawError
 
 __all__ = ["Engine"]
@@ -32,6 +34,9 @@ class Engine:
         settings: of the service.
         metrics: to observe.
 
+    Attributes:
+        workers: answer requests with images.
+
     Raises:
         GalleryError: if the gallery cannot be served; the message says why.
         BundleError: if its model cannot be loaded.
@@ -40,6 +45,8 @@ class Engine:
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self._settings = settings
         self.metrics = metrics
+        plan = make_plan(settings, resolve_device(settings.device))
+        self.workers = Workers(plan.workers, settings.max_waiting, metrics)
         self._writer = anyio.CapacityLimiter(1)  # whoever changes photos or switches waits in line here
         self._serving = Serving(settings, metrics)
         self._observe()
@@ -56,6 +63,7 @@ class Engine:
 
     def close(self) -> None:
         """Answers what is waiting and closes files."""
+        self.workers.close()
         self._serving.retire()
 
     async def reload(self) -> Serving:

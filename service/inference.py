@@ -30,7 +30,7 @@ TOLERANCE = 1e-4  # of the largest coordinate; measured: 2e-6
 Runner = Callable[[Tensor], NDArray[np.float32]]
 
 
-def build_runner(bundle: Bundle, encoder: Encoder, runtime: str, cache: Path) -> Runner:
+def build_runner(bundle: Bundle, encoder: Encoder, runtime: str, cache: Path, threads: int) -> Runner:
     """What embeds preprocessed batches, ``(n, 3, size, size)`` to ``(n, dim)``.
 
     Args:
@@ -38,6 +38,7 @@ def build_runner(bundle: Bundle, encoder: Encoder, runtime: str, cache: Path) ->
         encoder: ``sketch`` or ``photo`` of it.
         runtime: ``torch``, ``onnx``, or ``auto`` for ONNX Runtime on a CPU and PyTorch elsewhere.
         cache: folder for exported encoders.
+        threads: that ONNX Runtime uses for one call; calls may come from several threads.
 
     An encoder that cannot be exported, or gives other results when it is, runs on PyTorch; the log says so.
     """
@@ -48,7 +49,7 @@ def build_runner(bundle: Bundle, encoder: Encoder, runtime: str, cache: Path) ->
     if runtime == "torch" or (runtime == "auto" and bundle.device.type != "cpu"):
         return on_torch
     try:
-        on_onnx = _load(bundle, encoder, cache)
+        on_onnx = _load(bundle, encoder, cache, threads)
         _check_same(on_torch, on_onnx, encoder.preprocessing.size)
     except Exception as error:  # exporters and runtimes raise nearly anything
         logger.warning("the encoder runs on PyTorch, because ONNX Runtime cannot take it: %s", error)
@@ -56,13 +57,13 @@ def build_runner(bundle: Bundle, encoder: Encoder, runtime: str, cache: Path) ->
     return on_onnx
 
 
-def _load(bundle: Bundle, encoder: Encoder, cache: Path) -> Runner:
+def _load(bundle: Bundle, encoder: Encoder, cache: Path, threads: int) -> Runner:
     identity = [bundle.digest, encoder.config.model_dump_json(), torch.__version__]
     modality = "sketch" if encoder is bundle.sketch else "photo"
     path = cache / f"{modality}-{hashlib.sha256(' '.join(identity).encode()).hexdigest()[:32]}.onnx"
     if path.is_file():
         try:
-            return _session(path.read_bytes())
+            return _session(path.read_bytes(), threads)
         except Exception as error:  # a damaged file; ONNX Runtime's own exceptions share no base
             logger.warning("%s is exported again: %s", path, error)
     logger.info("exporting the %s encoder for this CPU, once for every model", modality)
@@ -72,7 +73,7 @@ def _load(bundle: Bundle, encoder: Encoder, cache: Path) -> Runner:
             temporary.write_bytes(content)
     except OSError as error:
         logger.warning("the exported encoder cannot be kept, the next start takes as long: %s", error)
-    return _session(content)
+    return _session(content, threads)
 
 
 def _export(encoder: Encoder) -> bytes:
@@ -91,9 +92,9 @@ def _export(encoder: Encoder) -> bytes:
     return content
 
 
-def _session(content: bytes) -> Runner:
+def _session(content: bytes, threads: int) -> Runner:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to decoding
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name

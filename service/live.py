@@ -69,6 +69,7 @@ class LiveSearcher:
         offset: int = 0,
         dimensions: int | None = None,
         score_threshold: float | None = None,
+        recall: float | None = None,
         only: NDArray[np.int64] | None = None,
         without: Collection[int] = (),
     ) -> list[Hit]:
@@ -80,6 +81,7 @@ class LiveSearcher:
             offset: skip so many.
             dimensions: compare only so many leading coordinates; all when omitted.
             score_threshold: leave out lower scores.
+            recall: share of the published photos' true best to aim at; the gallery's own target when omitted.
             only: ids to choose from; all when omitted.
             without: ids to leave out.
 
@@ -95,18 +97,23 @@ class LiveSearcher:
             chosen = np.setdiff1d(only, list(skipped))
             published = self.base.search(query[None], needed, dimensions=dimensions, ids=chosen)[0]
         else:
-            published = self._published(query, needed, dimensions, skipped)
+            published = self._published(query, needed, dimensions, recall, skipped)
         fresh = self._fresh(query, dimensions, only, without)
         hits = sorted([*published, *fresh], key=lambda hit: (-hit.score, hit.id))[offset : offset + limit]
         return hits if score_threshold is None else [hit for hit in hits if hit.score >= score_threshold]
 
     def _published(
-        self, query: NDArray[np.float32], needed: int, dimensions: int, skipped: Collection[int]
+        self,
+        query: NDArray[np.float32],
+        needed: int,
+        dimensions: int,
+        recall: float | None,
+        skipped: Collection[int],
     ) -> list[Hit]:
         """The best hits of the generation that are not skipped; asks for more until there are enough, or no more."""
         fetch = needed if not skipped else 2 * needed + 16
         while True:
-            hits = self.base.search(query[None], fetch, dimensions=dimensions)[0]
+            hits = self.base.search(query[None], fetch, dimensions=dimensions, recall=recall)[0]
             kept = [hit for hit in hits if hit.id not in skipped]
             if len(kept) >= needed or fetch >= self.base.count:
                 return kept

@@ -21,7 +21,7 @@ class Metrics:
         )
         self.stages = Histogram(
             "svdraw_search_stage_duration_seconds",
-            "Duration of the stages of a search.",
+            "Duration of the stages of requests with images.",
             ("stage",),
             buckets=_SECONDS,
             registry=self.registry,
@@ -38,7 +38,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.waiting = Gauge("svdraw_encoder_queue_size", "Images waiting for the encoder.", registry=self.registry)
+        self.waiting = Gauge("svdraw_encoder_queue_size", "Requests waiting for a worker.", registry=self.registry)
         self.photos = Gauge("svdraw_gallery_photos", "Photos in the served generation.", registry=self.registry)
         self.generation = Gauge("svdraw_gallery_generation", "Served generation.", registry=self.registry)
         self.changes = Gauge(

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import time
 import uuid
 from datetime import UTC, datetime
 
@@ -11,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
+from service.stopwatch import Stopwatch
 
 __all__ = ["JsonFormatter", "ObservabilityMiddleware"]
 
@@ -44,8 +44,8 @@ class ObservabilityMiddleware:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
+        stopwatch = Stopwatch()
+        scope.setdefault("state", {}).update(request_id=request_id, stopwatch=stopwatch)
         status = 500
 
         async def observed(message: Message) -> None:
@@ -54,6 +54,8 @@ class ObservabilityMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                if stopwatch.stages:
+                    headers["Server-Timing"] = stopwatch.server_timing()
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
                 headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _POLICY
@@ -62,9 +64,12 @@ class ObservabilityMiddleware:
         try:
             await self._app(scope, receive, observed)
         finally:
-            self._record(scope, status, time.perf_counter() - started, request_id)
+            self._record(scope, status, stopwatch, request_id)
 
-    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _record(self, scope: Scope, status: int, stopwatch: Stopwatch, request_id: str) -> None:
+        seconds = (stopwatch.now() - stopwatch.started) / 1e9
+        for stage in stopwatch.stages:
+            self._metrics.stages.labels(stage.name).observe(stage.seconds)
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"  # clients may invent any number of methods
         self._metrics.requests.labels(method, route, str(status)).observe(seconds)

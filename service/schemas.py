@@ -94,6 +94,14 @@ class SearchOptions(BaseModel):
         description='only photos that match, such as {"label": "castle", "year": {"gte": 1900}, "licence": ["CC0"]}; '
         "fields that are no fact of a photo are looked up in its metadata",
     )
+    unique: bool = Field(False, description="of photos with the same bytes only the first")
+    recall: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of the true best to aim at, 1 for all of them; the gallery's own `recall` when omitted",
+    )
     with_payload: bool = Field(True, description="include label, metadata and URI")
     with_contributions: bool = Field(False, description="include what each coordinate adds to the score")
 
@@ -236,6 +244,7 @@ class GalleryInfo(BaseModel):
     live_changes: int = Field(description="photos added or removed since the generation was published")
     created: str
     kind: str = Field(description="of index")
+    recall: float = Field(description="share of the true best that a search aims at if it does not say")
     model: str = Field(description="digest of the model")
     spectrum: list[float] = Field(description="singular values of the learned operator, descending")
 

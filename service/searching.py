@@ -1,91 +1,104 @@
-"""One search from query to results."""
+"""One search from query to results, in the thread of a worker."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
-import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-from index.catalogue import Photo
+from index.catalogue import Catalogue, Photo
 from index.searcher import Hit
-from service.bodies import decode_base64
-from service.metrics import Metrics
+from service.bodies import decode_base64, parse_object
 from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
 from service.serving import Serving
 from service.stopwatch import Stopwatch
 
-__all__ = ["search_by_image", "search_by_request"]
+__all__ = ["search_by_image", "search_by_json", "search_by_request"]
 
 
-async def search_by_request(
-    serving: Serving, metrics: Metrics, request: SearchRequest, stopwatch: Stopwatch
-) -> SearchResponse:
+def search_by_json(serving: Serving, body: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by a JSON body; ``given`` are the options beside it. See ``search_by_request``.
+
+    Raises:
+        ValidationError: if the body is no such request.
+    """
+    return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), stopwatch)
+
+
+def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopwatch) -> SearchResponse:
     """Searches by the sketch or the photo that a JSON request names.
 
     Raises:
-        RequestProblem: if the sketch is unusable, the photo unknown, or too many sketches wait.
+        RequestProblem: if the sketch is unusable, or the photo unknown.
         DimensionsError: if the gallery has no such number of dimensions.
+        FilterError: if the filter makes no sense.
     """
     if request.image is not None:
-        content = await anyio.to_thread.run_sync(decode_base64, request.image)
-        return await search_by_image(serving, metrics, content, request, stopwatch)
+        return search_by_image(serving, decode_base64(request.image), request, stopwatch)
     assert request.photo_id is not None
-    query = await anyio.to_thread.run_sync(lambda: serving.vector(serving.photo(request.photo_id or 0)))
-    return await _search(serving, metrics, query, request, stopwatch, without=(request.photo_id,))
+    with stopwatch.stage("search"):
+        photo = serving.photo(request.photo_id)
+        return _find(serving, serving.vector(photo), request, like=photo)
 
 
-async def search_by_image(
-    serving: Serving, metrics: Metrics, content: bytes, options: SearchOptions, stopwatch: Stopwatch
-) -> SearchResponse:
+def search_by_image(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
     """Searches by the bytes of a sketch; see ``search_by_request``."""
-    image = await serving.model.decode(content, "sketch")
-    stopwatch.lap("decode")
-    query = await serving.model.embed(image, "sketch")
-    stopwatch.lap("encode")
-    return await _search(serving, metrics, query, options, stopwatch)
-
-
-async def _search(
-    serving: Serving,
-    metrics: Metrics,
-    query: NDArray[np.float32],
-    options: SearchOptions,
-    stopwatch: Stopwatch,
-    without: Sequence[int] = (),
-) -> SearchResponse:
-    response = await anyio.to_thread.run_sync(partial(_find, serving, query, options, without))
-    stopwatch.lap("search")
-    for stage, seconds in stopwatch.stages.items():
-        metrics.stages.labels(stage).observe(seconds)
-    return response
+    query = serving.model.embed(content, "sketch", stopwatch)
+    with stopwatch.stage("search"):
+        return _find(serving, query, options)
 
 
 def _find(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, without: Sequence[int]
+    serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: Photo | None = None
 ) -> SearchResponse:
-    searcher = serving.searcher
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = None
     if options.filter:
         wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
         only = serving.gallery.catalogue.select(wanted)
-    hits = searcher.search(
+    searcher = serving.searcher
+    search = partial(
+        searcher.search,
         query,
-        options.limit,
-        offset=options.offset,
         dimensions=dimensions,
         score_threshold=options.score_threshold,
+        recall=options.recall,
         only=only,
-        without=without,
+        without=() if like is None else (like.id,),
     )
-    photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
-    results = [_result(hit, photos[hit.id], options) for hit in hits if hit.id in photos]
+    if options.unique:
+        found = _first_of_each(search, serving.gallery.catalogue, options.offset + options.limit, like)
+        found = found[options.offset :]
+    else:
+        found = _with_facts(search(options.limit, offset=options.offset), serving.gallery.catalogue)
+    results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
-        for result in results:
-            vector = serving.vector(photos[result.id])[:dimensions]
-            result.contributions = [float(value) for value in query[:dimensions] * vector]
+        for result, (_, photo) in zip(results, found, strict=True):
+            result.contributions = [float(value) for value in query[:dimensions] * serving.vector(photo)[:dimensions]]
     return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
+
+
+def _with_facts(hits: Sequence[Hit], catalogue: Catalogue) -> list[tuple[Hit, Photo]]:
+    photos = catalogue.photos([hit.id for hit in hits])
+    return [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
+
+
+def _first_of_each(
+    search: Callable[[int], list[Hit]], catalogue: Catalogue, needed: int, like: Photo | None
+) -> list[tuple[Hit, Photo]]:
+    """The first hit of every content but that of ``like``; searches for more until there are enough, or no more."""
+    wanted = needed
+    while True:
+        hits = search(wanted)
+        firsts: dict[str, tuple[Hit, Photo]] = {}
+        for hit, photo in _with_facts(hits, catalogue):
+            firsts.setdefault(photo.sha256, (hit, photo))
+        if like:
+            firsts.pop(like.sha256, None)
+        if len(firsts) >= needed or len(hits) < wanted:
+            return list(firsts.values())[:needed]
+        wanted *= 2
 
 
 def _result(hit: Hit, photo: Photo, options: SearchOptions) -> SearchResult:

@@ -4,6 +4,7 @@ import logging
 import socket
 from contextlib import closing
 
+import torch
 import uvicorn
 
 from service.app import create_app
@@ -11,6 +12,8 @@ from service.errors import AddressInUse, ServiceError
 from service.observability import JsonFormatter
 from service.protocol import patient_protocol
 from service.settings import ServiceSettings
+from service.workers import make_plan
+from training.devices import resolve_device
 
 __all__ = ["serve"]
 
@@ -18,7 +21,6 @@ logger = logging.getLogger("svdraw.server")
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
-_UNREAD_MILLISECONDS = 30_000
 
 
 def serve(settings: ServiceSettings) -> None:
@@ -32,6 +34,8 @@ def serve(settings: ServiceSettings) -> None:
     """
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())
+    plan = make_plan(settings, resolve_device(settings.device))
+    torch.set_num_threads(plan.threads)  # each worker preprocesses for itself; a team of threads each would fight
     failures: list[Exception] = []
 
     def stop(failure: Exception) -> None:
@@ -42,7 +46,7 @@ def serve(settings: ServiceSettings) -> None:
         host, port = listener.getsockname()[:2]
         config = uvicorn.Config(
             create_app(settings, on_failure=stop),
-            http=patient_protocol(settings.header_seconds),
+            http=patient_protocol(settings.header_seconds, settings.send_seconds),
             ws="none",
             log_config=None,
             access_log=False,
@@ -68,8 +72,6 @@ def _listen(host: str, port: int) -> socket.socket:
     # asyncio turns Nagle's algorithm off only where the protocol is named; with it on, kept-alive answers wait 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # ends connections whose client does not read its answer
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)

@@ -35,10 +35,14 @@ class ServiceSettings(BaseSettings):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest width times height of an image sent")
     max_items: int = Field(32, ge=1, description="most images of one batch request")
     max_concurrent: int = Field(64, ge=1, description="most requests answered at once before 429")
-    max_batch: int = Field(16, ge=1, description="most images encoded at once")
-    max_waiting: int = Field(128, ge=1, description="most images that wait for the encoder before 503")
+    workers: int | None = Field(
+        None, ge=1, description="images worked on at once; on a CPU one for each core, on a GPU what fills its batches"
+    )
+    max_batch: int | None = Field(None, ge=1, description="most images encoded together; 1 on a CPU, 16 on a GPU")
+    max_waiting: int = Field(128, ge=1, description="most images that wait for a worker before 503")
     header_seconds: float = Field(10, gt=0, description="how long a client may take to send a request's head")
     body_seconds: float = Field(60, gt=0, description="how long a client may take to send a request's body")
+    send_seconds: float = Field(30, gt=0, description="how long a client may take nothing of its answer")
     drain_seconds: int = Field(20, ge=0, description="how long running requests may take after SIGTERM")
 
     reload_seconds: float = Field(5, ge=0, description="how often to look for a new generation; 0: never")

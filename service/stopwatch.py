@@ -1,24 +1,53 @@
-"""Seconds by stage of one request."""
+"""When the stages of one request began and ended."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
-__all__ = ["Stopwatch"]
+__all__ = ["Stage", "Stopwatch"]
 
 
-@dataclass
+class Stage(NamedTuple):
+    """A stage; ``start`` and ``end`` are nanoseconds since 1970."""
+
+    name: str
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.end - self.start) / 1e9
+
+
 class Stopwatch:
-    """Seconds by stage; a stage that comes again adds up."""
+    """Stages in the order in which they ended; may be used from many threads."""
 
-    stages: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
+    def __init__(self) -> None:
+        self._epoch = time.time_ns() - time.perf_counter_ns()  # the one clock tells the date, the other never jumps
+        self.started = self.now()
+        self.stages: list[Stage] = []
 
-    def lap(self, stage: str) -> None:
-        """Ends a stage."""
-        now = time.perf_counter()
-        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._since
-        self._since = now
+    def now(self) -> int:
+        """Nanoseconds since 1970."""
+        return self._epoch + time.perf_counter_ns()
+
+    def add(self, name: str, start: int) -> None:
+        """A stage that began at ``start`` ends now."""
+        self.stages.append(Stage(name, start, self.now()))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A stage as long as the block; it counts only if the block succeeds."""
+        start = self.now()
+        yield
+        self.add(name, start)
 
     def server_timing(self) -> str:
-        """Value of a ``Server-Timing`` header, in milliseconds."""
-        return ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.stages.items())
+        """Value of a ``Server-Timing`` header, in milliseconds; stages of the same name add up."""
+        seconds: dict[str, float] = {}
+        for stage in self.stages:
+            seconds[stage.name] = seconds.get(stage.name, 0.0) + stage.seconds
+        seconds["total"] = (self.now() - self.started) / 1e9
+        return ", ".join(f"{name};dur={1000 * value:.2f}" for name, value in seconds.items())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from service.errors import RequestProblem
 from service.pictures import image_format
 from service.schemas import PhotoDescription
 from service.serving import Serving
+from service.stopwatch import Stopwatch
 from training.artifacts import atomic_write
 from training.images import image_size
 
@@ -35,22 +35,27 @@ class Upload:
     metadata: dict[str, Any]
 
 
-async def prepare_upload(serving: Serving, content: bytes, description: PhotoDescription) -> Upload:
+def prepare_upload(serving: Serving, content: bytes, description: PhotoDescription, stopwatch: Stopwatch) -> Upload:
     """Checks and embeds a photo.
 
     Raises:
-        RequestProblem: if it is no usable image, or too many images wait for the encoder.
+        RequestProblem: if it is no usable image.
     """
-    image = await serving.model.decode(content, "photo")
-    vector = await serving.model.embed(image, "photo")
-    known, size, sha256 = await anyio.to_thread.run_sync(_facts, content)
-    if known is None:
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = serving.gallery.catalogue.same_content(sha256)  # copies score the same to the last bit
+    vector = known[2] if known else serving.model.embed(content, "photo", stopwatch)
+    kind = image_format(content)
+    if kind is None:
         raise RequestProblem(400, "the photo cannot be used: not an image")
-    return Upload(content, sha256, f".{known.lower()}", size, vector, description.label, description.metadata)
-
-
-def _facts(content: bytes) -> tuple[str | None, tuple[int, int], str]:
-    return image_format(content), image_size(content), hashlib.sha256(content).hexdigest()
+    return Upload(
+        content=content,
+        sha256=sha256,
+        suffix=f".{kind.lower()}",
+        size=image_size(content),
+        vector=vector,
+        label=description.label,
+        metadata=description.metadata,
+    )
 
 
 def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:

@@ -2,9 +2,8 @@
 
 import asyncio
 import base64
-from typing import Any
+from collections.abc import Awaitable, Sequence
 
-import anyio.to_thread
 import numpy as np
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from index.errors import DimensionsError
 from service.admission import reader
 from service.bodies import decode_base64, media_type, read_json
-from service.dependencies import ServingDependency, SettingsDependency
+from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.errors import RequestProblem
 from service.problems import documented
 from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse
 from service.serving import Serving
+from service.stopwatch import Stopwatch
 from training.truncation import truncate
 
 __all__ = ["router"]
@@ -31,11 +31,18 @@ _BODY = {"application/json": {"schema": EmbeddingRequest.model_json_schema()}}
 
 
 @router.post("/v1/embeddings", openapi_extra={"requestBody": {"required": True, "content": _BODY}})
-async def embeddings(request: Request, serving: ServingDependency, settings: SettingsDependency) -> EmbeddingResponse:
+async def embeddings(
+    request: Request,
+    serving: ServingDependency,
+    workers: WorkersDependency,
+    stopwatch: StopwatchDependency,
+    settings: SettingsDependency,
+) -> EmbeddingResponse:
     """Embeds sketches or photos. The inner product of a sketch's and a photo's embedding is their score."""
     if media_type(request) != "application/json":
         raise RequestProblem(415, "send JSON with the images in field 'input', in base64")
-    wanted = EmbeddingRequest.model_validate(await read_json(request))
+    with stopwatch.stage("read"):
+        wanted = EmbeddingRequest.model_validate(await read_json(request))
     images = [wanted.input] if isinstance(wanted.input, str) else wanted.input
     model = serving.bundle.digest
     if not images:
@@ -47,7 +54,10 @@ async def embeddings(request: Request, serving: ServingDependency, settings: Set
     dimensions = wanted.dimensions or serving.bundle.dim
     if dimensions > serving.bundle.dim:
         raise DimensionsError(dimensions, serving.bundle.dim)
-    vectors = truncate(np.stack(await _gather(serving, images, wanted)), dimensions)
+    jobs = [
+        workers.run(stopwatch, _embed, serving, image, wanted, number, stopwatch) for number, image in enumerate(images)
+    ]
+    vectors = truncate(np.stack(await _gather(jobs)), dimensions)
     data = [
         Embedding(index=number, embedding=_encoded(vector, wanted.encoding_format))
         for number, vector in enumerate(vectors)
@@ -55,24 +65,23 @@ async def embeddings(request: Request, serving: ServingDependency, settings: Set
     return EmbeddingResponse(data=data, model=model)
 
 
-async def _gather(serving: Serving, images: list[str], wanted: EmbeddingRequest) -> list[Any]:
-    """Embeddings of all images; of several problems the first image's is raised, once no image is under way."""
-    outcomes = await asyncio.gather(
-        *(_embed(serving, image, wanted, number) for number, image in enumerate(images)), return_exceptions=True
-    )
-    for outcome in outcomes:
+async def _gather(jobs: Sequence[Awaitable[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+    """The outcome of every job; of several problems the first image's is raised, once no image is under way."""
+    vectors = []
+    for outcome in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
-    return outcomes
+        vectors.append(outcome)
+    return vectors
 
 
-async def _embed(serving: Serving, image: str, wanted: EmbeddingRequest, number: int) -> NDArray[np.float32]:
+def _embed(
+    serving: Serving, image: str, wanted: EmbeddingRequest, number: int, stopwatch: Stopwatch
+) -> NDArray[np.float32]:
     try:
-        content = await anyio.to_thread.run_sync(decode_base64, image)
-        tensor = await serving.model.decode(content, wanted.input_type)
+        return serving.model.embed(decode_base64(image), wanted.input_type, stopwatch)
     except RequestProblem as problem:
         raise RequestProblem(problem.status, f"input {number}: {problem.detail}") from problem
-    return await serving.model.embed(tensor, wanted.input_type)
 
 
 def _encoded(vector: NDArray[np.float32], encoding_format: str) -> list[float] | str:

@@ -51,6 +51,7 @@ def _info(serving: Serving) -> GalleryInfo:
         live_changes=len(searcher.changes),
         created=manifest.created,
         kind=manifest.kind,
+        recall=manifest.target,
         model=manifest.model,
         spectrum=list(serving.bundle.spectrum),
     )

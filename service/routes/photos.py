@@ -10,12 +10,12 @@ from index.catalogue import Photo
 from service.admission import reader, writer
 from service.bodies import read_form_or_image, read_json
 from service.conditional import not_modified
-from service.dependencies import EngineDependency, ServingDependency, ThumbnailsDependency
+from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
 from service.pictures import image_format, read_photo
 from service.problems import documented
 from service.routes.search import body_content
 from service.schemas import MAX_ID, PhotoDescription, PhotoInfo, PhotoPage
-from service.uploads import Upload, prepare_upload
+from service.uploads import prepare_upload
 
 __all__ = ["router"]
 
@@ -54,6 +54,7 @@ async def add_photo(
     response: Response,
     engine: EngineDependency,
     serving: ServingDependency,
+    stopwatch: StopwatchDependency,
     tasks: BackgroundTasks,
     label: Annotated[str | None, Query(max_length=1000)] = None,
     metadata: Annotated[str | None, Query(description="a JSON object")] = None,
@@ -63,7 +64,7 @@ async def add_photo(
     content, fields = await read_form_or_image(request)
     fields = {name: value for name, value in given.items() if value is not None} | fields
     description = PhotoDescription.model_validate(fields)
-    upload: Upload = await prepare_upload(serving, content, description)
+    upload = await engine.workers.run(stopwatch, prepare_upload, serving, content, description, stopwatch)
     photo, new = await engine.add(serving, upload)
     tasks.add_task(engine.publish_if_due)
     response.status_code = HTTPStatus.CREATED if new else HTTPStatus.OK

@@ -3,19 +3,19 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from service.admission import reader
 from service.bodies import media_type, read_form_or_image, read_json
-from service.dependencies import MetricsDependency, ServingDependency, SettingsDependency
+from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.errors import RequestProblem
-from service.metrics import Metrics
 from service.problems import EXPECTED, as_problem, documented
 from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchQuery, SearchRequest, SearchResponse
-from service.searching import search_by_image, search_by_request
+from service.searching import search_by_image, search_by_json, search_by_request
 from service.serving import Serving
 from service.stopwatch import Stopwatch
+from service.workers import Workers
 
 __all__ = ["body_content", "router"]
 
@@ -68,9 +68,9 @@ _BATCH_BODY = _json_content(
 @router.post("/v1/search", openapi_extra={"requestBody": {"required": True, "content": _SEARCH_BODY}})
 async def search(
     request: Request,
-    response: Response,
     serving: ServingDependency,
-    metrics: MetricsDependency,
+    workers: WorkersDependency,
+    stopwatch: StopwatchDependency,
     query: Annotated[SearchQuery, Query()],
 ) -> SearchResponse:
     """Finds the photos that a sketch depicts, or photos like another photo.
@@ -79,39 +79,40 @@ async def search(
     A JSON body may name a photo of the gallery in `photo_id` instead. Options in the body win over the query's.
     """
     given = query.model_dump(exclude_unset=True)
-    stopwatch = Stopwatch()
     if media_type(request) == "application/json":
-        wanted = SearchRequest.model_validate({**given, **await read_json(request)})
-        stopwatch.lap("read")
-        answer = await search_by_request(serving, metrics, wanted, stopwatch)
-    else:
+        with stopwatch.stage("read"):
+            body = await request.body()
+        return await workers.run(stopwatch, search_by_json, serving, body, given, stopwatch)
+    with stopwatch.stage("read"):
         content, fields = await read_form_or_image(request)
-        options = SearchOptions.model_validate({**given, **fields})
-        stopwatch.lap("read")
-        answer = await search_by_image(serving, metrics, content, options, stopwatch)
-    response.headers["Server-Timing"] = stopwatch.server_timing()
-    return answer
+    options = SearchOptions.model_validate({**given, **fields})
+    return await workers.run(stopwatch, search_by_image, serving, content, options, stopwatch)
 
 
 @router.post("/v1/search/batch", openapi_extra={"requestBody": {"required": True, "content": _BATCH_BODY}})
 async def search_batch(
-    request: Request, serving: ServingDependency, metrics: MetricsDependency, settings: SettingsDependency
+    request: Request,
+    serving: ServingDependency,
+    workers: WorkersDependency,
+    stopwatch: StopwatchDependency,
+    settings: SettingsDependency,
 ) -> BatchResponse:
     """Searches for several sketches or photos at once; one that fails, fails alone."""
-    body = await read_json(request)
+    with stopwatch.stage("read"):
+        body = await read_json(request)
     searches = body.get("searches")
     if body.keys() != {"searches"} or not isinstance(searches, list) or not searches:
         raise RequestProblem(422, "the JSON body must be an object with the field 'searches', a list that is not empty")
     if len(searches) > settings.max_items:
         raise RequestProblem(413, f"{len(searches)} searches are more than the limit of {settings.max_items}")
-    items = await asyncio.gather(*(_search_one(serving, metrics, search) for search in searches))
+    items = await asyncio.gather(*(_search_one(serving, workers, stopwatch, search) for search in searches))
     return BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
 
 
-async def _search_one(serving: Serving, metrics: Metrics, fields: Any) -> BatchItem:
+async def _search_one(serving: Serving, workers: Workers, stopwatch: Stopwatch, fields: Any) -> BatchItem:
     try:
         wanted = SearchRequest.model_validate(fields)
-        answer = await search_by_request(serving, metrics, wanted, Stopwatch())
+        answer = await workers.run(stopwatch, search_by_request, serving, wanted, stopwatch)
     except EXPECTED as error:
         problem = as_problem(error)
         return BatchItem(status=problem.status, problem=problem)

@@ -12,7 +12,7 @@ let gallery = null;
 let like = null; // a photo to search by instead of the sketch
 let pending = null;
 let timer = null;
-let stale = false;
+let stale = false; // another search is wanted as soon as the last one is not too recent
 
 // ---- searching
 
@@ -53,6 +53,8 @@ async function search() {
 async function query(more, signal) {
   const options = { limit: element("limit").value, ...more };
   if (gallery) options.dimensions = element("dimensions").value;
+  if (element("unique").checked) options.unique = true;
+  if (element("exact").checked) options.recall = 1;
   if (like) {
     const body = JSON.stringify({ ...options, photo_id: like.id });
     return request("/v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
@@ -227,6 +229,11 @@ element("dimensions").addEventListener("input", () => {
   showDimensions();
   if (like || !pad.isEmpty) searchSoon();
 });
+for (const id of ["unique", "exact"]) {
+  element(id).addEventListener("change", () => {
+    if (like || !pad.isEmpty) search();
+  });
+}
 
 function showDimensions() {
   const dimensions = Number(element("dimensions").value);
@@ -254,6 +261,7 @@ try {
   element("dimensions").max = gallery.dim;
   element("dimensions").value = gallery.default_dimensions;
   element("dimensions").disabled = false;
+  element("exact-choice").hidden = gallery.recall >= 1;
   plot.show(gallery.spectrum);
   showDimensions();
 } catch (error) {

@@ -145,6 +145,22 @@ def test_sliders(page):
     assert "3 of" in page.find_element(By.ID, "spectrum-caption").text
 
 
+def test_copies_and_exact_search_can_be_chosen(page):
+    draw(page, CASTLE)
+    wait_for_results(page, 24)
+    page.execute_script(
+        "window.asked = []; const send = window.fetch;"
+        "window.fetch = (path, options) => { asked.push(path); return send(path, options) }"
+    )
+    press(page, "unique")
+    wait_for(page, "asked.some(path => path.includes('unique=true'))")
+    assert not page.find_element(By.ID, "exact").is_displayed()  # this gallery is exact
+    page.execute_script("document.getElementById('exact-choice').hidden = false")
+    press(page, "exact")
+    wait_for(page, "asked.some(path => path.includes('recall=1'))")
+    wait_for_results(page, 24)
+
+
 def test_upload(page, deployment):
     drawing = next((deployment.data / "sketch" / deployment.unseen[0]).iterdir())
     page.find_element(By.ID, "file").send_keys(str(drawing))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import select
 import socket
 import struct
 import time
@@ -66,7 +67,7 @@ CORPUS = {
 
 @pytest.fixture(scope="module")
 def url(gallery_path):
-    options = {"header_seconds": 0.4, "body_seconds": 0.8, "max_concurrent": 8}
+    options = {"header_seconds": 0.4, "body_seconds": 0.8, "send_seconds": 0.4, "max_concurrent": 8}
     with serving(gallery=gallery_path, max_body_bytes=400_000, max_pixels=1_000_000, **options) as url:
         yield url
 
@@ -214,6 +215,50 @@ def test_going_on_after_the_answer_is_no_use(url):
         except OSError:
             pass
         assert time.monotonic() - started < 3
+
+
+def test_answers_that_nobody_reads_are_dropped(url):
+    with closing(connect(url)) as connection:
+        connection.sendall(500 * b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        poll = select.poll()
+        poll.register(connection, 0)  # reports nothing but a reset
+        assert poll.poll(10_000)
+
+
+def test_slow_readers_get_their_answer(url):
+    with closing(connect(url)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = b""
+        while part := connection.recv(4096):
+            received += part
+            time.sleep(0.04)
+    json.loads(received.split(b"\r\n\r\n", 1)[1])
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ",
+    ],
+    ids=["head", "trailers"],
+)
+def test_endless_headers_are_refused(gallery_path, start):
+    with serving(gallery=gallery_path, header_seconds=60) as url, closing(connect(url)) as connection:
+        connection.sendall(start)
+        connection.sendall(b"a" * 100_000)
+        assert read_all(connection)[:12] in (b"HTTP/1.1 400", b"")
+
+
+def test_small_chunks_are_a_body(url):
+    body = b"".join(b"1\r\n%c\r\n" % byte for byte in FILES["PNG"])
+    with closing(connect(url)) as connection:
+        connection.sendall(
+            b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nConnection: close\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+        )
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
 
 
 def test_broken_requests(url):

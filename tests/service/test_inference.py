@@ -18,7 +18,7 @@ def cache(tmp_path_factory):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_same_embeddings_for_any_batch(bundle, cache, count, caplog):
-    runner = build_runner(bundle, bundle.sketch, "auto", cache)
+    runner = build_runner(bundle, bundle.sketch, "auto", cache, 1)
     batch = torch.rand(count, 3, 64, 64)
     expected = bundle.encode(bundle.sketch, batch)
     assert "PyTorch" not in caplog.text
@@ -26,27 +26,27 @@ def test_the_same_embeddings_for_any_batch(bundle, cache, count, caplog):
 
 
 def test_it_is_exported_once(bundle, cache, monkeypatch):
-    build_runner(bundle, bundle.sketch, "onnx", cache)
+    build_runner(bundle, bundle.sketch, "onnx", cache, 1)
     assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr("service.inference._export", lambda encoder: pytest.fail("exported again"))
-    build_runner(bundle, bundle.sketch, "onnx", cache)
+    build_runner(bundle, bundle.sketch, "onnx", cache, 1)
 
 
 def test_a_damaged_export_is_replaced(bundle, cache, monkeypatch):
-    build_runner(bundle, bundle.sketch, "onnx", cache)
+    build_runner(bundle, bundle.sketch, "onnx", cache, 1)
     [file] = cache.iterdir()
     good = file.read_bytes()
     file.write_bytes(b"half")
     monkeypatch.setattr("service.inference._export", lambda encoder: good)
-    build_runner(bundle, bundle.sketch, "onnx", cache)
+    build_runner(bundle, bundle.sketch, "onnx", cache, 1)
     assert file.read_bytes() == good
 
 
 def test_another_result_is_not_accepted(bundle, cache, monkeypatch, caplog):
-    build_runner(bundle, bundle.sketch, "onnx", cache)  # a file that belongs to another encoder from now on
+    build_runner(bundle, bundle.sketch, "onnx", cache, 1)  # a file that belongs to another encoder from now on
     monkeypatch.setattr(bundle.sketch.head, "canonical", bundle.sketch.head.canonical * 2)
     batch = torch.rand(1, 3, 64, 64)
-    runner = build_runner(bundle, bundle.sketch, "onnx", cache)
+    runner = build_runner(bundle, bundle.sketch, "onnx", cache, 1)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.sketch, batch))
     assert "differ by 5.0e-01" in caplog.text
 
@@ -57,6 +57,6 @@ def test_what_cannot_be_exported_runs_on_torch(bundle, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr("service.inference._export", fail)
     batch = torch.rand(1, 3, 64, 64)
-    runner = build_runner(bundle, bundle.photo, "onnx", tmp_path)
+    runner = build_runner(bundle, bundle.photo, "onnx", tmp_path, 1)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.photo, batch))
     assert "unsupported operator" in caplog.text

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from index.generations import load_generation
+from index.searcher import Searcher
 from training.bundle import load_bundle
 from training.images import open_image
 
@@ -83,9 +84,11 @@ def test_timings_and_request_ids(client, sketch):
     assert response.headers["x-request-id"] == "abc-1"
     assert [part.split(";")[0].strip() for part in response.headers["server-timing"].split(",")] == [
         "read",
+        "queue",
         "decode",
         "encode",
         "search",
+        "total",
     ]
     hostile = client.get("/livez", headers={"X-Request-ID": "x" * 500})
     assert len(hostile.headers["x-request-id"]) == 32
@@ -101,6 +104,10 @@ def test_timings_and_request_ids(client, sketch):
         ({"dimensions": 17}, "dimensions must be 1 to 16, not 17"),
         ({"dimensions": 0}, "dimensions"),
         ({"score_threshold": "nan"}, "score_threshold"),
+        ({"recall": 0}, "recall"),
+        ({"recall": 1.01}, "recall"),
+        ({"recall": "nan"}, "recall"),
+        ({"unique": "maybe"}, "unique"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -162,6 +169,20 @@ def test_photos_like_a_photo(client, gallery_path):
     assert len(ids(response)) == 23
     found = {result["id"]: result["score"] for result in response.json()["results"]}
     assert found == pytest.approx({number + 1: score for number, score in enumerate(scores) if number != 4}, rel=1e-4)
+
+
+def test_how_much_of_the_best_to_aim_at(client, sketch, monkeypatch):
+    asked, search = [], Searcher.search
+
+    def record(self, *args, recall=None, **options):
+        asked.append(recall)
+        return search(self, *args, recall=recall, **options)
+
+    monkeypatch.setattr(Searcher, "search", record)
+    for options in ({}, {"recall": 0.9}, {"recall": 1}):
+        assert len(ids(client.post("/v1/search", content=sketch, headers=PNG, params=options))) == 20
+    assert asked == [None, 0.9, 1]
+    assert client.get("/v1/gallery").json()["recall"] == 1
 
 
 def test_contributions_add_up_to_the_score(client, sketch):
