@@ -5,6 +5,7 @@ generations/000002/
     photos.faiss    the base: an accelerator over all photos of some revision of the catalogue
     ids.npy         ids by position in the base, ascending
     contents.npy    content keys by position in the base
+    order.npy       rotation from the model's coordinates to those of the generation's vectors
     clusters.npz    of kinds ivf, fp16, sq8
     vectors.npy     of kinds fp16, sq8: original vectors
     changes.npz     what changed after the base was built: ids, content keys and vectors, and the base's outdated ids
@@ -26,6 +27,7 @@ from index.kinds import Kind, read_kind
 from index.layers import LayeredIndex
 from index.recall import RecallPoint
 from training.artifacts import file_sha256
+from training.gallery_order import GalleryOrder
 
 __all__ = [
     "CHANGES",
@@ -37,6 +39,7 @@ __all__ = [
     "generation_folder",
     "load_generation",
     "read_generation",
+    "read_order",
 ]
 
 MANIFEST = "manifest.json"
@@ -68,6 +71,7 @@ class GenerationManifest(BaseModel):
         base_revision: of the catalogue that the base was built from.
         base_count: number of photos of the base, outdated ones included.
         recall: measured on the base.
+        spectrum: second moments of the coordinates of the base, descending; see ``training.gallery_order``.
         files: by name.
     """
 
@@ -86,20 +90,25 @@ class GenerationManifest(BaseModel):
     base_revision: int
     base_count: int
     recall: tuple[RecallPoint, ...] = ()
+    spectrum: tuple[float, ...]
     files: dict[str, FileFacts]
 
 
 class Generation(NamedTuple):
-    """A loaded generation; arrays go by position in the accelerator, ``alive`` says which positions count."""
+    """A loaded generation; arrays go by position in the accelerator, ``alive`` says which positions count.
+
+    Its vectors are the catalogue's in other coordinates, those of ``order``.
+    """
 
     manifest: GenerationManifest
+    order: GalleryOrder
     ids: NDArray[np.int64]
     contents: NDArray[np.int64]
     alive: NDArray[np.bool_]
     accelerator: Accelerator
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Ids ``(n,)`` ascending and vectors ``(n, dim)`` of its photos, some at a time."""
+        """Ids ``(n,)`` ascending and vectors ``(n, dim)``, in order, of its photos, some at a time."""
         positions = np.flatnonzero(self.alive)
         positions = positions[np.argsort(self.ids[positions])]
         for start in range(0, len(positions), _BLOCK):
@@ -154,20 +163,26 @@ def load_generation(path: Path) -> Generation:
         return load_generation(path)  # a writer has switched and dropped what was being read
 
 
+def read_order(folder: Path, manifest: GenerationManifest) -> GalleryOrder:
+    """The coordinates of a generation."""
+    rotation = np.load(folder / "order.npy", allow_pickle=False)
+    return GalleryOrder(rotation, np.array(manifest.spectrum))
+
+
 def _load(folder: Path, manifest: GenerationManifest) -> Generation:
     for name, expected in manifest.files.items():
         if not (folder / name).is_file() or file_facts(folder / name) != expected:
             raise GalleryDamaged(
                 f"{folder / name} is missing or corrupted; run `python -m index verify --repair` to rebuild it"
             )
-    base = read_kind(manifest.kind, folder)
+    base, order = read_kind(manifest.kind, folder), read_order(folder, manifest)
     ids, contents = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "contents"))
     alive = np.ones(len(ids), dtype=np.bool_)
     if CHANGES not in manifest.files:
-        return Generation(manifest, ids, contents, alive, base)
+        return Generation(manifest, order, ids, contents, alive, base)
     with np.load(folder / CHANGES, allow_pickle=False) as changes:
         alive[np.searchsorted(ids, changes["outdated"])] = False
         layered = LayeredIndex(base, alive, changes["vectors"])
         ids, contents = np.concatenate([ids, changes["ids"]]), np.concatenate([contents, changes["contents"]])
     alive = np.concatenate([alive, np.ones(len(ids) - len(alive), dtype=np.bool_)])
-    return Generation(manifest, ids, contents, alive, layered)
+    return Generation(manifest, order, ids, contents, alive, layered)

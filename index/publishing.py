@@ -21,10 +21,13 @@ from index.generations import (
     file_facts,
     generation_folder,
     read_generation,
+    read_order,
 )
 from index.kinds import COMPRESSED, Kind, build_kind, choose_kind
 from index.recall import calibrate
 from training.artifacts import write_text
+from training.bundle import read_manifest
+from training.gallery_order import GalleryOrder, gallery_order
 
 __all__ = ["publish_base", "publish_changes"]
 
@@ -49,7 +52,9 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
     def write(folder: Path) -> GenerationManifest:
         revision, count, dim = catalogue.revision, catalogue.count(), _dim(catalogue)
         kind = _kind(catalogue, choose_kind(count, dim))
-        _write_vectors(folder, catalogue, count, dim)
+        order = _order(path, catalogue, count, dim)
+        np.save(folder / "order.npy", order.rotation, allow_pickle=False)
+        _write_vectors(folder, catalogue, order, count)
         vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
         accelerator = build_kind(kind, vectors)
         accelerator.write(folder)
@@ -68,6 +73,7 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
             base_revision=revision,
             base_count=count,
             recall=tuple(recall),
+            spectrum=tuple(order.spectrum.tolist()),
             files={file.name: file_facts(file) for file in sorted(folder.iterdir())},
         )
 
@@ -105,7 +111,8 @@ def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
         for name in files:
             _link(served / name, folder / name)
         if changed or len(outdated):
-            files[CHANGES] = _write_changes(folder, catalogue, current, outdated)
+            order = read_order(served, current)
+            files[CHANGES] = _write_changes(folder, catalogue, order, current.base_revision, outdated)
         number = int(folder.name.lstrip("."))
         update = {"generation": number, "created": _now(), "count": len(ids), "revision": revision, "files": files}
         return current.model_copy(update=update | {"target": target})
@@ -147,8 +154,18 @@ def _staging(path: Path) -> Iterator[Path]:
         raise GalleryError(f"{folder} cannot be written ({reason}); free some space, run again") from error
 
 
-def _write_vectors(folder: Path, catalogue: Catalogue, count: int, dim: int) -> None:
+def _order(path: Path, catalogue: Catalogue, count: int, dim: int) -> GalleryOrder:
+    """What orders the coordinates, from the second moment of all photos."""
+    total = np.zeros((dim, dim))
+    for block in catalogue.blocks(dim):
+        vectors = block.vectors.astype(np.float64)
+        total += vectors.T @ vectors
+    return gallery_order(total / max(1, count), count, read_manifest(path / "model").spectrum)
+
+
+def _write_vectors(folder: Path, catalogue: Catalogue, order: GalleryOrder, count: int) -> None:
     """Writes vectors.npy, ids.npy and contents.npy block by block; mapping a file would crash on a full disk."""
+    dim = len(order.spectrum)
     ids, contents = np.empty(count, np.int64), np.empty(count, np.int64)
     start = 0
     with (folder / "vectors.npy").open("wb") as file:
@@ -157,23 +174,23 @@ def _write_vectors(folder: Path, catalogue: Catalogue, count: int, dim: int) -> 
         for block in catalogue.blocks(dim):
             stop = start + len(block.ids)
             ids[start:stop], contents[start:stop] = block.ids, block.contents
-            file.write(block.vectors.tobytes())
+            file.write(order.apply(block.vectors).tobytes())
             start = stop
     np.save(folder / "ids.npy", ids, allow_pickle=False)
     np.save(folder / "contents.npy", contents, allow_pickle=False)
 
 
 def _write_changes(
-    folder: Path, catalogue: Catalogue, current: GenerationManifest, outdated: NDArray[np.int64]
+    folder: Path, catalogue: Catalogue, order: GalleryOrder, base_revision: int, outdated: NDArray[np.int64]
 ) -> FileFacts:
-    dim = _dim(catalogue)
-    blocks = list(catalogue.blocks(dim, changed_after=current.base_revision))
+    dim = len(order.spectrum)
+    blocks = list(catalogue.blocks(dim, changed_after=base_revision))
     np.savez(
         folder / CHANGES,
         outdated=outdated,
         ids=np.concatenate([np.empty(0, np.int64), *(block.ids for block in blocks)]),
         contents=np.concatenate([np.empty(0, np.int64), *(block.contents for block in blocks)]),
-        vectors=np.concatenate([np.empty((0, dim), np.float32), *(block.vectors for block in blocks)]),
+        vectors=np.concatenate([np.empty((0, dim), np.float32), *(order.apply(block.vectors) for block in blocks)]),
     )
     return file_facts(folder / CHANGES)
 

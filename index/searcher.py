@@ -33,10 +33,15 @@ class Searcher:
 
     Args:
         generation: to search.
+
+    Attributes:
+        manifest: of the generation.
+        order: from the model's coordinates to those that ``dimensions`` counts.
     """
 
     def __init__(self, generation: Generation) -> None:
         self.manifest: GenerationManifest = generation.manifest
+        self.order = generation.order
         self._ids = generation.ids
         self._contents = generation.contents
         self._alive = generation.alive
@@ -88,9 +93,9 @@ class Searcher:
         """The photos with the largest inner product, best first, equal scores by id.
 
         Args:
-            queries: ``(n, dim)`` sketch embeddings.
+            queries: ``(n, dim)`` sketch embeddings, as the model gives them.
             limit: at most so many hits a query.
-            dimensions: compare only so many leading coordinates; all when omitted.
+            dimensions: compare only so many leading coordinates of the gallery's order; all when omitted.
             offset: skip so many hits, for pagination.
             score_threshold: leave out hits with a lower score.
             recall: share of the true best to aim at, 1 for all of them; the gallery's own target when omitted.
@@ -105,6 +110,7 @@ class Searcher:
         dimensions = self.dim if dimensions is None else dimensions
         recall = self.manifest.target if recall is None else recall
         self._check(queries, dimensions, limit, offset, recall)
+        queries = self.order.apply(queries, dimensions)
         allowed = self._allowed(ids, unique)
         reachable = self.count if allowed is None else int(allowed.sum())
         k = min(offset + limit, reachable)
@@ -173,4 +179,4 @@ def on_device(generation: Generation, device: torch.device, *, half: bool = Fals
         start = stop
     contents = generation.contents[generation.alive][np.argsort(generation.ids[generation.alive])]
     matrix = DimensionMajorMatrix(vectors, device, half=half)
-    return Generation(generation.manifest, ids, contents, np.ones(len(ids), np.bool_), matrix)
+    return Generation(generation.manifest, generation.order, ids, contents, np.ones(len(ids), np.bool_), matrix)

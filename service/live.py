@@ -44,7 +44,7 @@ class LiveSearcher:
         self._hidden = frozenset(latest)  # in the generation, if they are there at all
         vectors = {change.id: change.vector for change in latest.values() if change.vector is not None}
         self._ids = list(vectors)
-        self._vectors = np.array(list(vectors.values()), dtype=np.float32).reshape(len(vectors), base.dim)
+        self._vectors = base.order.apply(np.array(list(vectors.values()), np.float32).reshape(len(vectors), base.dim))
         self.count = base.count + sum((change.vector is not None) - change.known for change in self.changes)
 
     @property
@@ -79,7 +79,7 @@ class LiveSearcher:
             query: ``(dim,)``.
             limit: at most so many hits.
             offset: skip so many.
-            dimensions: compare only so many leading coordinates; all when omitted.
+            dimensions: compare only so many leading coordinates of the gallery's order; all when omitted.
             score_threshold: leave out lower scores.
             recall: share of the published photos' true best to aim at; the gallery's own target when omitted.
             only: ids to choose from; all when omitted.
@@ -127,7 +127,7 @@ class LiveSearcher:
         without: Collection[int],
     ) -> list[Hit]:
         """All that was added since, scored by the summation order of ``Searcher``, so that equal photos score equal."""
-        prefix = truncate(query[None], dimensions)
+        prefix = truncate(self.base.order.apply(query[None], dimensions), dimensions)
         scores = (truncate(self._vectors, dimensions).astype(np.float64) * prefix).sum(axis=1).astype(np.float32)
         allowed = np.ones(len(self._ids), bool) if only is None else np.isin(self._ids, only)
         return [

@@ -246,7 +246,7 @@ class GalleryInfo(BaseModel):
     kind: str = Field(description="of index")
     recall: float = Field(description="share of the true best that a search aims at if it does not say")
     model: str = Field(description="digest of the model")
-    spectrum: list[float] = Field(description="singular values of the learned operator, descending")
+    spectrum: list[float] = Field(description="what each coordinate weighs in this gallery, descending")
 
 
 class ModelInfo(BaseModel):

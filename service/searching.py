@@ -13,6 +13,7 @@ from service.bodies import decode_base64, parse_object
 from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
 from service.serving import Serving
 from service.stopwatch import Stopwatch
+from training.truncation import truncate
 
 __all__ = ["search_by_image", "search_by_json", "search_by_request"]
 
@@ -74,8 +75,10 @@ def _find(
         found = _with_facts(search(options.limit, offset=options.offset), serving.gallery.catalogue)
     results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
-        for result, (_, photo) in zip(results, found, strict=True):
-            result.contributions = [float(value) for value in query[:dimensions] * serving.vector(photo)[:dimensions]]
+        vectors = np.stack([query, *(serving.vector(photo) for _, photo in found)])
+        ordered = truncate(searcher.base.order.apply(vectors, dimensions), dimensions)
+        for result, values in zip(results, ordered[0] * ordered[1:], strict=True):
+            result.contributions = values.tolist()
     return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
 
 

@@ -53,5 +53,5 @@ def _info(serving: Serving) -> GalleryInfo:
         kind=manifest.kind,
         recall=manifest.target,
         model=manifest.model,
-        spectrum=list(serving.bundle.spectrum),
+        spectrum=list(manifest.spectrum),
     )

@@ -8,6 +8,7 @@ from index.catalogue import NewPhoto
 from index.gallery import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
+from training.gallery_order import GalleryOrder
 
 
 @pytest.fixture
@@ -28,6 +29,12 @@ def decaying(count, dim, seed=0):
     """Random vectors whose coordinates shrink like those of a trained model."""
     random = np.random.default_rng(seed)
     return (random.normal(size=(count, dim)) / np.sqrt(np.arange(1, dim + 1))).astype(np.float32)
+
+
+def turned(dim, seed=0):
+    """Coordinates of a gallery that are not the model's."""
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
+    return GalleryOrder(rotation, np.ones(dim))
 
 
 @pytest.fixture

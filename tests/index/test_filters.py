@@ -64,10 +64,11 @@ def test_a_filtered_search_is_complete(fill, kind):
     fill(decaying(20, 16, 7), start=9000, name=kind, metadata=lambda number: {"half": number % 2})
     vectors = np.concatenate([vectors, decaying(20, 16, 7)])
     searcher, query = Searcher.open(path, "cpu"), decaying(1, 16, 4)
+    ordered, [prefix] = searcher.order.apply(vectors, 4), searcher.order.apply(query, 4)
     for wanted, chosen in (({"half": 1}, np.arange(1, 9020, 2)), ({"label": "class 2"}, np.arange(2, 9020, 7))):
         with closing(Gallery.open(path)) as gallery:
             ids = gallery.catalogue.select(wanted)
-        best = chosen[np.argsort(-(vectors[chosen, :4] @ query[0, :4]), kind="stable")]
+        best = chosen[np.argsort(-(ordered[chosen] @ prefix), kind="stable")]
         pages = [searcher.search(query, 9, dimensions=4, offset=o, ids=ids)[0] for o in range(0, 36, 9)]
         assert [hit.id - 1 for page in pages for hit in page] == best[:36].tolist()
         assert len(searcher.search(query, 10_000, dimensions=4, ids=ids)[0]) == len(chosen)

@@ -12,7 +12,7 @@ from index.errors import DimensionsError
 from index.generations import Generation, GenerationManifest
 from index.graph import GraphIndex
 from index.searcher import Searcher
-from tests.index.conftest import decaying
+from tests.index.conftest import decaying, turned
 
 KINDS = {
     "exact": PanoramaIndex.build,
@@ -30,12 +30,15 @@ def searcher(vectors, kind="exact", ids=None, contents=None):
     ids = np.arange(10, 10 + count) if ids is None else ids
     contents = np.arange(count) if contents is None else contents
     facts = {"count": count, "base_count": count, "revision": 1, "base_revision": 1, "files": {}}
-    manifest = GenerationManifest(generation=1, created="", dim=dim, model="", **facts)
-    return Searcher(Generation(manifest, ids, contents, np.ones(count, bool), KINDS[kind](vectors)))
+    manifest = GenerationManifest(generation=1, created="", dim=dim, model="", spectrum=(1.0,) * dim, **facts)
+    order = turned(dim)
+    ordered = order.apply(vectors)
+    return Searcher(Generation(manifest, order, ids, contents, np.ones(count, bool), KINDS[kind](ordered)))
 
 
 def brute_force(queries, vectors, dimensions):
     """Scores and positions, best first, ties by position."""
+    queries, vectors = (turned(vectors.shape[1]).apply(values) for values in (queries, vectors))
     scores = queries[:, :dimensions] @ vectors[:, :dimensions].T
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(scores, order, 1), order

@@ -8,8 +8,10 @@ from index.errors import DimensionsError
 from index.generations import Generation, GenerationManifest
 from index.searcher import Searcher
 from service.live import Change, LiveSearcher
+from training.gallery_order import GalleryOrder
 
 DIM = 6
+ORDER = GalleryOrder(np.diag([1.0, -1, 1, 1, -1, 1])[[3, 0, 5, 1, 2, 4]], np.ones(DIM))
 
 
 def searcher(vectors):
@@ -25,13 +27,16 @@ def searcher(vectors):
         revision=0,
         base_revision=0,
         base_count=count,
+        spectrum=(1.0,) * DIM,
         files={},
     )
-    return Searcher(Generation(manifest, ids, np.arange(count), np.ones(count, bool), PanoramaIndex.build(matrix)))
+    accelerator = PanoramaIndex.build(ORDER.apply(matrix))
+    return Searcher(Generation(manifest, ORDER, ids, np.arange(count), np.ones(count, bool), accelerator))
 
 
 def brute_force(vectors, query, dimensions):
-    scores = {number: float(vector[:dimensions] @ query[:dimensions]) for number, vector in vectors.items()}
+    [prefix] = ORDER.apply(query[None], dimensions)
+    scores = {number: float(ORDER.apply(vector[None])[0] @ prefix) for number, vector in vectors.items()}
     return sorted(scores, key=lambda number: (-scores[number], number))
 
 

@@ -34,7 +34,7 @@ def vectors_of(generation):
 def test_results_are_those_of_brute_force(client, gallery_path, sketch, dimensions):
     bundle, generation = load_bundle(gallery_path / "model", "cpu"), load_generation(gallery_path)
     prefix = slice(0, dimensions or 12)
-    query = bundle.encode_sketches([open_image(sketch)])[0, prefix]
+    query = generation.order.apply(bundle.encode_sketches([open_image(sketch)]))[0, prefix]
     scores = vectors_of(generation)[:, prefix] @ query
     options = {} if dimensions is None else {"dimensions": dimensions}
     response = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 7} | options)
