@@ -37,12 +37,12 @@ def candidates(
         allowed: see ``Accelerator.search``.
     """
     exact = effort is None
-    norms = np.linalg.norm(truncate(queries, dimensions), axis=1)
-    blur = 2 * accelerator.error * norms if exact else np.zeros_like(norms)
+    blurred = exact and accelerator.error > 0
+    blur = 2 * accelerator.error * np.linalg.norm(truncate(queries, dimensions), axis=1) if blurred else 0
     fetch = min((k if exact or not accelerator.error else _SPARE * k) + 1, reachable)
     while True:
         scores, positions = accelerator.search(queries, fetch, dimensions, effort=effort, allowed=allowed)
-        noise = blur + FLOAT_NOISE * np.abs(np.where(positions < 0, 0, scores)).max(axis=1)
+        noise = blur + FLOAT_NOISE * np.maximum(np.abs(scores[:, 0]), np.abs(scores[:, k - 1]))
         exhausted = positions[:, -1] < 0
         if fetch == reachable or (exhausted | (scores[:, k - 1] - scores[:, -1] > noise)).all():
             return positions
