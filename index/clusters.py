@@ -226,7 +226,7 @@ def _largest_error(index: faiss.IndexIVF, vectors: NDArray[np.float32]) -> float
 
 def _lists_of_clusters(rows: NDArray[np.float32]) -> faiss.IndexIVF:
     """Clusters of clusters, so that a search need not look at every centre."""
-    lists = faiss.index_factory(rows.shape[1], f"IVF{math.isqrt(len(rows))},Flat", faiss.METRIC_INNER_PRODUCT)
+    lists = faiss.index_factory(rows.shape[1], f"IVF{min(2 * math.isqrt(len(rows)), len(rows))},Flat", faiss.METRIC_INNER_PRODUCT)
     lists.cp.min_points_per_centroid = 1
     lists.train(rows)
     lists.add(rows)
