@@ -6,7 +6,7 @@ With --gallery, its real embeddings are scaled up by resampling with a little no
 and the images below --sketches, embedded by the gallery's sketch encoder, are the queries; --dim cuts both to their
 leading coordinates. Without, vectors and queries are random with a spectrum that decays like 1 / sqrt(mode).
 Approximate indexes are set to the least effort that finds 99% of the true 10 best of these very queries; `ivf flat` is
-FAISS's own, with the lists of `ivf`.
+FAISS's own, with the lists of `ivf`. --json keeps what it has of other counts, for the table and the --plot.
 Memory is what loading the index from disk adds to the process. Ratios hold within a run only.
 """
 
@@ -59,10 +59,13 @@ def random_vectors(count: int, random: np.random.Generator, dim: int) -> NDArray
 def resampled(
     vectors: NDArray[np.float32], count: int, random: np.random.Generator, noise: float = 0.05
 ) -> NDArray[np.float32]:
-    chosen = vectors[random.integers(len(vectors), size=count)]
-    return chosen + (noise * vectors.std(axis=0) * random.standard_normal(chosen.shape, dtype=np.float32)).astype(
-        np.float32
-    )
+    scale = noise * vectors.std(axis=0)
+    found = np.empty((count, vectors.shape[1]), np.float32)
+    for start in range(0, count, 1 << 16):
+        block = found[start : start + (1 << 16)]
+        block[:] = vectors[random.integers(len(vectors), size=len(block))]
+        block += scale * random.standard_normal(block.shape, dtype=np.float32)
+    return found
 
 
 def sketch_embeddings(gallery: Path, folder: Path, count: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -220,6 +223,7 @@ def plot(rows: list[dict[str, Any]], file: Path, dim: int) -> None:
     names = dict.fromkeys((row["kind"], row["exact"]) for row in rows)
     for colour, name in zip(plt.get_cmap("tab20").colors, names, strict=False):
         some = [row for row in rows if (row["kind"], row["exact"]) == name and row["dimensions"] == dim]
+        some.sort(key=lambda row: row["count"])
         for axis, field in zip(axes, ("p50_ms", "build_s"), strict=True):
             label = f"{name[0]}, exact" if name[1] else name[0]
             axis.loglog([row["count"] for row in some], [row[field] for row in some], "o-", label=label, color=colour)
@@ -254,7 +258,8 @@ def main() -> None:
     else:
         queries = random_vectors(options.queries, random, options.dim)
     dim = queries.shape[1]
-    rows: list[dict[str, Any]] = []
+    kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    rows: list[dict[str, Any]] = [row for row in kept if row["count"] not in options.counts]
     for count in options.counts:
         if options.gallery:
             vectors = resampled(stored, count, random, options.noise)

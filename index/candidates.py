@@ -33,7 +33,7 @@ def candidates(
         k: how many are wanted, at most ``reachable``.
         dimensions: compare only so many leading coordinates.
         reachable: number of vectors that a search can find.
-        effort: see ``Accelerator.search``.
+        effort: see ``Accelerator.search``; more where that finds fewer than are wanted.
         allowed: see ``Accelerator.search``.
     """
     exact = effort is None
@@ -44,6 +44,9 @@ def candidates(
         scores, positions = accelerator.search(queries, fetch, dimensions, effort=effort, allowed=allowed)
         noise = blur + FLOAT_NOISE * np.maximum(np.abs(scores[:, 0]), np.abs(scores[:, k - 1]))
         exhausted = positions[:, -1] < 0
-        if fetch == reachable or (exhausted | (scores[:, k - 1] - scores[:, -1] > noise)).all():
+        if effort is not None and effort < accelerator.largest_effort and (positions[:, k - 1] < 0).any():
+            effort *= 2
+        elif fetch == reachable or (exhausted | (scores[:, k - 1] - scores[:, -1] > noise)).all():
             return positions
-        fetch = min(2 * fetch, reachable)
+        else:
+            fetch = min(2 * fetch, reachable)

@@ -41,7 +41,7 @@ class Clusters(NamedTuple):
 def assign(vectors: NDArray[np.float32], clusters: int) -> NDArray[np.int64]:
     """Numbers of the clusters of ``(n, dim)`` vectors, ``(n,)``; at most so many, none of them empty."""
     chosen = np.random.default_rng(1).permutation(len(vectors))[: _TRAINING * clusters]
-    sample = _leading(vectors[np.sort(chosen)])
+    sample = _leading(vectors[:, :LEADING][np.sort(chosen)])
     groups = _kmeans(sample, math.isqrt(clusters))
     centres = []
     for members in _members(_nearest(groups, sample), len(groups)):

@@ -28,7 +28,7 @@ CODES = {
     "fp16": faiss.ScalarQuantizer.QT_fp16,
     "sq8": faiss.ScalarQuantizer.QT_8bit,
 }
-_BATCH = 8  # vectors that lie together; lists are filled up to a multiple
+_BATCH = 16  # vectors that lie together; lists are filled up to a multiple
 _FIRST = 16  # clusters that find the score to beat
 _LEVEL_WIDTH = 32  # wider than of all vectors in one list: fewer bytes a vector, and no slower
 _QUERIES = 64  # searched together
@@ -187,8 +187,8 @@ class ClusteredIndex:
 
 
 def _number_of_clusters(count: int) -> int:
-    """Eight times the root, but clusters of enough vectors that filling up lists costs a twentieth of the memory."""
-    return max(1, min(8 * math.isqrt(count), count // (10 * _BATCH)))
+    """Eight times the root, but few enough that filling up lists costs a fifteenth of the memory."""
+    return max(1, min(8 * math.isqrt(count), 2 * count // (15 * _BATCH)))
 
 
 def _empty_lists(
@@ -226,7 +226,9 @@ def _largest_error(index: faiss.IndexIVF, vectors: NDArray[np.float32]) -> float
 
 def _lists_of_clusters(rows: NDArray[np.float32]) -> faiss.IndexIVF:
     """Clusters of clusters, so that a search need not look at every centre."""
-    lists = faiss.index_factory(rows.shape[1], f"IVF{min(2 * math.isqrt(len(rows)), len(rows))},Flat", faiss.METRIC_INNER_PRODUCT)
+    lists = faiss.index_factory(
+        rows.shape[1], f"IVF{min(2 * math.isqrt(len(rows)), len(rows))},Flat", faiss.METRIC_INNER_PRODUCT
+    )
     lists.cp.min_points_per_centroid = 1
     lists.train(rows)
     lists.add(rows)

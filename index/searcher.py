@@ -113,7 +113,7 @@ class Searcher:
         if allowed is not None and reachable <= _FEW:
             found = np.broadcast_to(np.flatnonzero(allowed), (len(queries), reachable))
         else:
-            effort = effort_for(self.manifest.recall, dimensions, recall) if allowed is None else None
+            effort = effort_for(self.manifest.recall, dimensions, recall, k) if allowed is None else None
             found = candidates(
                 self._accelerator, queries, k, dimensions, reachable=reachable, effort=effort, allowed=allowed
             )
