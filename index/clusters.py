@@ -11,13 +11,13 @@ but far less than the bound: a quarter of the way up ranks clusters best, on pho
 
 import math
 from pathlib import Path
-from typing import cast
+from typing import Self
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators import FLOAT_NOISE, read_faiss, selector, write_faiss
+from index.accelerators import FLOAT_NOISE, FaissIndex, read_faiss, selector
 from index.clustering import LEADING, Clusters, assign, block_norms, blocks, describe
 from training.truncation import truncate, zero_pad
 
@@ -37,7 +37,7 @@ _SPARE = 32  # clusters chosen by leading coordinates, beside twice as many as a
 _TRAINING = 100_000  # vectors that codes are made for
 
 
-class ClusteredIndex:
+class ClusteredIndex(FaissIndex):
     """Inverted lists of full vectors (pruned by FAISS's Panorama) or of compressed ones.
 
     Args:
@@ -47,24 +47,16 @@ class ClusteredIndex:
     """
 
     def __init__(self, index: faiss.IndexIVF, clusters: Clusters, originals: NDArray[np.float32] | None) -> None:
-        self.index = index
+        super().__init__(index)
         self.clusters = clusters
+        self.error = float(clusters.error)
+        self.largest_effort = index.nlist  # clusters
         self.originals = originals
         stored = faiss.downcast_index(index.quantizer).get_xb()
         self.centres: NDArray[np.float32] = faiss.rev_swig_ptr(stored, index.nlist * index.d).reshape(-1, index.d)
         self._coarse = _lists_of_clusters(_side_by_side(self.centres, _LIKELY * clusters.radii))
         if originals is None:
             index.make_direct_map()
-
-    @property
-    def largest_effort(self) -> int:
-        """Number of clusters."""
-        return len(self.centres)
-
-    @property
-    def error(self) -> float:
-        """Largest distance of a compressed vector from its original."""
-        return float(self.clusters.error)
 
     @classmethod
     def build(cls, kind: str, vectors: NDArray[np.float32]) -> "ClusteredIndex":
@@ -107,20 +99,19 @@ class ClusteredIndex:
         """See ``Accelerator.gather``."""
         if self.originals is not None:
             return np.asarray(self.originals[positions])
-        values: NDArray[np.float32] = self.index.reconstruct_batch(positions)
-        return values
+        return super().gather(positions)
 
     def write(self, folder: Path) -> None:
-        """Writes the lists and the clusters; see ``write_faiss``."""
-        write_faiss(self.index, folder)
+        """Writes the lists and the clusters; see ``FaissIndex.write``."""
+        super().write(folder)
         np.savez(folder / "clusters.npz", **self.clusters._asdict())
 
     @classmethod
-    def read(cls, folder: Path, originals: NDArray[np.float32] | None) -> "ClusteredIndex":
+    def read(cls, folder: Path, originals: NDArray[np.float32] | None = None) -> Self:
         """Reads what ``write`` wrote."""
         with np.load(folder / "clusters.npz", allow_pickle=False) as stored:
             clusters = Clusters(**stored)
-        return cls(cast(faiss.IndexIVF, read_faiss(folder)), clusters, originals)
+        return cls(read_faiss(folder), clusters, originals)
 
     def _search(
         self,

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.accelerators import DimensionMajorMatrix
 from index.candidates import candidates
+from index.dimension_major import DimensionMajorMatrix
 from index.errors import DimensionsError
 from index.generations import Generation, GenerationManifest, load_generation
 from index.recall import effort_for
