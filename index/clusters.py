@@ -34,7 +34,6 @@ _LEVEL_WIDTH = 32  # wider than of all vectors in one list: fewer bytes a vector
 _QUERIES = 64  # searched together
 _LIKELY = 0.25  # of the way from a centre's score to the bound
 _SPARE = 32  # clusters chosen by leading coordinates, beside twice as many as are wanted
-_TRAINING = 100_000  # vectors that codes are made for
 
 
 class ClusteredIndex(FaissIndex):
@@ -194,13 +193,25 @@ def _empty_lists(
         )
     else:
         index = faiss.IndexIVFScalarQuantizer(quantizer, dim, clusters, code, faiss.METRIC_INNER_PRODUCT, True)
-        some = slice(None, None, max(1, len(vectors) // _TRAINING))
-        residuals = np.ascontiguousarray(vectors[some] - centres[numbers[some]])
-        index.sq.train(residuals)
+        index.sq.train(_extremes(vectors, centres, numbers))  # so that no coordinate is out of a code's range
     index.is_trained = True
     quantizer.this.disown()
     index.own_fields = True
     return index
+
+
+def _extremes(
+    vectors: NDArray[np.float32], centres: NDArray[np.float32], numbers: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Smallest and largest value of every coordinate of vectors less their centres, ``(2, dim)``."""
+    extremes = np.zeros((2, vectors.shape[1]), np.float32)
+    start = 0
+    for block in blocks(vectors):
+        from_centre = block - centres[numbers[start : start + len(block)]]
+        extremes[0] = np.minimum(extremes[0], from_centre.min(axis=0))
+        extremes[1] = np.maximum(extremes[1], from_centre.max(axis=0))
+        start += len(block)
+    return extremes
 
 
 def _largest_error(index: faiss.IndexIVF, vectors: NDArray[np.float32]) -> float:

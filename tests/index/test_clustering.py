@@ -65,3 +65,11 @@ def test_as_many_as_wanted_are_found_however_small_the_clusters():
     positions = candidates(found, decaying(5, 96, 1), 500, 96, reachable=6000, effort=1)
     assert (positions[:, :500] >= 0).all()
     assert all(len(set(row[:500])) == 500 for row in positions.tolist())
+
+
+def test_no_vector_is_far_from_its_code():
+    vectors = decaying(3000, 40)
+    vectors[7] *= 50
+    found = ClusteredIndex.build("sq8", vectors)
+    lowest, highest = vectors.min(axis=0), vectors.max(axis=0)
+    assert found.error <= np.linalg.norm((highest - lowest) / 255)
