@@ -3,9 +3,10 @@
     python bench/index_kinds.py [--gallery GALLERY --sketches DIR] [--counts 100000] [--kinds flat exact ivf ...]
 
 With --gallery, its real embeddings are scaled up by resampling with a little noise (--noise, in standard deviations),
-and the images below --sketches, embedded by the gallery's sketch encoder, are the queries. Without, vectors and queries
-are random with a spectrum that decays like 1 / sqrt(mode). Approximate indexes are set to the least effort that finds
-99% of the true 10 best of these very queries; `ivf flat` is FAISS's own, with the clusters of `ivf`.
+and the images below --sketches, embedded by the gallery's sketch encoder, are the queries; --dim cuts both to their
+leading coordinates. Without, vectors and queries are random with a spectrum that decays like 1 / sqrt(mode).
+Approximate indexes are set to the least effort that finds 99% of the true 10 best of these very queries; `ivf flat` is
+FAISS's own, with the lists of `ivf`. --json keeps what it has of other counts, for the table and the --plot.
 Memory is what loading the index from disk adds to the process. Ratios hold within a run only.
 """
 
@@ -50,17 +51,21 @@ class Loaded(NamedTuple):
     efforts: list[int | None]
 
 
-def random_vectors(count: int, random: np.random.Generator) -> NDArray[np.float32]:
-    return (random.normal(size=(count, 256)) / np.sqrt(np.arange(1, 257))).astype(np.float32)
+def random_vectors(count: int, random: np.random.Generator, dim: int) -> NDArray[np.float32]:
+    decay = np.sqrt(np.arange(1, dim + 1, dtype=np.float32))
+    return random.standard_normal((count, dim), dtype=np.float32) / decay
 
 
 def resampled(
     vectors: NDArray[np.float32], count: int, random: np.random.Generator, noise: float = 0.05
 ) -> NDArray[np.float32]:
-    chosen = vectors[random.integers(len(vectors), size=count)]
-    return chosen + (noise * vectors.std(axis=0) * random.standard_normal(chosen.shape, dtype=np.float32)).astype(
-        np.float32
-    )
+    scale = noise * vectors.std(axis=0)
+    found = np.empty((count, vectors.shape[1]), np.float32)
+    for start in range(0, count, 1 << 16):
+        block = found[start : start + (1 << 16)]
+        block[:] = vectors[random.integers(len(vectors), size=len(block))]
+        block += scale * random.standard_normal(block.shape, dtype=np.float32)
+    return found
 
 
 def sketch_embeddings(gallery: Path, folder: Path, count: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -102,10 +107,12 @@ def build(kind: str, vectors: Vectors, folder: Path) -> None:
         ours = build_kind("ivf", vectors).index
         quantizer = faiss.IndexFlatIP(dim)
         quantizer.add(ours.quantizer.reconstruct_n(0, ours.nlist))
+        numbers = np.empty(count, np.int64)
+        for number in range(ours.nlist):
+            numbers[faiss.rev_swig_ptr(ours.invlists.get_ids(number), ours.invlists.list_size(number))] = number
         index = faiss.IndexIVFFlat(quantizer, dim, ours.nlist, faiss.METRIC_INNER_PRODUCT)
         index.is_trained = True
-        nearest = np.ascontiguousarray(ours.quantizer.search(vectors, 1)[1][:, 0])
-        index.add_core(count, faiss.swig_ptr(vectors), None, faiss.swig_ptr(nearest))
+        index.add_core(count, faiss.swig_ptr(vectors), None, faiss.swig_ptr(numbers))
         faiss.write_index(index, str(folder / "ivf"))
     elif kind == "usearch":
         index = USearchIndex(
@@ -123,7 +130,7 @@ def build(kind: str, vectors: Vectors, folder: Path) -> None:
 
 
 def load(kind: str, folder: Path, dim: int) -> Loaded:
-    growing = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
+    growing = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
     if kind == "flat":
         flat = faiss.read_index(str(folder / "flat"))
         return Loaded(lambda q, d, _: flat.search(zero_pad(q, d), K)[1], [None])
@@ -216,6 +223,7 @@ def plot(rows: list[dict[str, Any]], file: Path, dim: int) -> None:
     names = dict.fromkeys((row["kind"], row["exact"]) for row in rows)
     for colour, name in zip(plt.get_cmap("tab20").colors, names, strict=False):
         some = [row for row in rows if (row["kind"], row["exact"]) == name and row["dimensions"] == dim]
+        some.sort(key=lambda row: row["count"])
         for axis, field in zip(axes, ("p50_ms", "build_s"), strict=True):
             label = f"{name[0]}, exact" if name[1] else name[0]
             axis.loglog([row["count"] for row in some], [row[field] for row in some], "o-", label=label, color=colour)
@@ -232,6 +240,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[100_000])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[256, 128, 64, 32, 16])
+    parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
@@ -243,14 +252,19 @@ def main() -> None:
     faiss.omp_set_num_threads(options.threads)
     random = np.random.default_rng(0)
     if options.gallery:
-        stored = np.concatenate([vectors for _, vectors in load_generation(options.gallery).blocks()])
+        stored = np.concatenate([vectors for _, vectors in load_generation(options.gallery).blocks()])[:, : options.dim]
         queries = sketch_embeddings(options.gallery, options.sketches, options.queries, random)
+        queries = np.ascontiguousarray(queries[:, : options.dim])
     else:
-        queries = random_vectors(options.queries, random)
+        queries = random_vectors(options.queries, random, options.dim)
     dim = queries.shape[1]
-    rows: list[dict[str, Any]] = []
+    kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    rows: list[dict[str, Any]] = [row for row in kept if row["count"] not in options.counts]
     for count in options.counts:
-        vectors = resampled(stored, count, random, options.noise) if options.gallery else random_vectors(count, random)
+        if options.gallery:
+            vectors = resampled(stored, count, random, options.noise)
+        else:
+            vectors = random_vectors(count, random, options.dim)
         truths = {
             dimensions: faiss.knn(
                 np.ascontiguousarray(truncate(queries, dimensions)),

@@ -33,17 +33,20 @@ def candidates(
         k: how many are wanted, at most ``reachable``.
         dimensions: compare only so many leading coordinates.
         reachable: number of vectors that a search can find.
-        effort: see ``Accelerator.search``.
+        effort: see ``Accelerator.search``; more where that finds fewer than are wanted.
         allowed: see ``Accelerator.search``.
     """
     exact = effort is None
-    norms = np.linalg.norm(truncate(queries, dimensions), axis=1)
-    blur = 2 * accelerator.error * norms if exact else np.zeros_like(norms)
+    blurred = exact and accelerator.error > 0
+    blur = 2 * accelerator.error * np.linalg.norm(truncate(queries, dimensions), axis=1) if blurred else 0
     fetch = min((k if exact or not accelerator.error else _SPARE * k) + 1, reachable)
     while True:
         scores, positions = accelerator.search(queries, fetch, dimensions, effort=effort, allowed=allowed)
-        noise = blur + FLOAT_NOISE * np.abs(np.where(positions < 0, 0, scores)).max(axis=1)
+        noise = blur + FLOAT_NOISE * np.maximum(np.abs(scores[:, 0]), np.abs(scores[:, k - 1]))
         exhausted = positions[:, -1] < 0
-        if fetch == reachable or (exhausted | (scores[:, k - 1] - scores[:, -1] > noise)).all():
+        if effort is not None and effort < accelerator.largest_effort and (positions[:, k - 1] < 0).any():
+            effort *= 2
+        elif fetch == reachable or (exhausted | (scores[:, k - 1] - scores[:, -1] > noise)).all():
             return positions
-        fetch = min(2 * fetch, reachable)
+        else:
+            fetch = min(2 * fetch, reachable)

@@ -1,13 +1,10 @@
 """Approximate search by walking a graph of neighbours, FAISS's HNSW over the uncompressed vectors."""
 
-from pathlib import Path
-from typing import cast
-
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators import read_faiss, selector, write_faiss
+from index.accelerators import FaissIndex, selector
 from training.truncation import zero_pad
 
 __all__ = ["GraphIndex"]
@@ -17,18 +14,17 @@ _BUILD_EFFORT = 100
 _LARGEST_EFFORT = 2048
 
 
-class GraphIndex:
+class GraphIndex(FaissIndex):
     """FAISS ``IndexHNSWFlat``; without an ``effort`` it compares every vector.
 
     Args:
         index: of full vectors.
     """
 
-    error = 0.0
     largest_effort = _LARGEST_EFFORT
 
     def __init__(self, index: faiss.IndexHNSWFlat) -> None:
-        self.index = index
+        super().__init__(index)
         self.flat: faiss.IndexFlat = faiss.downcast_index(index.storage)
 
     @classmethod
@@ -56,17 +52,3 @@ class GraphIndex:
             parameters = faiss.SearchParametersHNSW(sel=chosen, efSearch=max(effort, k))
             scores, positions = self.index.search(padded, k, params=parameters)
         return scores, positions
-
-    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See ``Accelerator.gather``."""
-        values: NDArray[np.float32] = self.flat.reconstruct_batch(positions)
-        return values
-
-    def write(self, folder: Path) -> None:
-        """Writes the graph with its vectors; see ``write_faiss``."""
-        write_faiss(self.index, folder)
-
-    @classmethod
-    def read(cls, folder: Path) -> "GraphIndex":
-        """Reads what ``write`` wrote."""
-        return cls(cast(faiss.IndexHNSWFlat, read_faiss(folder)))

@@ -99,8 +99,10 @@ def calibrate(accelerator: Accelerator, vectors: NDArray[np.float32]) -> list[Re
     return points
 
 
-def effort_for(points: Sequence[RecallPoint], dimensions: int, recall: float) -> int | None:
+def effort_for(points: Sequence[RecallPoint], dimensions: int, recall: float, k: int = K) -> int | None:
     """Smallest effort that reached a recall at the measured numbers of dimensions next to the asked one.
+
+    For more results than were measured it grows in proportion.
 
     Returns:
         None, which is the exact search, if none did or the recall is 1.
@@ -116,7 +118,7 @@ def effort_for(points: Sequence[RecallPoint], dimensions: int, recall: float) ->
         if not reached:
             return None
         efforts.append(min(reached))
-    return max(efforts, default=None)
+    return -(-max(efforts) * max(k, K) // K) if efforts else None
 
 
 def _efforts(largest: int) -> list[int]:

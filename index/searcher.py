@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.accelerators import DimensionMajorMatrix
 from index.candidates import candidates
+from index.dimension_major import DimensionMajorMatrix
 from index.errors import DimensionsError
 from index.generations import Generation, GenerationManifest, load_generation
 from index.recall import effort_for
@@ -119,7 +119,7 @@ class Searcher:
         if allowed is not None and reachable <= _FEW:
             found = np.broadcast_to(np.flatnonzero(allowed), (len(queries), reachable))
         else:
-            effort = effort_for(self.manifest.recall, dimensions, recall) if allowed is None else None
+            effort = effort_for(self.manifest.recall, dimensions, recall, k) if allowed is None else None
             found = candidates(
                 self._accelerator, queries, k, dimensions, reachable=reachable, effort=effort, allowed=allowed
             )

@@ -25,7 +25,7 @@ from training.starter import STARTER_MODEL
 
 __all__ = ["Add", "Build", "Compact", "Index", "Info", "Remove", "Restore", "Search", "Snapshot", "Sync", "Verify"]
 
-_PHOTOS = "folder, text list of paths or URIs, or table (.csv, .parquet) with a column uri"
+_PHOTOS = "folder or its URI, text list of paths or URIs, or table (.csv, .parquet) with a column uri"
 _DEVICE = "auto, cpu, cuda or cuda:N"
 _KIND = "auto (by size), exact, ivf, fp16, sq8 or hnsw; kept until chosen again"
 _RECALL = "recall of the first 10 that searches aim at, 1 is exact; kept until chosen again"
@@ -41,7 +41,7 @@ class Build(_Command):
     model: Path = Field(
         STARTER_MODEL, description="model bundle, made by `python -m training fit`; the one that ships when omitted"
     )
-    photos: Path = Field(description=_PHOTOS)
+    photos: str = Field(description=_PHOTOS)
     out: Path = Field(description="folder of the gallery")
     device: str = Field("auto", description=_DEVICE)
     kind: KindChoice | None = Field(None, description=_KIND)
@@ -59,7 +59,7 @@ class Add(_Command):
     """Add photos to a gallery."""
 
     gallery: Path = Field(description="folder of the gallery")
-    photos: Path = Field(description=_PHOTOS)
+    photos: str = Field(description=_PHOTOS)
     device: str = Field("auto", description=_DEVICE)
 
     def cli_cmd(self) -> None:

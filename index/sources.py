@@ -1,9 +1,10 @@
 """Where photos come from: a folder, a text list or a table; local paths or any URI that fsspec opens."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import fsspec
+from fsspec.core import url_to_fs
 
 from index.errors import SourceError
 from training.images import IMAGE_SUFFIXES
@@ -20,11 +21,11 @@ class Candidate(NamedTuple):
     metadata: dict[str, Any]
 
 
-def list_photos(source: Path) -> list[Candidate]:
+def list_photos(source: str | Path) -> list[Candidate]:
     """Lists the photos of a folder, a text list or a table; a URI that is named twice is listed once.
 
     Args:
-        source: a folder, searched with its subfolders, whose names below it become labels; a ``.csv`` or
+        source: a folder or its URI, searched with its subfolders, whose names below it become labels; a ``.csv`` or
             ``.parquet`` table with a column ``uri`` (or ``path``), optionally ``label``, and metadata in the others;
             or a text file with one path or URI a line and comments after ``#``. Relative paths are taken from the
             folder that holds the list or table.
@@ -33,13 +34,16 @@ def list_photos(source: Path) -> list[Candidate]:
         SourceError: if it is missing, lacks what is needed or lists nothing.
         DataError: if a table cannot be read.
     """
+    if "://" in str(source):
+        return _list_remote(str(source))
+    source = Path(source)
     if source.is_dir():
         return list_folder(source)
     if not source.exists():
         raise SourceError(f"{source} does not exist; --photos needs a folder, a list or a table of photos")
     candidates = _from_table(source) if source.suffix.lower() in TABLE_SUFFIXES else _from_list(source)
     if not candidates:
-        raise SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise _no_photos(source)
     return list({candidate.uri: candidate for candidate in candidates}.values())
 
 
@@ -53,7 +57,7 @@ def list_folder(folder: Path) -> list[Candidate]:
         raise SourceError(f"{folder} is not a folder")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not files:
-        raise SourceError(f"{folder} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise _no_photos(folder)
     return [Candidate(str(file.absolute()), None if file.parent == folder else file.parent.name, {}) for file in files]
 
 
@@ -67,13 +71,42 @@ def read_uri(uri: str) -> bytes:
 
     Raises:
         OSError: if it cannot be read.
+        ValueError: if there is no such kind of storage.
+        SourceError: if a package for that kind of storage is not installed.
     """
     path = local_path(uri)
     if path is not None:
         return path.read_bytes()
-    with fsspec.open(uri, "rb") as file:
-        content: bytes = file.read()
+    try:
+        with fsspec.open(uri, "rb") as file:
+            content: bytes = file.read()
+    except ImportError as error:
+        raise SourceError(f"{uri}: {error}") from error
     return content
+
+
+def _list_remote(source: str) -> list[Candidate]:
+    """Lists a remote folder, or one in an archive: ``zip://photos::s3://bucket/all.zip``."""
+    try:
+        storage, root = url_to_fs(source)
+        names = storage.find(root)
+    except (ImportError, OSError, ValueError) as error:
+        raise SourceError(f"{source}: {error}") from error
+    photos = [name for name in sorted(names) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    if not photos:
+        raise _no_photos(source)
+    _, separator, archive = source.partition("::")
+    top = PurePosixPath(root.strip("/"))
+    candidates = []
+    for name in photos:
+        folder = PurePosixPath(name.strip("/")).parent
+        label = None if folder == top else folder.name
+        candidates.append(Candidate(storage.unstrip_protocol(name) + separator + archive, label, {}))
+    return candidates
+
+
+def _no_photos(source: str | Path) -> SourceError:
+    return SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
 
 def _from_list(path: Path) -> list[Candidate]:

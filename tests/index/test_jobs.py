@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -119,8 +121,6 @@ def test_sources(photos, tmp_path):
 
 
 def test_remote_photos(tiny_bundle, tmp_path, photos):
-    import fsspec
-
     with fsspec.open("memory://bucket/round.png", "wb") as file:
         file.write((photos / "circle" / "circle-0.png").read_bytes())
     listing = tmp_path / "list.txt"
@@ -130,6 +130,53 @@ def test_remote_photos(tiny_bundle, tmp_path, photos):
     gallery.close()
     assert (report.encoded, report.rejected) == (1, 2)
     assert read_uri("memory://bucket/round.png")
+
+
+@pytest.mark.parametrize("storage", ["memory", "zip"])
+def test_a_folder_elsewhere(storage, tiny_bundle, tmp_path, photos):
+    files = sorted(photos.rglob("*.png"))
+    names = [file.relative_to(photos).as_posix() for file in files] + ["top.png", "notes.txt"]
+    contents = [file.read_bytes() for file in files] + [files[0].read_bytes(), b"no photo"]
+    if storage == "memory":
+        source = "memory://elsewhere/photos"
+        for name, content in zip(names, contents, strict=True):
+            with fsspec.open(f"{source}/{name}", "wb") as file:
+                file.write(content)
+    else:
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            for name, content in zip(names, contents, strict=True):
+                archive.writestr(f"photos/{name}", content)
+        source = f"zip://photos::{(tmp_path / 'all.zip').as_uri()}"
+    found = list_photos(source)
+    assert len(found) == len(files) + 1
+    assert {candidate.label for candidate in found} == {None, *(file.parent.name for file in files)}
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        report = index_photos(gallery, found, "cpu")
+        assert (report.encoded, report.copied, report.rejected) == (len(files), 1, 0)
+        again = index_photos(gallery, list_photos(source), "cpu")
+        assert (again.encoded, again.unchanged) == (0, len(found))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nonsense://x/y", "Protocol not known"),
+        ("memory://empty/folder", "names no photos"),
+        ("zip://::file:///nowhere/all.zip", "all.zip"),
+    ],
+)
+def test_a_folder_elsewhere_that_is_not_there(source, message):
+    with pytest.raises(SourceError, match=message):
+        list_photos(source)
+
+
+def test_storage_that_needs_a_package(monkeypatch):
+    def no_package(*_):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec, "open", no_package)
+    with pytest.raises(SourceError, match="Install s3fs"):
+        read_uri("s3://bucket/a.png")
 
 
 def build_command(model, photos, out):

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.accelerators import DimensionMajorMatrix, PanoramaIndex, panorama_levels
+from index.accelerators import PanoramaIndex, panorama_levels
 from index.clusters import ClusteredIndex
+from index.dimension_major import DimensionMajorMatrix
 from index.errors import DimensionsError
 from index.generations import Generation, GenerationManifest
 from index.graph import GraphIndex
