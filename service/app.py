@@ -20,6 +20,7 @@ from service.pictures import Thumbnails
 from service.problems import install_problem_handlers
 from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
+from service.tracing import TELEMETRY
 
 __all__ = ["create_app"]
 
@@ -76,6 +77,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=TELEMETRY,
     )
     app.state.metrics = metrics
     app.state.settings = settings
