@@ -15,6 +15,7 @@ from service.engine import Engine
 from service.limits import BodyLimitMiddleware, HeadMiddleware
 from service.metrics import Metrics
 from service.observability import ObservabilityMiddleware
+from service.openapi import DocumentedApp
 from service.pages import install_pages
 from service.pictures import Thumbnails
 from service.problems import install_problem_handlers
@@ -70,7 +71,7 @@ def create_app(
         if engine:
             await anyio.to_thread.run_sync(engine.close)
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="svdraw",
         summary="Find photos by drawing.",
         version=version("svdraw"),
