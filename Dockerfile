@@ -14,7 +14,8 @@ FROM python:${PYTHON_VERSION}-slim AS requirements
 WORKDIR /build
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['demo'], sep='\n')" > requirements.txt
+        x = p['optional-dependencies']; \
+        print(*p['dependencies'], *x['demo'], *x['otel'], sep='\n')" > requirements.txt
 
 FROM python:${PYTHON_VERSION}-slim AS dependencies
 # PyTorch also publishes builds without CUDA, some gigabytes smaller, in a package index of its own; name it here.

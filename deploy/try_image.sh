@@ -32,7 +32,7 @@ if [ -n "$dependencies" ]; then
     echo "$dependencies" > "$site/dependencies.pth"
 else
     "$work/venv/bin/python" -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['demo'], sep='\n')" > requirements.txt
+        x = p['optional-dependencies']; print(*p['dependencies'], *x['demo'], *x['otel'], sep='\n')" > requirements.txt
     "$work/venv/bin/pip" install --quiet --constraint constraints.txt --requirement requirements.txt
 fi
 "$work/venv/bin/pip" wheel --quiet --no-deps --wheel-dir dist .

@@ -15,11 +15,13 @@ from service.engine import Engine
 from service.limits import BodyLimitMiddleware, HeadMiddleware
 from service.metrics import Metrics
 from service.observability import ObservabilityMiddleware
+from service.openapi import DocumentedApp
 from service.pages import install_pages
 from service.pictures import Thumbnails
 from service.problems import install_problem_handlers
 from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
+from service.tracing import TELEMETRY
 
 __all__ = ["create_app"]
 
@@ -69,13 +71,14 @@ def create_app(
         if engine:
             await anyio.to_thread.run_sync(engine.close)
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="svdraw",
         summary="Find photos by drawing.",
         version=version("svdraw"),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=TELEMETRY,
     )
     app.state.metrics = metrics
     app.state.settings = settings

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from service.schemas import (
     BatchResponse,
@@ -24,6 +24,8 @@ __all__ = [
     "Call",
     "Image",
     "Modality",
+    "PhotoChanges",
+    "SearchKeywords",
     "add_photo",
     "describe_photo",
     "embed",
@@ -41,6 +43,27 @@ Modality = Literal["sketch", "photo"]
 Answer = TypeVar("Answer")
 
 
+class SearchKeywords(TypedDict, total=False):
+    """Options of a search, as ``service.schemas.SearchOptions`` describes them; None is as good as left out."""
+
+    limit: int
+    offset: int
+    dimensions: int | None
+    score_threshold: float | None
+    filter: dict[str, Any] | None
+    unique: bool
+    recall: float | None
+    with_payload: bool
+    with_contributions: bool
+
+
+class PhotoChanges(TypedDict, total=False):
+    """What can be said of a photo."""
+
+    label: str | None
+    metadata: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Call(Generic[Answer]):
     """A request, and what reads its answer."""
@@ -55,19 +78,21 @@ def _nothing(content: bytes) -> None:
     """Reads an answer without a body."""
 
 
-def search(sketch: Image, options: dict[str, Any]) -> Call[SearchResponse]:
+def search(sketch: Image, options: SearchKeywords) -> Call[SearchResponse]:
     """By a sketch."""
     headers = {"Content-Type": "application/octet-stream"}
-    arguments = {"content": _content(sketch), "params": options, "headers": headers}
+    given = {name: value for name, value in options.items() if value is not None}
+    params = given | ({"filter": json.dumps(given["filter"])} if "filter" in given else {})
+    arguments = {"content": _content(sketch), "params": params, "headers": headers}
     return Call("POST", "/v1/search", SearchResponse.model_validate_json, arguments)
 
 
-def search_like(photo_id: int, options: dict[str, Any]) -> Call[SearchResponse]:
+def search_like(photo_id: int, options: SearchKeywords) -> Call[SearchResponse]:
     """By a photo of the gallery."""
     return Call("POST", "/v1/search", SearchResponse.model_validate_json, {"json": {"photo_id": photo_id, **options}})
 
 
-def search_batch(sketches: Sequence[Image], options: dict[str, Any]) -> Call[BatchResponse]:
+def search_batch(sketches: Sequence[Image], options: SearchKeywords) -> Call[BatchResponse]:
     """By several sketches."""
     searches = [{"image": _encoded(sketch), **options} for sketch in sketches]
     return Call("POST", "/v1/search/batch", BatchResponse.model_validate_json, {"json": {"searches": searches}})
@@ -96,7 +121,7 @@ def photos(limit: int, after: int) -> Call[PhotoPage]:
     return Call("GET", "/v1/photos", PhotoPage.model_validate_json, {"params": {"limit": limit, "after": after}})
 
 
-def describe_photo(photo_id: int, changes: dict[str, Any]) -> Call[PhotoInfo]:
+def describe_photo(photo_id: int, changes: PhotoChanges) -> Call[PhotoInfo]:
     """Label or metadata."""
     return Call("PATCH", f"/v1/photos/{photo_id}", PhotoInfo.model_validate_json, {"json": changes})
 

@@ -11,13 +11,13 @@ Answers are the models of ``service.schemas``. ``AsyncClient`` has the same meth
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 from pydantic import ValidationError
 
 from service import calls
-from service.calls import Call, Image, Modality
+from service.calls import Call, Image, Modality, PhotoChanges, SearchKeywords
 from service.schemas import (
     BatchResponse,
     EmbeddingResponse,
@@ -105,15 +105,15 @@ class Client:
         """Closes the connections."""
         self._http.close()
 
-    def search(self, sketch: Image, **options: Any) -> SearchResponse:
+    def search(self, sketch: Image, **options: Unpack[SearchKeywords]) -> SearchResponse:
         """Photos that a sketch (path or bytes) depicts; options are those of ``service.schemas.SearchOptions``."""
         return self._ask(calls.search(sketch, options))
 
-    def search_like(self, photo_id: int, **options: Any) -> SearchResponse:
+    def search_like(self, photo_id: int, **options: Unpack[SearchKeywords]) -> SearchResponse:
         """Photos like a photo of the gallery."""
         return self._ask(calls.search_like(photo_id, options))
 
-    def search_batch(self, sketches: Sequence[Image], **options: Any) -> BatchResponse:
+    def search_batch(self, sketches: Sequence[Image], **options: Unpack[SearchKeywords]) -> BatchResponse:
         """Several searches with the same options; each has an outcome of its own."""
         return self._ask(calls.search_batch(sketches, options))
 
@@ -135,7 +135,7 @@ class Client:
         """Photos by id; ``next_after`` of a page is ``after`` of the next."""
         return self._ask(calls.photos(limit, after))
 
-    def describe_photo(self, photo_id: int, **changes: Any) -> PhotoInfo:
+    def describe_photo(self, photo_id: int, **changes: Unpack[PhotoChanges]) -> PhotoInfo:
         """Changes ``label`` or ``metadata``."""
         return self._ask(calls.describe_photo(photo_id, changes))
 
@@ -195,15 +195,15 @@ class AsyncClient:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def search(self, sketch: Image, **options: Any) -> SearchResponse:
+    async def search(self, sketch: Image, **options: Unpack[SearchKeywords]) -> SearchResponse:
         """See ``Client``."""
         return await self._ask(calls.search(sketch, options))
 
-    async def search_like(self, photo_id: int, **options: Any) -> SearchResponse:
+    async def search_like(self, photo_id: int, **options: Unpack[SearchKeywords]) -> SearchResponse:
         """See ``Client``."""
         return await self._ask(calls.search_like(photo_id, options))
 
-    async def search_batch(self, sketches: Sequence[Image], **options: Any) -> BatchResponse:
+    async def search_batch(self, sketches: Sequence[Image], **options: Unpack[SearchKeywords]) -> BatchResponse:
         """See ``Client``."""
         return await self._ask(calls.search_batch(sketches, options))
 
@@ -227,7 +227,7 @@ class AsyncClient:
         """See ``Client``."""
         return await self._ask(calls.photos(limit, after))
 
-    async def describe_photo(self, photo_id: int, **changes: Any) -> PhotoInfo:
+    async def describe_photo(self, photo_id: int, **changes: Unpack[PhotoChanges]) -> PhotoInfo:
         """See ``Client``."""
         return await self._ask(calls.describe_photo(photo_id, changes))
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
 from service.stopwatch import Stopwatch
+from service.tracing import mark_request, record_stages, trace_ids
 
 __all__ = ["JsonFormatter", "ObservabilityMiddleware"]
 
@@ -44,6 +45,7 @@ class ObservabilityMiddleware:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        mark_request(request_id)
         stopwatch = Stopwatch()
         scope.setdefault("state", {}).update(request_id=request_id, stopwatch=stopwatch)
         status = 500
@@ -70,6 +72,7 @@ class ObservabilityMiddleware:
         seconds = (stopwatch.now() - stopwatch.started) / 1e9
         for stage in stopwatch.stages:
             self._metrics.stages.labels(stage.name).observe(stage.seconds)
+        record_stages(stopwatch)
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"  # clients may invent any number of methods
         self._metrics.requests.labels(method, route, str(status)).observe(seconds)
@@ -93,7 +96,7 @@ def _route(scope: Scope) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the record's ``fields`` if it has any."""
+    """One JSON object a line: time, level, logger, message, ids of the trace, and the record's own ``fields``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
@@ -102,6 +105,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **trace_ids(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:

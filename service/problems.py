@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from index.errors import DimensionsError, FilterError, GalleryLocked
 from service.errors import RequestProblem
+from service.openapi import allowed_methods, reference
 from service.schemas import Problem
 from training.errors import SvdrawError
 
@@ -45,9 +46,7 @@ _OPENAI_ERROR = {
 def documented(*statuses: int, openai: bool = False) -> dict[int | str, dict[str, Any]]:
     """Error responses for the OpenAPI document."""
     content = (
-        {"application/json": {"schema": _OPENAI_ERROR}}
-        if openai
-        else {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+        {"application/json": {"schema": _OPENAI_ERROR}} if openai else {MEDIA_TYPE: {"schema": reference(Problem)}}
     )
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
@@ -82,6 +81,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         headers = dict(getattr(error, "headers", None) or {})
         if problem.status in (409, 503):
             headers.setdefault("Retry-After", "2")
+        if problem.status == 405 and (allowed := allowed_methods(request)):
+            headers["Allow"] = allowed  # Starlette names those of one route only
         if request_id := getattr(request.state, "request_id", None):
             headers["X-Request-ID"] = request_id
         return _response(request, problem, headers)

@@ -93,7 +93,7 @@ def test_compose_files_keep_to_their_schema() -> None:
 
 def test_compose_variables_are_those_of_the_example() -> None:
     used = {name for file in COMPOSE for name in re.findall(r"\$\{(\w+)", (ROOT / file).read_text())}
-    example = set(re.findall(r"^#?([A-Z]+)=", (ROOT / ".env.example").read_text(), flags=re.M))
+    example = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), flags=re.M))
     assert used - {"TAG"} == example
 
 

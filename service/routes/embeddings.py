@@ -13,6 +13,7 @@ from service.admission import reader
 from service.bodies import decode_base64, media_type, read_json
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.errors import RequestProblem
+from service.openapi import reference
 from service.problems import documented
 from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse
 from service.serving import Serving
@@ -27,7 +28,7 @@ router = APIRouter(
     responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, openai=True),
 )
 
-_BODY = {"application/json": {"schema": EmbeddingRequest.model_json_schema()}}
+_BODY = {"application/json": {"schema": reference(EmbeddingRequest)}}
 
 
 @router.post("/v1/embeddings", openapi_extra={"requestBody": {"required": True, "content": _BODY}})

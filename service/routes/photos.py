@@ -11,6 +11,7 @@ from service.admission import reader, writer
 from service.bodies import read_form_or_image, read_json
 from service.conditional import not_modified
 from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
+from service.openapi import reference
 from service.pictures import image_format, read_photo
 from service.problems import documented
 from service.routes.search import body_content
@@ -85,7 +86,7 @@ def photo_info(photo_id: int, serving: ServingDependency) -> PhotoInfo:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": PhotoDescription.model_json_schema()}},
+            "content": {"application/json": {"schema": reference(PhotoDescription)}},
         }
     },
 )

@@ -10,6 +10,7 @@ from service.admission import reader
 from service.bodies import media_type, read_form_or_image, read_json
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.errors import RequestProblem
+from service.openapi import properties, reference
 from service.problems import EXPECTED, as_problem, documented
 from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchQuery, SearchRequest, SearchResponse
 from service.searching import search_by_image, search_by_json, search_by_request
@@ -34,7 +35,7 @@ _EXAMPLE = (
 
 def body_content(fields: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI content of a body that is a form with a file, or an image itself."""
-    form = {**fields.model_json_schema()["properties"], "file": _BINARY}
+    form = {**properties(fields), "file": _BINARY}
     return {
         "multipart/form-data": {"schema": {"type": "object", "properties": form, "required": ["file"]}},
         "image/png": {"schema": _BINARY},
@@ -50,7 +51,7 @@ def _json_content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
 
 _SEARCH_BODY = {
     **body_content(SearchOptions),
-    **_json_content(SearchRequest.model_json_schema(), {"image": _EXAMPLE, "limit": 3, "dimensions": 8}),
+    **_json_content(reference(SearchRequest), {"image": _EXAMPLE, "limit": 3, "dimensions": 8}),
 }
 _BATCH_BODY = _json_content(
     {
@@ -58,7 +59,7 @@ _BATCH_BODY = _json_content(
         "required": ["searches"],
         "additionalProperties": False,
         "properties": {
-            "searches": {"type": "array", "minItems": 1, "items": SearchRequest.model_json_schema()},
+            "searches": {"type": "array", "minItems": 1, "items": reference(SearchRequest)},
         },
     },
     {"searches": [{"image": _EXAMPLE, "limit": 3}, {"photo_id": 1, "limit": 3}]},

@@ -221,6 +221,11 @@ addEventListener("keydown", (event) => {
 
 // ---- sliders, theme, gallery
 
+const narrow = matchMedia("(max-width: 820px)");
+const foldOptions = () => (element("controls").open = !narrow.matches);
+narrow.addEventListener("change", foldOptions);
+foldOptions();
+
 element("limit").addEventListener("input", () => {
   element("limit-value").textContent = element("limit").value;
   if (like || !pad.isEmpty) searchSoon();

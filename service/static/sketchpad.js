@@ -68,7 +68,7 @@ export class Sketchpad extends EventTarget {
   #begin(event) {
     if (event.button !== 0 || this.#current) return;
     event.preventDefault();
-    this.#canvas.focus({ preventScroll: true });
+    this.#canvas.focus({ preventScroll: true, focusVisible: false });
     this.#canvas.setPointerCapture(event.pointerId);
     const erasing = this.tool === "eraser" || (event.pointerType === "pen" && event.buttons === 32);
     const width = (erasing ? 3 : 1) * this.size / EXPORT_SIDE;

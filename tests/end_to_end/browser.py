@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 from selenium.webdriver import Chrome, ChromeOptions
@@ -73,6 +74,13 @@ def draw(browser: Chrome, strokes: list[list[tuple[int, int]]], scale: float = 1
             actions.move_by_offset(target[0] - x, target[1] - y)
             x, y = target
         actions.release().perform()
+
+
+def accessibility_violations(browser: Chrome) -> list[tuple[str, str, list[str]]]:
+    """What axe-core finds: rule, impact and elements."""
+    browser.execute_script((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
+    return [(rule["id"], rule["impact"], [str(node["target"]) for node in rule["nodes"]]) for rule in found]
 
 
 def result_ids(browser: Chrome) -> list[str]:

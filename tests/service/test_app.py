@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import pytest
 from fastapi.testclient import TestClient
@@ -129,7 +130,20 @@ def test_openapi_describes_the_bodies(client):
     search = document["paths"]["/v1/search"]["post"]
     assert {"multipart/form-data", "image/png", "application/json"} <= search["requestBody"]["content"].keys()
     assert {"400", "413", "415", "422", "503"} <= search["responses"].keys()
-    json.dumps(document)
+    names = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document))
+    assert json.dumps(document).count("$ref") == len(names)
+    assert {"SearchRequest", "Comparison", "Problem"} <= set(names) <= document["components"]["schemas"].keys()
+
+
+def test_the_methods_of_a_path(client):
+    for method, path, allowed in [
+        ("OPTIONS", "/v1/photos/1", "DELETE, GET, HEAD, PATCH"),
+        ("PUT", "/v1/photos", "GET, HEAD, POST"),
+        ("GET", "/v1/search", "POST"),
+        ("POST", "/", "GET"),
+    ]:
+        response = client.request(method, path)
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):

@@ -6,7 +6,9 @@ import sys
 import httpx
 import pytest
 
+from service.calls import PhotoChanges, SearchKeywords
 from service.client import AsyncClient, Client, ServiceProblem
+from service.schemas import PhotoDescription, SearchOptions
 from tests.service.test_keys import line
 
 
@@ -43,6 +45,22 @@ def test_every_call(keyed, file, shapes):
     assert client.gallery().photos == 24
     assert client.reload().generation == 1
     assert client.models().data[0].id == embedded.model
+
+
+def test_every_option_of_a_search(client, file):
+    assert SearchKeywords.__annotations__.keys() == SearchOptions.model_fields.keys()
+    assert PhotoChanges.__annotations__.keys() == PhotoDescription.model_fields.keys()
+    service = Client(http=client)
+    plain = service.search(file, limit=1000)
+    like = {"label": ["circle"], "id": {"lte": 3}}
+    chosen = service.search(file, filter=like, with_payload=False, with_contributions=True)
+    assert sorted(result.id for result in chosen.results) == [1, 2, 3]
+    assert (chosen.results[0].label, len(chosen.results[0].contributions)) == (None, 12)
+    assert service.search_batch([file], filter=like).items[0].results[0].id == chosen.results[0].id
+    assert service.search(file, limit=1000, unique=True, recall=1.0, filter=None, dimensions=None) == plain
+    assert service.search(file, offset=2, limit=1).results == plain.results[2:3]
+    best = plain.results[0]
+    assert [r.id for r in service.search(file, score_threshold=best.score).results] == [best.id]
 
 
 def test_asynchronously(client, file):
