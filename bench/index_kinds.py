@@ -252,8 +252,9 @@ def main() -> None:
     faiss.omp_set_num_threads(options.threads)
     random = np.random.default_rng(0)
     if options.gallery:
-        stored = np.concatenate([vectors for _, vectors in load_generation(options.gallery).blocks()])[:, : options.dim]
-        queries = sketch_embeddings(options.gallery, options.sketches, options.queries, random)
+        generation = load_generation(options.gallery)
+        stored = np.concatenate([vectors for _, vectors in generation.blocks()])[:, : options.dim]
+        queries = generation.order.apply(sketch_embeddings(options.gallery, options.sketches, options.queries, random))
         queries = np.ascontiguousarray(queries[:, : options.dim])
     else:
         queries = random_vectors(options.queries, random, options.dim)

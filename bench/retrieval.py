@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from PIL import Image
 from training.artifacts import write_text
 from training.bundle import load_bundle
 from training.data import load_data
-from training.evaluation import instance_accuracy, retrieval_figures
+from training.evaluation import instance_accuracy, mean_average_precision, retrieval_figures, truncation_curve
 from training.feature_set import FeatureSet, head_embeddings
 from training.features import default_cache_directory
 from training.fitting import fit, paired_features
+from training.gallery_order import order_of_photos
 from training.instances import own_photos
 from training.recipe import Recipe
 from training.splits import load_split
@@ -78,6 +80,7 @@ COLUMNS = {
     "instance 1": "acc@1, instance",
     "instance 10": "acc@10, instance",
     "eighth": "mAP with 1/8 of the dimensions",
+    "eighth, gallery": "the same in the gallery's order",
 }
 CPU = torch.device("cpu")
 
@@ -123,7 +126,11 @@ def measure(data: Path, out: Path, cache: Path, split: str, method: str, seed: i
     values |= {f"precision {k}": v for k, v in figures.precision.items()}
     values |= {f"accuracy {k}": v for k, v in figures.accuracy.items()}
     values |= {f"instance {k}": v for k, v in instance.items()}
-    values["eighth"] = retrieval_figures(f[:, : f.shape[1] // 8], g[:, : f.shape[1] // 8], unseen.relevance()).map_all
+    eighth, order = f.shape[1] // 8, order_of_photos(g, (g**2).mean(axis=0).tolist())
+    values["eighth"] = mean_average_precision(f[:, :eighth], g[:, :eighth], unseen.relevance())
+    f, g = order.apply(f), order.apply(g)
+    values["eighth, gallery"] = mean_average_precision(f[:, :eighth], g[:, :eighth], unseen.relevance())
+    values["gallery_curve"] = [point.model_dump() for point in truncation_curve(f, g, unseen.relevance())]
     values |= {"split": split, "method": method, "seed": seed, "seconds": seconds, "dim": f.shape[1]}
     write_text(folder / "figures.json", json.dumps(values, indent=2) + "\n")
     print(f"{split}, {method}, seed {seed}: mAP@all {figures.map_all:.4f}, {seconds:.0f} s", flush=True)
@@ -189,23 +196,30 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def plot_curves(path: Path, runs: list[dict[str, object]]) -> None:
+def plot_curves(path: Path, runs: list[dict[str, Any]]) -> None:
     """Plots mAP with the most (line) and least (dashes) significant dimensions, mean over seeds."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for method in (name for name in METHODS if name != "raw cosine"):
-        curves = [run["curve"] for run in runs if run["method"] == method]
-        if not curves:
+        chosen = [run for run in runs if run["method"] == method]
+        if not chosen:
             continue
-        dimensions = [point["dimensions"] for point in curves[0]]
-        most, least = (np.mean([[point[end] for point in c] for c in curves], axis=0) for end in ("most", "least"))
-        (line,) = axes.plot(dimensions, most, "o-", label=method, markersize=3)
-        axes.plot(dimensions, least, "--", color=line.get_color(), linewidth=1)
+        dimensions = [point["dimensions"] for point in chosen[0]["curve"]]
+        (line,) = axes.plot(dimensions, mean_curve(chosen, "curve", "most"), "o-", label=method, markersize=3)
+        axes.plot(dimensions, mean_curve(chosen, "curve", "least"), "--", color=line.get_color(), linewidth=1)
+        if method == "ours":
+            ordered = mean_curve(chosen, "gallery_curve", "most")
+            axes.plot(dimensions, ordered, "^-", color="black", label="ours, in the gallery's order", markersize=4)
+            axes.plot(dimensions, mean_curve(chosen, "gallery_curve", "least"), ":", color="black", linewidth=1)
     axes.set_xscale("log", base=2)
     axes.set(xlabel="dimensions kept: most significant (line), least significant (dashes)", ylabel="mAP@all")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def mean_curve(runs: list[dict[str, Any]], curve: str, end: str) -> NDArray[np.float64]:
+    return np.mean([[point[end] for point in run[curve]] for run in runs], axis=0)
 
 
 def plot_modes(path: Path, folders: dict[str, Path], data: Path, cache: Path, split: str) -> None:

@@ -8,9 +8,10 @@ import torch
 from training.bundle import Bundle
 from training.data import PairedData, load_data
 from training.errors import SplitError
-from training.evaluation import RetrievalFigures, instance_accuracy, retrieval_figures
+from training.evaluation import CurvePoint, RetrievalFigures, instance_accuracy, retrieval_figures, truncation_curve
 from training.feature_set import head_embeddings
 from training.fitting import paired_features
+from training.gallery_order import order_of_photos
 from training.instances import own_photos
 from training.splits import load_split
 
@@ -23,6 +24,8 @@ class EvaluationReport(RetrievalFigures):
     Attributes:
         instance_accuracy: share of sketches whose very photo is among the first K, of those whose file names say
             which photo they depict; empty if none does.
+        gallery_curve: truncation curve in the order of the gallery, as an index has it; the order comes of the photos
+            alone. ``curve`` is in the model's.
         spectrum: singular values of the model, ``(dim,)``.
         model: digest of the bundle.
         classes: number of query classes.
@@ -30,6 +33,7 @@ class EvaluationReport(RetrievalFigures):
     """
 
     instance_accuracy: dict[int, float]
+    gallery_curve: list[CurvePoint]
     spectrum: list[float]
     model: str
     classes: int
@@ -68,8 +72,11 @@ def evaluate(
     wanted_labels = frozenset(classes)
     queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
     sketches, photos = head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y)
+    relevance = features.relevance()[queries]
+    order = order_of_photos(photos, bundle.spectrum)
     return EvaluationReport(
-        **retrieval_figures(sketches, photos, features.relevance()[queries]).model_dump(),
+        **retrieval_figures(sketches, photos, relevance).model_dump(),
+        gallery_curve=truncation_curve(order.apply(sketches), order.apply(photos), relevance),
         instance_accuracy=instance_accuracy(sketches, photos, own_photos(features.data)[queries]),
         spectrum=list(bundle.spectrum),
         model=bundle.digest,

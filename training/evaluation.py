@@ -25,6 +25,7 @@ __all__ = [
     "mean_average_precision",
     "retrieval_figures",
     "sufficient_dimensions",
+    "truncation_curve",
 ]
 
 _BLOCK = 512  # queries ranked at once
@@ -51,7 +52,7 @@ class RetrievalFigures(BaseModel):
         precision: relevant among the first K, divided by K.
         precision_min: the same divided by min(K, positives).
         accuracy: share of queries with a relevant result among the first K.
-        curve: truncation curve.
+        curve: truncation curve, in the order of the coordinates given.
         queries: number of sketches.
         gallery: number of photos.
     """
@@ -93,11 +94,6 @@ def retrieval_figures(
             add(f"precision {k}", precision_at(ranked, k))
             add(f"precision_min {k}", precision_at_min(ranked, k))
             add(f"accuracy {k}", accuracy_at(ranked, k))
-    curve = []
-    for dimensions in curve_dimensions(sketches.shape[1]):
-        ends = (slice(None, dimensions), slice(sketches.shape[1] - dimensions, None))
-        most, least = (mean_average_precision(sketches[:, end], photos[:, end], relevance) for end in ends)
-        curve.append(CurvePoint(dimensions=dimensions, most=most, least=least))
     return RetrievalFigures(
         map_all=totals["map_all"],
         map_200=totals["map_200"],
@@ -105,10 +101,22 @@ def retrieval_figures(
         precision={k: totals[f"precision {k}"] for k in cutoffs},
         precision_min={k: totals[f"precision_min {k}"] for k in cutoffs},
         accuracy={k: totals[f"accuracy {k}"] for k in cutoffs},
-        curve=curve,
+        curve=truncation_curve(sketches, photos, relevance),
         queries=len(sketches),
         gallery=len(photos),
     )
+
+
+def truncation_curve(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+) -> list[CurvePoint]:
+    """mAP@all at growing numbers of dimensions; arguments as in ``retrieval_figures``."""
+    curve = []
+    for dimensions in curve_dimensions(sketches.shape[1]):
+        ends = (slice(None, dimensions), slice(sketches.shape[1] - dimensions, None))
+        most, least = (mean_average_precision(sketches[:, end], photos[:, end], relevance) for end in ends)
+        curve.append(CurvePoint(dimensions=dimensions, most=most, least=least))
+    return curve
 
 
 def instance_accuracy(

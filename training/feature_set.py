@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from training.canonical import weighted_second_moment
 from training.closed_form import Moments, feature_moments
 from training.data import PairedData
 from training.encoders import Encoder, PairedEncoders
 from training.evaluation import mean_average_precision, sufficient_dimensions
+from training.gallery_order import order_of_photos
 
 __all__ = ["FeatureSet", "head_embeddings"]
 
@@ -83,8 +85,10 @@ class FeatureSet:
         return mean_average_precision(*self._retrieval(encoders, classes))
 
     def sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
-        """Fewest dimensions that keep 99% of ``mean_average_precision``; encoders in canonical form."""
-        return sufficient_dimensions(*self._retrieval(encoders, classes))
+        """Fewest dimensions, in the order of a gallery of all photos, that keep 99% of ``mean_average_precision``."""
+        sketches, photos, relevance = self._retrieval(encoders, classes)
+        order = order_of_photos(photos, weighted_second_moment(photos, self.photo_probabilities).diagonal().tolist())
+        return sufficient_dimensions(order.apply(sketches), order.apply(photos), relevance)
 
     def _retrieval(
         self, encoders: PairedEncoders, classes: Collection[str]

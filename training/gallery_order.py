@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-__all__ = ["GalleryOrder", "gallery_order"]
+from training.canonical import weighted_second_moment
+
+__all__ = ["GalleryOrder", "gallery_order", "order_of_photos"]
 
 Matrix = NDArray[np.float64]
 
@@ -59,3 +61,9 @@ def gallery_order(moment: Matrix, count: int, spectrum: Sequence[float]) -> Gall
     prior = np.diag(np.asarray(spectrum, np.float64))
     values, vectors = eigh((count * moment + _PRIOR * prior) / (count + _PRIOR))
     return GalleryOrder(vectors[:, ::-1].T.copy(), np.clip(values[::-1], 0, None))
+
+
+def order_of_photos(photos: NDArray[np.float32], spectrum: Sequence[float]) -> GalleryOrder:
+    """The order for ``(n, dim)`` embeddings of photos that fit into memory; see ``gallery_order``."""
+    moment = weighted_second_moment(photos, np.full(len(photos), 1 / max(1, len(photos))))
+    return gallery_order(moment, len(photos), spectrum)

@@ -11,19 +11,25 @@ from training.evaluation import CurvePoint
 __all__ = ["plot_evaluation"]
 
 
-def plot_evaluation(path: Path, curve: Sequence[CurvePoint], spectrum: Sequence[float]) -> None:
+def plot_evaluation(
+    path: Path, curve: Sequence[CurvePoint], gallery_curve: Sequence[CurvePoint], spectrum: Sequence[float]
+) -> None:
     """Draws the truncation curve beside the spectrum into a PNG.
 
     Args:
         path: file to write.
-        curve: mAP by number of dimensions.
+        curve: mAP by number of dimensions, in the model's order.
+        gallery_curve: the same in the gallery's.
         spectrum: singular values, descending.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     dimensions = [point.dimensions for point in curve]
-    left.plot(dimensions, [point.most for point in curve], "o-", label="most significant")
-    left.plot(dimensions, [point.least for point in curve], "s--", label="least significant")
+    for points, order, colour in ((gallery_curve, "gallery", "C1"), (curve, "model", "C0")):
+        left.plot(
+            dimensions, [point.most for point in points], "o-", color=colour, label=f"most significant, {order}'s order"
+        )
+        left.plot(dimensions, [point.least for point in points], "s--", color=colour, label="least significant")
     left.set_xscale("log", base=2)
     left.set(xlabel="dimensions kept", ylabel="mAP@all", title="Truncation", ylim=(0, None))
     left.legend()

@@ -102,7 +102,7 @@ class Evaluate(BaseModel):
         if self.json_file:
             write_text(self.json_file, report.model_dump_json(indent=2) + "\n")
         if self.plot:
-            plot_evaluation(self.plot, report.curve, report.spectrum)
+            plot_evaluation(self.plot, report.curve, report.gallery_curve, report.spectrum)
         print(_summary(report))
 
 
@@ -148,7 +148,7 @@ def _summary(report: EvaluationReport) -> str:
             for k, value in report.instance_accuracy.items()
             if k in (1, 10)
         ),
-        *((f"mAP@all, {p.dimensions} dimensions", f"{p.most:.4f}") for p in report.curve[-5:]),
+        *((f"mAP@all, {p.dimensions} dimensions", f"{p.most:.4f}") for p in report.gallery_curve[-5:]),
     ]
     if report.trained_classes:
         rows.append(("NOT zero-shot", f"{report.trained_classes} of {report.classes} classes were trained on"))

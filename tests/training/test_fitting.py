@@ -278,6 +278,16 @@ def test_evaluate_writes_its_figures(shapes, split, tmp_path):
     ]
     assert run_command(Training, [str(argument) for argument in arguments]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
-    expected = {"map_all", "map_200", "map_interpolated", "precision", "curve", "queries", "gallery", "spectrum"}
+    expected = {
+        "map_all",
+        "map_200",
+        "map_interpolated",
+        "precision",
+        "curve",
+        "gallery_curve",
+        "queries",
+        "gallery",
+        "spectrum",
+    }
     assert expected <= figures.keys()
     assert (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
