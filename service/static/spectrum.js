@@ -1,4 +1,4 @@
-// The model's singular values as bars; the modes in use are highlighted.
+// What each mode weighs in the gallery as bars; the modes in use are highlighted.
 
 const [WIDTH, HEIGHT] = [300, 80];
 const MOST_BARS = 150;
@@ -38,6 +38,6 @@ export class SpectrumPlot {
     const energy = (values) => values.reduce((sum, value) => sum + value * value, 0);
     const share = (100 * energy(this.#spectrum.slice(0, dimensions))) / energy(this.#spectrum);
     this.#caption.textContent =
-      `${dimensions} of ${this.#spectrum.length} modes hold ${share.toFixed(share < 99 ? 0 : 1)}% of what the model learned`;
+      `${dimensions} of ${this.#spectrum.length} modes hold ${share.toFixed(share < 99 ? 0 : 1)}% of what tells the photos apart`;
   }
 }
