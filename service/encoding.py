@@ -43,8 +43,8 @@ class EncodingModel:
         self._metrics = metrics
         plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
         self._runners = {
-            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads),
-            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # exports take long
+            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads, settings.precision),
+            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few, and kept for good
         }
         self._decoding = threading.Semaphore(plan.cores)  # decoded images are large; bounds their memory
         self._batchers: list[MicroBatcher] = []

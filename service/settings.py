@@ -22,6 +22,9 @@ class ServiceSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the encoder; auto: onnx on a CPU")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto", description="of the sketch encoder; auto: fp16 on a GPU; fp16 and bf16 run on PyTorch"
+    )
 
     keys: Path | None = Field(None, description="file of API keys: NAME SCOPE SHA256 [LAST-DAY] a line")
     anonymous: Literal["none", "read", "write"] | None = Field(

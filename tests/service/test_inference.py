@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.inference import TOLERANCE, build_runner
+from service.inference import TOLERANCES, build_runner
 from training.bundle import load_bundle
 
 
@@ -22,7 +22,7 @@ def test_the_same_embeddings_for_any_batch(bundle, cache, count, caplog):
     batch = torch.rand(count, 3, 64, 64)
     expected = bundle.encode(bundle.sketch, batch)
     assert "PyTorch" not in caplog.text
-    assert np.abs(runner(batch) - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(runner(batch) - expected).max() <= TOLERANCES["fp32"] * np.abs(expected).max()
 
 
 def test_it_is_exported_once(bundle, cache, monkeypatch):
@@ -42,9 +42,10 @@ def test_a_damaged_export_is_replaced(bundle, cache, monkeypatch):
     assert file.read_bytes() == good
 
 
-def test_another_result_is_not_accepted(bundle, cache, monkeypatch, caplog):
+def test_another_result_is_not_accepted(tiny_bundle, cache, caplog):
+    bundle = load_bundle(tiny_bundle, "cpu")
     build_runner(bundle, bundle.sketch, "onnx", cache, 1)  # a file that belongs to another encoder from now on
-    monkeypatch.setattr(bundle.sketch.head, "canonical", bundle.sketch.head.canonical * 2)
+    bundle.sketch.head.canonical = bundle.sketch.head.canonical * 2
     batch = torch.rand(1, 3, 64, 64)
     runner = build_runner(bundle, bundle.sketch, "onnx", cache, 1)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.sketch, batch))
@@ -60,3 +61,42 @@ def test_what_cannot_be_exported_runs_on_torch(bundle, tmp_path, monkeypatch, ca
     runner = build_runner(bundle, bundle.photo, "onnx", tmp_path, 1)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.photo, batch))
     assert "unsupported operator" in caplog.text
+
+
+def check_precision(bundle, tmp_path, precision, caplog):
+    runner = build_runner(bundle, bundle.sketch, "auto", tmp_path, 1, precision)
+    batch = torch.rand(5, 3, 64, 64)
+    expected, actual = bundle.encode(bundle.sketch, batch), runner(batch)
+    assert "single precision" not in caplog.text
+    assert actual.dtype == np.float32
+    assert 0 < np.abs(actual - expected).max() <= TOLERANCES[precision] * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_reduced_precision_is_within_its_tolerance(bundle, tmp_path, precision, caplog):
+    check_precision(bundle, tmp_path, precision, caplog)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_reduced_precision_on_a_gpu(tiny_bundle, tmp_path, precision, caplog):
+    check_precision(load_bundle(tiny_bundle, "cuda"), tmp_path, precision, caplog)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_takes_half_precision_by_itself(tiny_bundle, tmp_path):
+    bundle, batch = load_bundle(tiny_bundle, "cuda"), torch.rand(5, 3, 64, 64)
+    by_itself, asked = (
+        build_runner(bundle, bundle.sketch, "auto", tmp_path, 1, precision) for precision in ("auto", "fp16")
+    )
+    np.testing.assert_array_equal(by_itself(batch), asked(batch))
+
+
+def test_half_precision_that_differs_too_much_is_not_accepted(bundle, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(TOLERANCES, "fp16", 1e-9)
+    batch = torch.rand(1, 3, 64, 64)
+    runner = build_runner(bundle, bundle.sketch, "auto", tmp_path, 1, "fp16")
+    np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.sketch, batch))
+    assert "differ by" in caplog.text
