@@ -6,7 +6,7 @@ With --gallery, its real embeddings are scaled up by resampling with a little no
 and the images below --sketches, embedded by the gallery's sketch encoder, are the queries; --dim cuts both to their
 leading coordinates. Without, vectors and queries are random with a spectrum that decays like 1 / sqrt(mode).
 Approximate indexes are set to the least effort that finds 99% of the true 10 best of these very queries; `ivf flat` is
-FAISS's own, with the lists of `ivf`. --json keeps what it has of other counts, for the table and the --plot.
+FAISS's own, with the lists of `ivf`. --json keeps what it has of other counts and kinds, for the table and --plot.
 Memory is what loading the index from disk adds to the process. Ratios hold within a run only.
 """
 
@@ -260,7 +260,8 @@ def main() -> None:
         queries = random_vectors(options.queries, random, options.dim)
     dim = queries.shape[1]
     kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
-    rows: list[dict[str, Any]] = [row for row in kept if row["count"] not in options.counts]
+    anew = {(count, kind) for count in options.counts for kind in options.kinds}
+    rows: list[dict[str, Any]] = [row for row in kept if (row["count"], row["kind"]) not in anew]
     for count in options.counts:
         if options.gallery:
             vectors = resampled(stored, count, random, options.noise)

@@ -4,13 +4,21 @@
 #
 #   deploy/try_image.sh GALLERY [SITE_PACKAGES]
 #
-# Installs every dependency anew, or with SITE_PACKAGES takes those of an existing environment.
+# Installs every dependency anew, or with SITE_PACKAGES takes those of an existing environment. PYTHON=... names an
+# interpreter that everyone may run.
 set -euo pipefail
 
 gallery=$(realpath "$1")
 dependencies=${2:-}
 source=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 python=${PYTHON:-python3}
+runner=()
+if [ "$(id -u)" -eq 0 ]; then
+    runner=(setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set -all)
+fi
+executable=$("$python" -c "import sys; print(sys.executable)")
+(cd / && "${runner[@]}" "$executable" -c "") \
+    || { echo "user 10001 may not run $executable; name another: PYTHON=/usr/bin/python3 $0 ..." >&2; exit 1; }
 work=$(mktemp --directory /tmp/svdraw-image.XXXXXX)
 chmod 755 "$work"
 service=
@@ -43,11 +51,7 @@ rm -rf "$work/build"
 cd "$work/data"
 cp -r "$gallery" gallery
 mkdir cache
-runner=()
-if [ "$(id -u)" -eq 0 ]; then
-    chown -R 10001:10001 "$work/data"
-    runner=(setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set -all)
-fi
+[ "$(id -u)" -ne 0 ] || chown -R 10001:10001 "$work/data"
 port=$("$python" -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
 env -i PATH="$work/venv/bin:/usr/bin:/bin" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/nonexistent \
     XDG_CACHE_HOME="$work/data/cache" MPLCONFIGDIR="$work/data/cache" "${runner[@]}" \
