@@ -1,5 +1,6 @@
 """The files around the sources agree with each other and with the sources."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -69,9 +70,9 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("command", documented_commands())
 def test_commands_exist_with_their_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     package, *words = shlex.split(command.replace("[", " ").replace("]", " "))
-    subcommand = [word for word in words[:1] if not word.startswith("-")]
+    subcommands = itertools.takewhile(lambda word: not word.startswith("-"), words)
     with pytest.raises(SystemExit) as stop:
-        run_command(COMMANDS[package], [*subcommand, "--help"])
+        run_command(COMMANDS[package], [*subcommands, "--help"])
     assert stop.value.code == 0
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     assert {word for word in words if word.startswith("--")} <= known | {"--help"}
