@@ -85,7 +85,14 @@ class FeatureSet:
         return mean_average_precision(*self._retrieval(encoders, classes))
 
     def sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
-        """Fewest dimensions, in the order of a gallery of all photos, that keep 99% of ``mean_average_precision``."""
+        """Fewest dimensions that keep 99% of the mAP@all of the sketches of some classes, encoders in canonical form.
+
+        Counted in the order of the gallery, for a gallery of all photos and for one of these classes alone; the larger
+        number.
+        """
+        return max(part._sufficient_dimensions(encoders, classes) for part in (self, self.select(classes)))
+
+    def _sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
         sketches, photos, relevance = self._retrieval(encoders, classes)
         order = order_of_photos(photos, weighted_second_moment(photos, self.photo_probabilities).diagonal().tolist())
         return sufficient_dimensions(order.apply(sketches), order.apply(photos), relevance)
