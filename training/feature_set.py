@@ -1,6 +1,6 @@
 """Paired data together with its backbone features."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from training.data import PairedData
 from training.encoders import Encoder, PairedEncoders
 from training.evaluation import mean_average_precision, sufficient_dimensions
 from training.gallery_order import order_of_photos
+from training.instances import own_photos
 
 __all__ = ["FeatureSet", "head_embeddings"]
 
@@ -87,20 +88,28 @@ class FeatureSet:
     def sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
         """Fewest dimensions that keep 99% of the mAP@all of the sketches of some classes, encoders in canonical form.
 
-        Counted in the order of the gallery, for a gallery of all photos and for one of these classes alone; the larger
-        number.
+        Counted in the order of the gallery, for a gallery of all photos and for one of these classes alone; and if file
+        names tell which photo was drawn, for finding that very photo as well. The largest number.
         """
-        return max(part._sufficient_dimensions(encoders, classes) for part in (self, self.select(classes)))
+        return max(n for part in (self, self.select(classes)) for n in part._sufficient_dimensions(encoders, classes))
 
-    def _sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
+    def _sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> Iterator[int]:
         sketches, photos, relevance = self._retrieval(encoders, classes)
         order = order_of_photos(photos, weighted_second_moment(photos, self.photo_probabilities).diagonal().tolist())
-        return sufficient_dimensions(order.apply(sketches), order.apply(photos), relevance)
+        sketches, photos = order.apply(sketches), order.apply(photos)
+        yield sufficient_dimensions(sketches, photos, relevance)
+        own = own_photos(self.data)[self._queries(classes)]
+        if known := np.flatnonzero(own >= 0).tolist():
+            cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))
+            yield sufficient_dimensions(sketches[known], photos, csr_array(cells, shape=(len(known), len(photos))))
+
+    def _queries(self, classes: Collection[str]) -> list[int]:
+        return sorted({row for group in self.data.groups if group.label in classes for row in group.sketches})
 
     def _retrieval(
         self, encoders: PairedEncoders, classes: Collection[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], csr_array]:
-        queries = sorted({row for group in self.data.groups if group.label in classes for row in group.sketches})
+        queries = self._queries(classes)
         f = head_embeddings(encoders.sketch, self.x[queries])
         return f, head_embeddings(encoders.photo, self.y), self.relevance()[queries]
 

@@ -23,7 +23,7 @@ from training.errors import BundleError, CheckpointError, TrainingError
 from training.feature_set import FeatureSet
 from training.features import FeatureCache, extract_features
 from training.heads import HeadConfig, Norm
-from training.instances import with_instances, with_line_drawings
+from training.instances import DRAWINGS, with_instances, with_line_drawings
 from training.memory import keep_freed_memory
 from training.recipe import Recipe
 from training.run_log import RunLog, report_rejects
@@ -45,7 +45,7 @@ class _Choice:
     Attributes:
         ridge: of the closed form that the heads end as; None keeps them as trained.
         validation_map: mAP of held-out sketches among all seen photos.
-        dimensions: how many keep 99% of it.
+        dimensions: see ``FeatureSet.sufficient_dimensions``.
     """
 
     ridge: float | None
@@ -67,7 +67,7 @@ def fit(
         out: becomes the bundle; also holds metrics, checkpoints and the list of rejected images.
         recipe: every other choice.
         split: see ``load_split``; every class is seen when omitted.
-        cache: directory of cached features.
+        cache: directory of cached features and line drawings.
         device: where to compute.
 
     Raises:
@@ -156,7 +156,7 @@ class _Run:
         self.cache = cache
         self.device = device
         self.log = RunLog(out)
-        self.tuning = with_line_drawings(seen, recipe.line_drawings, out / "drawings")
+        self.tuning = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
         self.pairs = with_instances(self.tuning, recipe.instances)
 
     def choose(self) -> _Choice:
@@ -169,22 +169,23 @@ class _Run:
         tuned = self._tuned(stage, features)
         training, queries = tuned.select(held_out.seen), frozenset(held_out.unseen)
         tuned = tuned.restricted(self.seen)  # no line drawings among the queries
-        scores = {}
+        best, moments = _Choice(None, None, None), None
         for ridge in self._candidates():
-            stage.refit(training, ridge)
-            scores[ridge] = tuned.mean_average_precision(stage.encoders, queries)
-            logger.info("mAP on held-out classes, %s: %.4f", _ending(ridge), scores[ridge])
-        best = max(scores, key=lambda ridge: scores[ridge])
-        stage.refit(training, best)
-        dimensions = tuned.sufficient_dimensions(stage.encoders, queries)
+            if ridge is not None and moments is None:
+                moments = stage.standardised_moments(training)
+            stage.refit(training, ridge, moments)
+            score = tuned.mean_average_precision(stage.encoders, queries)
+            logger.info("mAP on held-out classes, %s: %.4f", _ending(ridge), score)
+            if best.validation_map is None or score > best.validation_map:
+                best = _Choice(ridge, score, tuned.sufficient_dimensions(stage.encoders, queries))
         logger.info(
-            "chosen on %d held-out classes: %s; %d dimensions keep 99%% of mAP %.4f",
+            "chosen on %d held-out classes: %s; %d dimensions suffice, mAP %.4f",
             len(queries),
-            _ending(best),
-            dimensions,
-            scores[best],
+            _ending(best.ridge),
+            best.dimensions,
+            best.validation_map,
         )
-        return _Choice(best, scores[best], dimensions)
+        return best
 
     def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
         """Trains on all seen classes."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from training.data import Group, PairedData
 from training.photo_pairs import draw_outlines
 
-__all__ = ["own_photos", "with_instances", "with_line_drawings"]
+__all__ = ["DRAWINGS", "own_photos", "with_instances", "with_line_drawings"]
 
+DRAWINGS = "line-drawings-1"  # folder of a cache; another way of drawing needs another name
 _NUMBER = re.compile(r"[-_]\d+$")
 
 

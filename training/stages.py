@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from training.canonical import CanonicalForm
 from training.checkpoints import EpochRecord
+from training.closed_form import Moments
 from training.encoders import Encoder, PairedEncoders
 from training.feature_set import FeatureSet
 from training.image_batches import ImageBatches
@@ -49,26 +50,32 @@ class Stage:
 
     def train(self, features: FeatureSet) -> list[EpochRecord]:
         """Initialises the heads from features of the untouched backbones and trains what the recipe says."""
-        self._initialise(features)
         if self.recipe.tune == "none":
-            return []
+            return []  # the heads get all their values at the end
+        self._initialise(features)
         if self.recipe.tune == "heads":
             return self._train_heads(features)
         return self._train_all(features)
 
-    def refit(self, features: FeatureSet, ridge: float | None) -> CanonicalForm:
+    def standardised_moments(self, features: FeatureSet) -> Moments:
+        """Standardises the heads' inputs by features of the backbones as they are now; what a closed form needs."""
+        standardise(self.encoders, features)
+        return features.moments(self.encoders)
+
+    def refit(self, features: FeatureSet, ridge: float | None, moments: Moments | None = None) -> CanonicalForm:
         """Gives the heads their last values and puts them in order.
 
         Args:
             features: by the backbones as they are now.
             ridge: of a closed form that replaces the heads; None keeps the trained ones.
+            moments: ``standardised_moments`` of the features, if they are known.
 
         Returns:
             The canonical form, which is applied where the recipe says so.
         """
         if ridge is not None:
-            standardise(self.encoders, features)
-            apply_closed_form(self.encoders, features, features.moments(self.encoders), ridge)
+            moments = moments or self.standardised_moments(features)
+            apply_closed_form(self.encoders, features, moments, ridge)
         form = learned_form(self.encoders, features)
         if self.recipe.canonical:
             apply_canonical_form(self.encoders, form)
@@ -76,11 +83,11 @@ class Stage:
 
     def _initialise(self, features: FeatureSet) -> None:
         recipe = self.recipe
-        standardise(self.encoders, features)
         if recipe.init == "closed-form":
-            ridge = recipe.ridge or DEFAULT_RIDGE
-            apply_closed_form(self.encoders, features, features.moments(self.encoders), ridge)
+            moments = self.standardised_moments(features)
+            apply_closed_form(self.encoders, features, moments, recipe.ridge or DEFAULT_RIDGE)
             return
+        standardise(self.encoders, features)
         torch.manual_seed(recipe.seed)
         for head in (self.encoders.sketch.head, self.encoders.photo.head):
             head.mu.fill_(recipe.mu)
