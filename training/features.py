@@ -61,7 +61,6 @@ class FeatureCache:
             raise
 
     def _create(self) -> None:
-        self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS features (key TEXT, sha256 BLOB, vector BLOB, PRIMARY KEY (key, sha256))"
             " WITHOUT ROWID"
