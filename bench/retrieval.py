@@ -66,6 +66,7 @@ ABLATIONS: dict[str, dict[str, object] | None] = {
     "ours, no line drawings": {"line_drawings": 0.0},
     "ours, no pairs of single things": {"instances": 0.0},
     "ours, 160 px throughout": {"image_size": 160},
+    "ours, every stage trained": {"frozen_stages": 0},
     "ours, separate backbones": {"share_backbone": False},
     "ours, un-nested": {"nesting": "none"},
 }

@@ -56,6 +56,17 @@ class Backbone(nn.Module):
         """Size of the feature vector."""
         return sum(self.widths)
 
+    def parameters_after(self, stages: int) -> list[nn.Parameter]:
+        """The parameters behind the first so many of timm's feature stages, in the order of the model's modules."""
+        if stages == 0:
+            return list(self.model.parameters())
+        information = cast(list[dict[str, Any]], self.model.feature_info)
+        last = information[min(stages, len(information)) - 1]["module"]
+        names = [name for name, _ in self.model.named_modules()]
+        end = max(place for place, name in enumerate(names) if f"{name}.".startswith(f"{last}."))
+        early = frozenset(names[: end + 1])
+        return [value for name, value in self.model.named_parameters() if name.rpartition(".")[0] not in early]
+
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(n, num_features)``."""
         model: Any = self.model

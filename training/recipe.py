@@ -46,6 +46,9 @@ class Recipe(BaseModel):
     tune: Literal["none", "heads", "all"] = Field(
         "all", description="what NeuralSVD trains: nothing beyond the closed form, the heads, or the backbones too"
     )
+    frozen_stages: int = Field(
+        2, ge=0, description="first stages of the backbones that --tune all leaves as they are, for speed"
+    )
     nesting: Nesting = Field(Nesting.JOINT, description="how all ranks are learned at once")
     nesting_step: int = Field(1, ge=1, description="distance between the ranks of joint nesting")
     canonical: bool = Field(True, description="put the result in canonical form, ordered by singular value")

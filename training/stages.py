@@ -121,14 +121,17 @@ class Stage:
         def embed(batch: Batch) -> tuple[Tensor, Tensor]:
             return _embed_images(encoders.sketch, batch.x), _embed_images(encoders.photo, batch.y)
 
-        backbones = nn.ModuleList([encoders.sketch.backbone, encoders.photo.backbone])
-        backbones.requires_grad_(True)
-        tuned = ParameterGroup(list(backbones.parameters()), recipe.backbone_learning_rate)
+        backbones = dict.fromkeys((encoders.sketch.backbone, encoders.photo.backbone))  # one, where it is shared
+        later = [value for backbone in backbones for value in backbone.parameters_after(recipe.frozen_stages)]
+        for parameter in later:
+            parameter.requires_grad_(True)
+        tuned = ParameterGroup(later, recipe.backbone_learning_rate)
         try:
             return self._train(features, batches, embed, [*self._head_groups(), tuned])
         finally:
             batches.close()
-            backbones.requires_grad_(False)
+            for parameter in later:
+                parameter.requires_grad_(False)
 
     def _head_groups(self) -> list[ParameterGroup]:
         heads = nn.ModuleList([self.encoders.sketch.head, self.encoders.photo.head])

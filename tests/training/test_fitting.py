@@ -124,16 +124,22 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(shapes, tmp_path,
         run(shapes, tmp_path, dim=4)
 
 
-def test_tuning_changes_the_backbone_and_starts_from_it_again(shapes, tmp_path):
+def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_path):
     run(shapes, tmp_path / "frozen", tune="none")
     run(shapes, tmp_path / "tuned", tune="all", backbone_learning_rate=1e-3)
     run(shapes, tmp_path / "continued", tune="none", start=tmp_path / "tuned")
-    frozen, tuned, continued = (
-        load_tensors(tmp_path / name / "model.safetensors") for name in ("frozen", "tuned", "continued")
+    run(shapes, tmp_path / "whole", tune="all", backbone_learning_rate=1e-3, frozen_stages=0)
+    frozen, tuned, continued, whole = (
+        load_tensors(tmp_path / name / "model.safetensors") for name in ("frozen", "tuned", "continued", "whole")
     )
-    stem = "sketch.backbone.model.conv_stem.weight"
-    assert not torch.equal(frozen[stem], tuned[stem])
-    assert torch.equal(continued[stem], tuned[stem])
+    stem, second, third = (
+        f"sketch.backbone.model.{name}.weight" for name in ("conv_stem", "blocks.1.1.conv_pw", "blocks.2.0.conv_pw")
+    )
+    assert torch.equal(frozen[stem], tuned[stem])
+    assert torch.equal(frozen[second], tuned[second])
+    assert not torch.equal(frozen[third], tuned[third])
+    assert torch.equal(continued[third], tuned[third])
+    assert not torch.equal(frozen[stem], whole[stem])
     with pytest.raises(BundleError, match="give the same --backbone and --multi-scale"):
         run(shapes, tmp_path / "other", start=tmp_path / "tuned", multi_scale=False)
 
