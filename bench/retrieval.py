@@ -36,6 +36,7 @@ CLASSES_ONLY = {"instances": 0.0, "line_drawings": 0.0}
 # As in the NeuralSVD paper, scaled to 2,500 images a modality: 300 steps of 1,024 pairs, and a narrower MLP.
 PAPER = CLASSES_ONLY | {
     "tune": "heads",
+    "validation": 0.0,  # it has nothing to choose
     "multi_scale": False,
     "init": "random",
     "hidden": 2048,

@@ -17,14 +17,13 @@ __all__ = ["EpochRecord", "Progress", "load_checkpoint", "save_checkpoint"]
 
 
 class EpochRecord(BaseModel):
-    """Figures of one epoch: mean training loss, learning rate at its end, mAP on held-out classes, seconds."""
+    """Figures of one epoch: mean training loss, learning rate at its end, seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
     loss: float | None = None
     learning_rate: float | None = None
-    validation_map: float | None = None
     seconds: float = 0.0
 
 

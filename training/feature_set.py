@@ -1,5 +1,6 @@
 """Paired data together with its backbone features."""
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -8,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from training.canonical import weighted_second_moment
 from training.closed_form import Moments, feature_moments
 from training.data import PairedData
 from training.encoders import Encoder, PairedEncoders
@@ -81,37 +81,44 @@ class FeatureSet:
             self.data.weights,
         )
 
-    def mean_average_precision(self, encoders: PairedEncoders, classes: Collection[str]) -> float:
-        """mAP@all of the sketches of some classes against all photos: what a user's gallery would give them."""
-        return mean_average_precision(*self._retrieval(encoders, classes))
+    def held_out_score(self, encoders: PairedEncoders, classes: Collection[str]) -> float:
+        """How well sketches of some classes find photos: the geometric mean of mAP@all over the searches they serve."""
+        scores = [mean_average_precision(*search) for search in self._searches(encoders, classes)]
+        return math.exp(sum(math.log(max(score, 1e-12)) for score in scores) / len(scores))
 
     def sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> int:
-        """Fewest dimensions that keep 99% of the mAP@all of the sketches of some classes, encoders in canonical form.
+        """Fewest dimensions that keep 99% of mAP@all in every search, in the order of the gallery searched.
 
-        Counted in the order of the gallery, for a gallery of all photos and for one of these classes alone; and if file
-        names tell which photo was drawn, for finding that very photo as well. The largest number.
+        Args:
+            encoders: in canonical form.
+            classes: their sketches are the queries.
         """
-        return max(n for part in (self, self.select(classes)) for n in part._sufficient_dimensions(encoders, classes))
+        counts = []
+        for sketches, photos, relevance in self._searches(encoders, classes):
+            order = order_of_photos(photos, (photos.astype(np.float64) ** 2).mean(axis=0).tolist())
+            counts.append(sufficient_dimensions(order.apply(sketches), order.apply(photos), relevance))
+        return max(counts)
 
-    def _sufficient_dimensions(self, encoders: PairedEncoders, classes: Collection[str]) -> Iterator[int]:
-        sketches, photos, relevance = self._retrieval(encoders, classes)
-        order = order_of_photos(photos, weighted_second_moment(photos, self.photo_probabilities).diagonal().tolist())
-        sketches, photos = order.apply(sketches), order.apply(photos)
-        yield sufficient_dimensions(sketches, photos, relevance)
-        own = own_photos(self.data)[self._queries(classes)]
-        if known := np.flatnonzero(own >= 0).tolist():
-            cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))
-            yield sufficient_dimensions(sketches[known], photos, csr_array(cells, shape=(len(known), len(photos))))
+    def _searches(
+        self, encoders: PairedEncoders, classes: Collection[str]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], csr_array]]:
+        """What sketches of some classes may be wanted to find, as arguments of ``mean_average_precision``.
+
+        Photos of the same class and, where file names tell which was drawn, the very photo; among all photos and among
+        those of these classes alone.
+        """
+        for part in (self, self.select(classes)):
+            queries = part._queries(classes)
+            sketches = head_embeddings(encoders.sketch, part.x[queries])
+            photos = head_embeddings(encoders.photo, part.y)
+            yield sketches, photos, part.relevance()[queries]
+            own = own_photos(part.data)[queries]
+            if known := np.flatnonzero(own >= 0).tolist():
+                cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))
+                yield sketches[known], photos, csr_array(cells, shape=(len(known), len(photos)))
 
     def _queries(self, classes: Collection[str]) -> list[int]:
         return sorted({row for group in self.data.groups if group.label in classes for row in group.sketches})
-
-    def _retrieval(
-        self, encoders: PairedEncoders, classes: Collection[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], csr_array]:
-        queries = self._queries(classes)
-        f = head_embeddings(encoders.sketch, self.x[queries])
-        return f, head_embeddings(encoders.photo, self.y), self.relevance()[queries]
 
 
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ from training.memory import keep_freed_memory
 from training.recipe import Recipe
 from training.run_log import RunLog, report_rejects
 from training.splits import ClassSplit, hold_out, load_split
-from training.stages import Stage
+from training.stages import DEFAULT_RIDGE, Stage
 
 __all__ = ["fit", "paired_features"]
 
@@ -44,12 +44,12 @@ class _Choice:
 
     Attributes:
         ridge: of the closed form that the heads end as; None keeps them as trained.
-        validation_map: mAP of held-out sketches among all seen photos.
+        score: see ``FeatureSet.held_out_score``.
         dimensions: see ``FeatureSet.sufficient_dimensions``.
     """
 
     ridge: float | None
-    validation_map: float | None
+    score: float | None
     dimensions: int | None
 
 
@@ -59,8 +59,8 @@ def fit(
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
     How the heads end (as trained, or as a closed form with some ridge) and how many dimensions are needed is
-    decided on classes held out from the seen ones, whose sketches query all seen photos; the final model is then
-    trained on all seen classes. Unseen classes of the split are never opened.
+    decided on classes held out from the seen ones, whose sketches query all seen photos and their own classes' photos;
+    the final model is then trained on all seen classes. Unseen classes of the split are never opened.
 
     Args:
         data_path: folders or pairs table; see ``load_data``.
@@ -92,7 +92,7 @@ def fit(
         settings=recipe.model_dump(mode="json"),
         figures={
             **({"ridge": choice.ridge} if choice.ridge is not None else {}),
-            **({"validation_map": choice.validation_map} if choice.validation_map is not None else {}),
+            **({"held_out_score": choice.score} if choice.score is not None else {}),
             **({"final_loss": history[-1].loss} if history and history[-1].loss is not None else {}),
             "seconds": time.monotonic() - started,
         },
@@ -161,8 +161,9 @@ class _Run:
 
     def choose(self) -> _Choice:
         """Decides how the heads end and how many dimensions are needed, on held-out classes."""
-        if len(self.seen.classes) < 3:
-            return _Choice(self._candidates()[0], None, None)
+        if len(self.seen.classes) < 3 or self.recipe.validation == 0:
+            closed = self.recipe.init == "closed-form" and self.recipe.tune != "heads"
+            return _Choice((self.recipe.ridge or DEFAULT_RIDGE) if closed else None, None, None)
         stage, features = self._stage("choose")
         held_out = hold_out(features.data.classes, self.recipe.validation, self.recipe.seed)
         stage.train(features.restricted(self.tuning).select(held_out.seen))
@@ -174,16 +175,16 @@ class _Run:
             if ridge is not None and moments is None:
                 moments = stage.standardised_moments(training)
             stage.refit(training, ridge, moments)
-            score = tuned.mean_average_precision(stage.encoders, queries)
-            logger.info("mAP on held-out classes, %s: %.4f", _ending(ridge), score)
-            if best.validation_map is None or score > best.validation_map:
+            score = tuned.held_out_score(stage.encoders, queries)
+            logger.info("score on held-out classes, %s: %.4f", _ending(ridge), score)
+            if best.score is None or score > best.score:
                 best = _Choice(ridge, score, tuned.sufficient_dimensions(stage.encoders, queries))
         logger.info(
-            "chosen on %d held-out classes: %s; %d dimensions suffice, mAP %.4f",
+            "chosen on %d held-out classes: %s; %d dimensions suffice, score %.4f",
             len(queries),
             _ending(best.ridge),
             best.dimensions,
-            best.validation_map,
+            best.score,
         )
         return best
 

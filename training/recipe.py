@@ -72,7 +72,12 @@ class Recipe(BaseModel):
     average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of parameters; 0 for none")
     amp: bool = Field(True, description="bfloat16 autocast on a GPU")
     half: bool = Field(False, description="store the backbones in half precision, in half the space")
-    validation: float = Field(0.2, gt=0, lt=1, description="fraction of the seen classes held out to choose on")
+    validation: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="fraction of the seen classes held out to choose on; 0 chooses nothing, in half the time",
+    )
     seed: int = Field(0, ge=0, description="of initialisation, batches and held-out classes")
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from training.evaluate import evaluate
 from training.fitting import fit
 from training.recipe import Recipe
 from training.settings import Training
+from training.stages import DEFAULT_RIDGE
 from training.tensors import load_tensors
 
 CPU = torch.device("cpu")
@@ -61,6 +62,16 @@ def test_a_run_leaves_a_model_and_its_figures(shapes, split, tmp_path):
         load_bundle(tmp_path, "cpu"), shapes, split=split, gallery="all", cache=shapes.parent / "cache", device=CPU
     )
     assert (everything.queries, everything.gallery) == (6, 24)
+
+
+def test_without_held_out_classes_nothing_is_chosen(shapes, tmp_path):
+    tuned = run(shapes, tmp_path / "tuned", validation=0)
+    assert tuned.sufficient_dimensions is None
+    assert "held_out_score" not in tuned.training.figures
+    assert "ridge" not in tuned.training.figures
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert stages == ["final"] * 2
+    assert run(shapes, tmp_path / "frozen", validation=0, tune="none").training.figures["ridge"] == DEFAULT_RIDGE
 
 
 def test_training_separates_its_own_classes(shapes, tmp_path):
