@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -170,7 +170,7 @@ class _Run:
         tuned = self._tuned(stage, features)
         training, queries = tuned.select(held_out.seen), frozenset(held_out.unseen)
         tuned = tuned.restricted(self.seen)  # no line drawings among the queries
-        best, moments = _Choice(None, None, None), None
+        best, moments, ended = _Choice(None, None, None), None, stage.encoders
         for ridge in self._candidates():
             if ridge is not None and moments is None:
                 moments = stage.standardised_moments(training)
@@ -178,7 +178,8 @@ class _Run:
             score = tuned.held_out_score(stage.encoders, queries)
             logger.info("score on held-out classes, %s: %.4f", _ending(ridge), score)
             if best.score is None or score > best.score:
-                best = _Choice(ridge, score, tuned.sufficient_dimensions(stage.encoders, queries))
+                best, ended = _Choice(ridge, score, None), copy.deepcopy(stage.encoders)
+        best = replace(best, dimensions=tuned.sufficient_dimensions(ended, queries))
         logger.info(
             "chosen on %d held-out classes: %s; %d dimensions suffice, score %.4f",
             len(queries),

@@ -61,8 +61,8 @@ class Recipe(BaseModel):
     line_drawings: float = Field(
         0.3, ge=0, lt=1, description="share of pairs of a photo and a line drawing made from it"
     )
-    epochs: int = Field(6, ge=1, description="passes over the photos")
-    batch_size: int = Field(64, ge=2, description="pairs a batch")
+    epochs: int = Field(4, ge=1, description="passes over the photos")
+    batch_size: int = Field(32, ge=2, description="pairs a batch")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the heads")
     backbone_learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the backbones")
