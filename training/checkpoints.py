@@ -5,13 +5,12 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from training.artifacts import atomic_write
 from training.errors import CheckpointError
-from training.tensors import module_tensors, restore_module
+from training.tensors import module_tensors, restore_module, save_tensors
 
 __all__ = ["EpochRecord", "Progress", "load_checkpoint", "save_checkpoint"]
 
@@ -47,9 +46,8 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, progres
     for position, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{position}.{name}"] = value
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(plain, temporary, metadata={"progress": progress.model_dump_json()})
+        save_tensors(temporary, tensors, {"progress": progress.model_dump_json()})
 
 
 def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerprint: str) -> Progress | None:
