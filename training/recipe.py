@@ -76,7 +76,7 @@ class Recipe(BaseModel):
         0.2,
         ge=0,
         lt=1,
-        description="fraction of the seen classes held out to choose on; 0 chooses nothing, in half the time",
+        description="fraction of the seen classes held out to choose on; 0 chooses nothing and trains once",
     )
     seed: int = Field(0, ge=0, description="of initialisation, batches and held-out classes")
 
