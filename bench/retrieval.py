@@ -237,7 +237,7 @@ def plot_modes(path: Path, folders: dict[str, Path], data: Path, cache: Path, sp
         axes[0, column].set(title=method, xlabel="mode", ylabel="singular value", ylim=(0, None))
         axes[1, column].imshow(np.abs(moment / scale / scale[:, None]), vmin=0, vmax=1, cmap="magma")
         axes[1, column].set(title="|correlation| of sketch modes, unseen", xticks=[], yticks=[])
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=60)
 
 
 def draw_sheet(path: Path, folder: Path, data: Path, cache: Path, split: str, rows: int = 12, side: int = 96) -> None:

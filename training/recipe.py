@@ -26,7 +26,9 @@ class Recipe(BaseModel):
         160, ge=32, le=1024, description="input side while backbones are trained; that of the encoders if omitted"
     )
     flip: bool = Field(False, description="average the features of each image and its mirror image")
-    crop_to_ink: bool = Field(False, description="cut sketches to their ink before resizing")
+    crop_to_ink: bool = Field(
+        False, description="put small sketches on a canvas they fill, wide ones on a square, light lines turned dark"
+    )
     grayscale: bool = Field(False, description="drop the colour of photos")
     dim: int = Field(512, ge=1, le=8192, description="embedding coordinates L; fewer if the data has fewer groups")
     hidden: int = Field(0, ge=0, description="width of the heads' hidden layer; 0 for linear heads")

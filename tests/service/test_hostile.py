@@ -240,7 +240,8 @@ def test_slow_readers_get_their_answer(url):
     "start",
     [
         b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ",
-        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ",
     ],
     ids=["head", "trailers"],
 )

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from training.errors import ImageError, ImageTooLarge
@@ -94,16 +95,55 @@ def test_preprocessing_normalises():
     assert tensor.min() == tensor.max() == 1
 
 
-def test_cropping_to_ink_makes_place_and_size_irrelevant():
-    def drawing(box, side):
-        image = Image.new("RGB", (side, side), "white")
-        image.paste((0, 0, 0), box)
-        return image
+def drawing(box, size, ink="black", ground="white"):
+    image = Image.new("RGB", size, ground)
+    image.paste(ink, box)
+    return image
 
-    crop = Preprocessing(size=64, crop_to_ink=True)
-    small, large = crop(drawing((10, 10, 30, 30), 200)), crop(drawing((100, 50, 180, 130), 200))
+
+CROP = Preprocessing(size=64, crop_to_ink=True)
+
+
+def test_cropping_to_ink_makes_place_and_size_of_small_drawings_irrelevant():
+    small, large = CROP(drawing((10, 10, 30, 30), (200, 200))), CROP(drawing((100, 50, 180, 130), (200, 200)))
     assert (small - large).abs().mean() < 0.1
-    assert crop(Image.new("RGB", (20, 20), "white")).min() == 1
+    assert CROP(Image.new("RGB", (20, 20), "white")).min() == 1
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200), (400, 100)])
+def test_cropping_to_ink_keeps_the_shape_of_drawings_on_any_canvas(size):
+    left, top = size[0] // 2, size[1] // 2
+    square = Preprocessing(size=64)(drawing((20, 20, 80, 80), (100, 100)))
+    assert (CROP(drawing((left - 30, top - 30, left + 30, top + 30), size)) - square).abs().mean() < 0.1
+
+
+def test_cropping_to_ink_leaves_well_filled_squares_alone():
+    image = drawing((5, 30, 90, 60), (100, 100))
+    assert torch.equal(CROP(image), Preprocessing(size=64)(image))
+
+
+def test_cropping_to_ink_never_cuts_ink_off():
+    strip = CROP.arrange(drawing((0, 40, 200, 60), (200, 100)))
+    assert strip.getpixel((8, 32))[0] < 50
+    assert strip.getpixel((56, 32))[0] < 50
+    assert strip.getpixel((0, 32)) == (255, 255, 255)
+
+
+def test_cropping_to_ink_turns_light_lines_on_dark_ground_into_dark_ones_on_light():
+    light = drawing((20, 20, 80, 80), (100, 100), ink="white", ground="black")
+    assert torch.equal(CROP(light), CROP(drawing((20, 20, 80, 80), (100, 100))))
+
+
+def test_cropping_to_ink_finds_it_on_grey_paper_and_extends_the_paper():
+    arranged = CROP.arrange(drawing((45, 45, 55, 55), (100, 100), ground=(200, 200, 200)))
+    assert arranged.getpixel((32, 32))[0] < 50
+    assert arranged.getpixel((2, 2)) == (200, 200, 200)
+
+
+def test_cropping_to_ink_squares_no_endless_strip():
+    strip = Image.new("RGB", (1_000_000, 2), "white")
+    strip.paste("black", (10, 0, 999_990, 1))
+    assert CROP.arrange(strip).size == (64, 64)
 
 
 def test_grayscale_and_padding():
