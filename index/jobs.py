@@ -213,7 +213,7 @@ def _prepare(
     sha256 = hashlib.sha256(content).hexdigest()
     if gallery.catalogue.same_content(sha256):
         return _Prepared(candidate, sha256, len(content), modified, (0, 0), None)
-    image = preprocessing(open_image(content, draft=preprocessing.size))
+    image = preprocessing(open_image(content, draft=preprocessing.draft))
     return _Prepared(candidate, sha256, len(content), modified, image_size(content), image)
 
 

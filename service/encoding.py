@@ -82,7 +82,7 @@ class EncodingModel:
     def _decode(self, content: bytes, modality: Modality) -> Tensor:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
         try:
-            return preprocessing(open_image(content, max_pixels=self._max_pixels, draft=preprocessing.size))
+            return preprocessing(open_image(content, max_pixels=self._max_pixels, draft=preprocessing.draft))
         except ImageError as error:
             self._metrics.rejected.inc()
             status = 413 if isinstance(error, ImageTooLarge) else 400

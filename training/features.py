@@ -92,7 +92,8 @@ def feature_key(encoder: Encoder) -> str:
     for name, tensor in module_tensors(encoder.backbone).items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    choices = [encoder.backbone.widths, encoder.preprocessing.model_dump(mode="json"), encoder.config.flip]
+    preprocessing = encoder.preprocessing
+    choices = [encoder.backbone.widths, preprocessing.model_dump(mode="json"), preprocessing.draft, encoder.config.flip]
     digest.update(json.dumps(choices).encode())
     return digest.hexdigest()
 
@@ -152,7 +153,7 @@ def _batches(
 
     def prepare(position: int) -> Tensor | str:
         try:
-            return encoder.preprocessing(open_image(files[position], draft=encoder.preprocessing.size))
+            return encoder.preprocessing(open_image(files[position], draft=encoder.preprocessing.draft))
         except ImageError as error:
             return error.reason
         except OSError as error:

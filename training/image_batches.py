@@ -81,7 +81,7 @@ class ImageBatches:
         pixels = self._decoded.get(file)
         if pixels is None:
             preprocessing = encoder.preprocessing
-            pixels = np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.size)))
+            pixels = np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.draft)))
             if pixels.nbytes <= self._room:
                 self._decoded[file] = pixels
                 self._room -= pixels.nbytes

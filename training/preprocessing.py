@@ -39,6 +39,11 @@ class Preprocessing(BaseModel):
     grayscale: bool = False
     margin: float = Field(0.06, ge=0, le=1)
 
+    @property
+    def draft(self) -> int:
+        """Pixels of the shorter side that decoding an image must leave: more, where a part of it may be enlarged."""
+        return self.size * (_LARGEST_CANVAS if self.crop_to_ink else 1)
+
     def __call__(self, image: Image.Image) -> Tensor:
         """Converts one RGB image.
 
@@ -55,7 +60,7 @@ class Preprocessing(BaseModel):
     def arrange(self, image: Image.Image) -> Image.Image:
         """The ``(size, size)`` RGB image that the encoder sees."""
         if self.crop_to_ink:
-            image = _crop_to_ink(image, self.margin, _LARGEST_CANVAS * self.size)
+            image = _crop_to_ink(image, self.margin, self.draft)
         if self.fit == "pad":
             longer = max(image.size)
             image = ImageOps.pad(image, (longer, longer), color="white")

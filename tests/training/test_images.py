@@ -140,6 +140,16 @@ def test_cropping_to_ink_finds_it_on_grey_paper_and_extends_the_paper():
     assert arranged.getpixel((2, 2)) == (200, 200, 200)
 
 
+def test_a_small_drawing_in_a_large_jpeg_is_decoded_finely(tmp_path):
+    lines = Image.new("RGB", (3200, 3200), "white")
+    for column in range(200, 600, 10):
+        lines.paste("black", (column, 200, column + 5, 600))
+    lines.save(tmp_path / "lines.jpg", quality=95)
+    preprocessing = Preprocessing(size=224, crop_to_ink=True)
+    tensor = preprocessing(open_image(tmp_path / "lines.jpg", draft=preprocessing.draft))
+    assert tensor[0, 112, 60:164].std() > 0.5  # 0.2 where the JPEG is reduced to the input's size first
+
+
 def test_cropping_to_ink_squares_no_endless_strip():
     strip = Image.new("RGB", (1_000_000, 2), "white")
     strip.paste("black", (10, 0, 999_990, 1))
