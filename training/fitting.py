@@ -162,8 +162,7 @@ class _Run:
     def choose(self) -> _Choice:
         """Decides how the heads end and how many dimensions are needed, on held-out classes."""
         if len(self.seen.classes) < 3 or self.recipe.validation == 0:
-            closed = self.recipe.init == "closed-form" and self.recipe.tune != "heads"
-            return _Choice((self.recipe.ridge or DEFAULT_RIDGE) if closed else None, None, None)
+            return _Choice((self.recipe.ridge or DEFAULT_RIDGE) if self._may_be_closed else None, None, None)
         stage, features = self._stage("choose")
         held_out = hold_out(features.data.classes, self.recipe.validation, self.recipe.seed)
         stage.train(features.restricted(self.tuning).select(held_out.seen))
@@ -217,9 +216,13 @@ class _Run:
     def _candidates(self) -> tuple[float | None, ...]:
         """Ways the heads may end: as trained, or as the closed form with a ridge."""
         trained = () if self.recipe.tune == "none" else (None,)
-        if self.recipe.init != "closed-form" or self.recipe.tune == "heads":
+        if not self._may_be_closed:
             return trained
         return (*trained, *((self.recipe.ridge,) if self.recipe.ridge else RIDGES))
+
+    @property
+    def _may_be_closed(self) -> bool:
+        return self.recipe.init == "closed-form" and self.recipe.tune != "heads"
 
 
 def _ending(ridge: float | None) -> str:
