@@ -53,6 +53,11 @@ class PairedEncodersConfig(BaseModel):
     share_backbone: bool = True
     share_head: bool = False
 
+    @property
+    def has_one_linear_head(self) -> bool:
+        """Whether one linear map serves both modalities."""
+        return self.share_head and not self.sketch.head.hidden
+
 
 class Encoder(nn.Module):
     """Images of one modality to embeddings.

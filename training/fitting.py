@@ -158,6 +158,9 @@ class _Run:
         self.log = RunLog(out)
         self.tuning = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
         self.pairs = with_instances(self.tuning, recipe.instances)
+        self.start = load_bundle(recipe.start, "cpu").encoders.to(device) if recipe.start else None
+        if recipe.start_heads and self.start and not self.start.config.has_one_linear_head:
+            raise BundleError(f"{recipe.start} has no linear head for both modalities to keep; give --start-heads 0")
 
     def choose(self) -> _Choice:
         """Decides how the heads end and how many dimensions are needed, on held-out classes."""
@@ -193,9 +196,8 @@ class _Run:
         stage, features = self._stage("final")
         history = stage.train(features.restricted(self.tuning))
         form = stage.refit(self._tuned(stage, features), choice.ridge)
-        if self.recipe.sketch_mean == "start" and self.recipe.start:
-            start = load_bundle(self.recipe.start, "cpu").encoders
-            stage.encoders.sketch.head.mean.copy_(start.sketch.head.mean)
+        if self.recipe.sketch_mean == "start" and self.start:
+            stage.encoders.sketch.head.mean.copy_(self.start.sketch.head.mean)
         return stage.encoders, form, history, features.data
 
     def _stage(self, name: str) -> tuple[Stage, FeatureSet]:
@@ -204,7 +206,8 @@ class _Run:
         if self.recipe.tune == "all":
             encoders.resize(self.recipe.training_size or self.recipe.image_size)
         features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / "rejects.jsonl")
-        return Stage(name, self.out, self.fingerprint, self.recipe, encoders, self.log), features
+        start = self.start if self.recipe.start_heads else None
+        return Stage(name, self.out, self.fingerprint, self.recipe, encoders, self.log, start), features
 
     def _tuned(self, stage: Stage, features: FeatureSet) -> FeatureSet:
         """Features by the backbones as training left them."""

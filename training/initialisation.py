@@ -10,7 +10,7 @@ from training.closed_form import Moments, solve, solve_shared
 from training.encoders import PairedEncoders
 from training.feature_set import FeatureSet, head_embeddings
 
-__all__ = ["apply_canonical_form", "apply_closed_form", "learned_form", "standardise"]
+__all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_form", "standardise"]
 
 
 def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
@@ -39,8 +39,32 @@ def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: M
     for encoder, weight in ((encoders.sketch, maps.weight_x), (encoders.photo, maps.weight_y)):
         _set_linear(encoder.head.body, weight)
         encoder.head.mu.fill_(1.0)
-    if encoders.photo.config.head.norm == "sphere":
-        encoders.photo.head.mu.fill_(_calibration(encoders, features) ** 2)
+    _calibrate(encoders, features)
+
+
+def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: FeatureSet, share: float) -> None:
+    """Adds another model's kernel to that of the heads, and keeps the coordinates in which photos differ most.
+
+    The sum of two kernels is the inner product of their embeddings side by side; each counts by its share once photos
+    have the same mean length in both. As many principal axes of the photos as the heads have coordinates remain.
+
+    Args:
+        encoders: with one linear head for both modalities, standardised with the scales of ``start``.
+        start: the other model, of the same kind and backbone.
+        features: training data.
+        share: of the kernel of ``start``, between 0 and 1.
+    """
+    head = encoders.photo.head
+    inputs = (torch.from_numpy(features.y).to(head.mean.device) - head.mean) / head.scale
+    parts = []
+    for body, part in ((start.photo.head.body, share), (head.body, 1 - share)):
+        weight = _linear(body).weight.detach().to(inputs.device)
+        parts.append(weight * (part**0.5 / (inputs @ weight.T).norm(dim=1).mean().clamp_min(1e-12)))
+    both = torch.cat(parts)
+    photos = (inputs @ both.T).cpu().numpy()
+    _, axes = np.linalg.eigh(weighted_second_moment(photos, features.photo_probabilities))
+    _set_linear(head.body, axes[:, ::-1][:, : encoders.dim].T @ both.cpu().numpy().astype(np.float64))
+    _calibrate(encoders, features)
 
 
 def learned_form(encoders: PairedEncoders, features: FeatureSet) -> CanonicalForm:
@@ -65,13 +89,25 @@ def _block_scales(values: NDArray[np.float32], widths: tuple[int, ...]) -> NDArr
     return np.concatenate([np.full(len(block), max(float(block.mean()), 1e-12) ** 0.5, np.float32) for block in blocks])
 
 
-def _set_linear(body: nn.Module, weight: NDArray[np.float64]) -> None:
+def _linear(body: nn.Module) -> nn.Linear:
     if not isinstance(body, nn.Linear):
         raise TypeError("the closed form needs a linear head")
+    return body
+
+
+def _set_linear(body: nn.Module, weight: NDArray[np.float64]) -> None:
+    body = _linear(body)
     with torch.no_grad():
         body.bias.zero_()  # the features are centred already
         body.weight.zero_()
         body.weight[: len(weight)] = torch.from_numpy(weight).to(body.weight)
+
+
+def _calibrate(encoders: PairedEncoders, features: FeatureSet) -> None:
+    """Sets a sphere's radius."""
+    if encoders.photo.config.head.norm == "sphere":
+        encoders.photo.head.mu.fill_(1.0)
+        encoders.photo.head.mu.fill_(_calibration(encoders, features) ** 2)
 
 
 def _calibration(encoders: PairedEncoders, features: FeatureSet) -> float:

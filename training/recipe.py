@@ -19,6 +19,9 @@ class Recipe(BaseModel):
 
     backbone: str = Field(DEFAULT_BACKBONE, description="timm model name")
     start: Path | None = Field(None, description="model bundle whose backbones training starts from")
+    start_heads: float = Field(
+        0.0, ge=0, lt=1, description="share that the heads of --start keep in the closed form, backbones left alone"
+    )
     share_backbone: bool = Field(True, description="one backbone for both modalities")
     multi_scale: bool = Field(True, description="append pooled features of the backbone's last five stages")
     image_size: int = Field(224, ge=32, le=1024, description="input side of the encoders, in pixels")
@@ -90,4 +93,6 @@ class Recipe(BaseModel):
             raise ValueError("random heads need training; add --tune heads or --tune all")
         if self.sketch_mean == "start" and (self.start is None or self.tune == "all"):
             raise ValueError("--sketch-mean start needs a model to --start from and its backbones left alone")
+        if self.start_heads and (self.start is None or self.tune != "none" or not self.share_head):
+            raise ValueError("--start-heads needs a model to --start from, --tune none and one head for both kinds")
         return self

@@ -14,7 +14,7 @@ from training.closed_form import Moments
 from training.encoders import Encoder, PairedEncoders
 from training.feature_set import FeatureSet
 from training.image_batches import ImageBatches
-from training.initialisation import apply_canonical_form, apply_closed_form, learned_form, standardise
+from training.initialisation import apply_canonical_form, apply_closed_form, blend_heads, learned_form, standardise
 from training.losses import NestedLoRALoss
 from training.recipe import Recipe
 from training.run_log import RunLog
@@ -39,6 +39,7 @@ class Stage:
         recipe: how to train.
         encoders: trained in place.
         log: where figures go.
+        start: the model whose heads keep a share in the closed form, if any.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     recipe: Recipe
     encoders: PairedEncoders
     log: RunLog
+    start: PairedEncoders | None = None
 
     def train(self, features: FeatureSet) -> list[EpochRecord]:
         """Initialises the heads from features of the untouched backbones and trains what the recipe says."""
@@ -60,6 +62,9 @@ class Stage:
     def standardised_moments(self, features: FeatureSet) -> Moments:
         """Standardises the heads' inputs by features of the backbones as they are now; what a closed form needs."""
         standardise(self.encoders, features)
+        if self.start:  # its heads fit its own scales only
+            self.encoders.sketch.head.scale.copy_(self.start.sketch.head.scale)
+            self.encoders.photo.head.scale.copy_(self.start.photo.head.scale)
         return features.moments(self.encoders)
 
     def refit(self, features: FeatureSet, ridge: float | None, moments: Moments | None = None) -> CanonicalForm:
@@ -76,6 +81,8 @@ class Stage:
         if ridge is not None:
             moments = moments or self.standardised_moments(features)
             apply_closed_form(self.encoders, features, moments, ridge)
+            if self.start:
+                blend_heads(self.encoders, self.start, features, self.recipe.start_heads)
         form = learned_form(self.encoders, features)
         if self.recipe.canonical:
             apply_canonical_form(self.encoders, form)

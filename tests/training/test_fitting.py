@@ -19,6 +19,7 @@ from training.command_line import run_command
 from training.errors import BackboneError, BundleError, CheckpointError, DataError, TrainingError
 from training.evaluate import evaluate
 from training.fitting import fit
+from training.images import open_image
 from training.recipe import Recipe
 from training.settings import Training
 from training.stages import DEFAULT_RIDGE
@@ -153,6 +154,30 @@ def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_
     assert not torch.equal(frozen[stem], whole[stem])
     with pytest.raises(BundleError, match="give the same --backbone and --multi-scale"):
         run(shapes, tmp_path / "other", start=tmp_path / "tuned", multi_scale=False)
+
+
+def test_heads_to_start_from_keep_their_share(shapes, tmp_path):
+    def scores(name):
+        bundle = load_bundle(tmp_path / name, "cpu")
+        sketches, photos = (
+            [open_image(file) for file in sorted((shapes / kind).rglob("*.png"))] for kind in ("sketch", "photo")
+        )
+        return (bundle.encode_sketches(sketches) @ bundle.encode_photos(photos).T).ravel()
+
+    choices = {"tune": "none", "validation": 0}
+    run(shapes, tmp_path / "start", ridge=1e-3, **choices)
+    for name, share in (("none", 0), ("half", 0.5), ("most", 0.9999)):
+        run(shapes, tmp_path / name, ridge=1e3, start=tmp_path / "start", start_heads=share, **choices)
+    none, half, most = (np.corrcoef(scores("start"), scores(name))[0, 1] for name in ("none", "half", "most"))
+    assert none < half - 0.01
+    assert half < most
+    assert most > 0.999
+
+
+def test_separate_heads_have_no_share_to_keep(shapes, tmp_path):
+    run(shapes, tmp_path / "start", tune="none", share_head=False)
+    with pytest.raises(BundleError, match="has no linear head for both modalities to keep; give --start-heads 0"):
+        run(shapes, tmp_path / "run", tune="none", start=tmp_path / "start", start_heads=0.5)
 
 
 def test_the_dimensions_that_suffice_are_recorded(shapes, tmp_path):

@@ -70,6 +70,7 @@ def test_photos_or_data_but_not_both_or_neither(tmp_path, capsys):
     assert "give either --data or --photos" in capsys.readouterr().err
 
 
-def test_keeping_a_mean_needs_something_to_keep_it_from():
+@pytest.mark.parametrize("choices", [{"sketch_mean": "start"}, {"start_heads": 0.5}])
+def test_keeping_something_needs_a_model_to_keep_it_from(choices):
     with pytest.raises(ValidationError, match="needs a model to --start from"):
-        Recipe(sketch_mean="start", tune="none")
+        Recipe(tune="none", **choices)
