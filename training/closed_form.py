@@ -4,6 +4,8 @@ With linear f and g the minimum of the objective is the SVD of (C_x + r I)^{-1/2
 It takes seconds, is a strong baseline on small data, and initialises the trained heads.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +19,19 @@ Matrix = NDArray[np.float64]
 
 
 class Covariance(NamedTuple):
-    """A covariance by its eigenvectors: ``values`` ``(rank,)`` and ``vectors`` ``(features, rank)``."""
+    """A covariance C by its eigenvectors: ``values`` ``(rank,)`` and ``vectors`` ``(features, rank)``."""
 
     values: Matrix
     vectors: Matrix
 
+    def whitening(self, ridge: float) -> Matrix:
+        """(C + r I)^{-1/2} in the basis of the eigenvectors, ``(rank,)``; r is ``ridge`` mean eigenvalues."""
+        shift = max(ridge, 1e-9) * self.values.sum() / len(self.vectors)
+        return np.asarray(1 / np.sqrt(self.values + shift))
 
-class Moments(NamedTuple):
+
+@dataclass(frozen=True)
+class Moments:
     """Centred second moments of the features under the model p(x, y) = sum_g p(g) p(x|g) p(y|g).
 
     Attributes:
@@ -41,6 +49,17 @@ class Moments(NamedTuple):
     y: Covariance
     groups_x: Matrix
     groups_y: Matrix
+
+    @cached_property
+    def pooled(self) -> Covariance:
+        """The mean of both covariances."""
+        return _eigendecomposition(np.hstack([c.vectors * np.sqrt(c.values / 2) for c in (self.x, self.y)]))
+
+    @cached_property
+    def pooled_cross(self) -> Matrix:
+        """The symmetric part of the cross-covariance in the basis of ``pooled``, ``(rank, rank)``."""
+        cross = (self.groups_x @ self.pooled.vectors).T @ (self.groups_y @ self.pooled.vectors)
+        return (cross + cross.T) / 2
 
 
 class LinearMaps(NamedTuple):
@@ -88,14 +107,15 @@ def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
         dim: modes wanted; fewer come back where the data has no more.
         ridge: r in units of the mean eigenvalue of each covariance.
     """
-    basis_x, upper_x = qr(_whiten(moments.groups_x, moments.x, ridge).T, mode="economic")
-    basis_y, upper_y = qr(_whiten(moments.groups_y, moments.y, ridge).T, mode="economic")
+    white_x, white_y = moments.x.whitening(ridge), moments.y.whitening(ridge)
+    basis_x, upper_x = qr((moments.groups_x @ moments.x.vectors * white_x).T, mode="economic")
+    basis_y, upper_y = qr((moments.groups_y @ moments.y.vectors * white_y).T, mode="economic")
     left, spectrum, right = svd(upper_x @ upper_y.T)
     rank = min(dim, len(moments.groups_x) - 1, int((spectrum > 1e-9 * spectrum[0]).sum()))
     root = np.sqrt(spectrum[:rank, None])
     return LinearMaps(
-        root * _whiten((basis_x @ left[:, :rank]).T, moments.x, ridge),
-        root * _whiten((basis_y @ right[:rank].T).T, moments.y, ridge),
+        root * ((basis_x @ left[:, :rank]).T * white_x) @ moments.x.vectors.T,
+        root * ((basis_y @ right[:rank].T).T * white_y) @ moments.y.vectors.T,
         spectrum[:rank],
     )
 
@@ -108,19 +128,13 @@ def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
         dim: modes wanted; fewer come back where the data has no more.
         ridge: r in units of the mean eigenvalue of the pooled covariance.
     """
-    factors = [part.vectors * np.sqrt(part.values / 2) for part in (moments.x, moments.y)]
-    pooled = _eigendecomposition(np.hstack(factors))
-    white_x, white_y = (_whiten(groups, pooled, ridge) for groups in (moments.groups_x, moments.groups_y))
-    basis = _span(np.vstack([white_x, white_y]))
-    if basis is not None:
-        white_x, white_y = white_x @ basis, white_y @ basis
-    cross = white_x.T @ white_y
-    count = min(dim, len(white_x) - 1, len(cross))
-    values, vectors = eigh((cross + cross.T) / 2, subset_by_index=(len(cross) - count, len(cross) - 1))
+    white = moments.pooled.whitening(ridge)
+    count = min(dim, len(moments.groups_x) - 1, len(white))
+    cross = white[:, None] * moments.pooled_cross * white
+    values, vectors = eigh(cross, subset_by_index=(len(white) - count, len(white) - 1))
     rank = int((values > 1e-9 * values[-1]).sum())
     values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
-    directions = vectors if basis is None else basis @ vectors
-    weight = np.sqrt(values)[:, None] * _whiten(directions.T, pooled, ridge)
+    weight = np.sqrt(values)[:, None] * (vectors.T * white) @ moments.pooled.vectors.T
     return LinearMaps(weight, weight, values)
 
 
@@ -143,20 +157,3 @@ def _eigendecomposition(factor: Matrix) -> Covariance:
         return Covariance(lengths**2, vectors)
     values, vectors = eigh(factor @ factor.T)
     return Covariance(np.clip(values, 0, None), vectors)
-
-
-def _span(rows: Matrix) -> Matrix | None:
-    """An orthonormal basis of the rows' span, ``(features, rank)``; None where it is most of the space."""
-    if len(rows) >= rows.shape[1]:
-        return None
-    basis: Matrix = qr(rows.T, mode="economic")[0]
-    return basis
-
-
-def _whiten(rows: Matrix, covariance: Covariance, ridge: float) -> Matrix:
-    """Multiplies ``(n, features)`` rows by (C + r I)^{-1/2}."""
-    shift = max(ridge, 1e-9) * covariance.values.sum() / rows.shape[1]
-    coordinates = rows @ covariance.vectors
-    inside = coordinates * (1 / np.sqrt(covariance.values + shift) - 1 / np.sqrt(shift))
-    whitened: Matrix = rows / np.sqrt(shift) + inside @ covariance.vectors.T
-    return whitened

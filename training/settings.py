@@ -22,7 +22,7 @@ from training.starter import STARTER_MODEL
 
 __all__ = ["DemoData", "Evaluate", "Fit", "Training"]
 
-ADAPTATION_RIDGE = 8.0  # on held-out classes 4 to 16 find the very photo as often, and more of it finds more of its kind
+ADAPTATION_RIDGE = 8.0  # on held-out classes; less finds fewer of the same kind, more seldom the very photo
 _DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
 _SPLIT = "sketchy-1, sketchy-2, or a file of seen and unseen classes"
 
