@@ -171,10 +171,11 @@ def report(out: Path, data: Path, cache: Path) -> None:
     splits = sorted({run["split"] for run in runs})
     write_text(out / "table.md", "\n".join(table([run for run in runs if run["split"] == s], s) for s in splits))
     for split in splits:
-        plot_curves(out / f"truncation-{Path(split).stem}.png", [run for run in runs if run["split"] == split])
         folders = {m: run_folder(out, split, m, 0) for m in METHODS if METHODS[m] is not None}
         trained = {method: folder for method, folder in folders.items() if (folder / "figures.json").exists()}
-        plot_modes(out / f"modes-{Path(split).stem}.png", trained, data, cache, split)
+        if trained:
+            plot_curves(out / f"truncation-{Path(split).stem}.png", [run for run in runs if run["split"] == split])
+            plot_modes(out / f"modes-{Path(split).stem}.png", trained, data, cache, split)
         if "ours" in trained:
             draw_sheet(out / f"sheet-{Path(split).stem}.png", trained["ours"], data, cache, split)
 
