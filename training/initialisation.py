@@ -38,7 +38,6 @@ def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: M
     maps = solver(moments, encoders.dim, ridge)
     for encoder, weight in ((encoders.sketch, maps.weight_x), (encoders.photo, maps.weight_y)):
         _set_linear(encoder.head.body, weight)
-        encoder.head.mu.fill_(1.0)
     _calibrate(encoders, features)
 
 
@@ -104,9 +103,10 @@ def _set_linear(body: nn.Module, weight: NDArray[np.float64]) -> None:
 
 
 def _calibrate(encoders: PairedEncoders, features: FeatureSet) -> None:
-    """Sets a sphere's radius."""
+    """Sets radii to 1, and that of a sphere of photos to what suits the kernel best."""
+    for encoder in (encoders.sketch, encoders.photo):
+        encoder.head.mu.fill_(1.0)
     if encoders.photo.config.head.norm == "sphere":
-        encoders.photo.head.mu.fill_(1.0)
         encoders.photo.head.mu.fill_(_calibration(encoders, features) ** 2)
 
 

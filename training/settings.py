@@ -22,7 +22,7 @@ from training.starter import STARTER_MODEL
 
 __all__ = ["DemoData", "Evaluate", "Fit", "Training"]
 
-ADAPTATION_RIDGE = 8.0  # on held-out classes; less finds fewer of the same kind, more seldom the very photo
+ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same kind, more finds the very photo less often
 _DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
 _SPLIT = "sketchy-1, sketchy-2, or a file of seen and unseen classes"
 
@@ -77,9 +77,10 @@ class Fit(Recipe):
             "ridge": ADAPTATION_RIDGE,
             "line_drawings": 0.0,  # there is nothing else
         }
-        if self.tune == "all" and "tune" in self.model_fields_set:
+        tune = self.tune if "tune" in self.model_fields_set else "none"
+        if tune == "all":
             defaults["sketch_mean"] = "data"
-        elif encoders.has_one_linear_head:
+        if tune == "none" and self.share_head and encoders.has_one_linear_head:
             defaults["start_heads"] = 0.5
         return {name: value for name, value in defaults.items() if name not in self.model_fields_set}
 

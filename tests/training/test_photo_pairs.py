@@ -65,6 +65,12 @@ def test_adapting_the_shipped_model_to_photos(shapes, tmp_path, capsys):
     assert "--image-size" in capsys.readouterr().err
 
 
+def test_heads_can_be_trained_on_photos_alone(shapes, tmp_path):
+    options = ["--tune", "heads", "--epochs", "1", "--dim", "8", "--device", "cpu", "--cache", tmp_path / "cache"]
+    arguments = ["fit", "--photos", shapes / "photo", "--out", tmp_path / "run", *options]
+    assert run_command(Training, [str(argument) for argument in arguments]) == 0
+
+
 def test_photos_or_data_but_not_both_or_neither(tmp_path, capsys):
     assert run_command(Training, ["fit", "--out", str(tmp_path / "none")]) == 2
     assert "give either --data or --photos" in capsys.readouterr().err
