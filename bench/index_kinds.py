@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 from usearch.index import Index as USearchIndex
 
-from index.candidates import candidates
-from index.generations import load_generation
-from index.kinds import COMPRESSED, build_kind, read_kind
-from training.bundle import load_bundle
-from training.images import IMAGE_SUFFIXES, open_image
-from training.truncation import truncate, zero_pad
+from index.accelerators.candidates import candidates
+from index.accelerators.kinds import COMPRESSED, build_kind, read_kind
+from index.gallery.generations import load_generation
+from training.model.bundle import load_bundle
+from training.model.images import IMAGE_SUFFIXES, open_image
+from training.model.truncation import truncate, zero_pad
 
 K = 10
 WANTED = 0.99

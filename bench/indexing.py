@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from index.gallery import Gallery
+from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
-from training.backbones import build_backbone
-from training.bundle import load_bundle, save_bundle
-from training.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
-from training.heads import HeadConfig
-from training.preprocessing import Preprocessing
+from training.model.backbones import build_backbone
+from training.model.bundle import load_bundle, save_bundle
+from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
+from training.model.heads import HeadConfig
+from training.model.preprocessing import Preprocessing
 
 BATCH = 32
 

@@ -19,17 +19,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.artifacts import write_text
-from training.bundle import load_bundle
-from training.data import load_data
-from training.evaluation import instance_accuracy, mean_average_precision, retrieval_figures, truncation_curve
-from training.feature_set import FeatureSet, head_embeddings
-from training.features import default_cache_directory
-from training.fitting import fit, paired_features
-from training.gallery_order import order_of_photos
-from training.instances import own_photos
-from training.recipe import Recipe
-from training.splits import load_split
+from training.base.artifacts import write_text
+from training.base.cache import default_cache_directory
+from training.data.instances import own_photos
+from training.data.pairs import load_data
+from training.data.splits import load_split
+from training.evaluation.figures import instance_accuracy, mean_average_precision, retrieval_figures, truncation_curve
+from training.features.paired import FeatureSet, head_embeddings, paired_features
+from training.fit.recipe import Recipe
+from training.fit.run import fit
+from training.model.bundle import load_bundle
+from training.model.gallery_order import order_of_photos
 
 FROZEN = {"tune": "none"}
 CLASSES_ONLY = {"instances": 0.0, "line_drawings": 0.0}

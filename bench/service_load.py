@@ -44,15 +44,15 @@ import torch
 from http_load import Answer, search_request, send_many, send_until
 from PIL import Image
 
-from service.encoding import EncodingModel
-from service.inference import build_runner
-from service.metrics import Metrics
+from service.encoding.inference import build_runner
+from service.encoding.model import EncodingModel
+from service.encoding.plan import make_plan
+from service.http.metrics import Metrics
+from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
-from service.stopwatch import Stopwatch
-from service.workers import make_plan
-from training.bundle import load_bundle
-from training.features import default_cache_directory
-from training.images import IMAGE_SUFFIXES, open_image
+from training.base.cache import default_cache_directory
+from training.model.bundle import load_bundle
+from training.model.images import IMAGE_SUFFIXES, open_image
 
 matplotlib.use("agg")
 from matplotlib import pyplot

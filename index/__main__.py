@@ -2,8 +2,8 @@
 
 import sys
 
-from index.settings import Index
-from training.command_line import run_command
+from index.commands import Index
+from training.base.command_line import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command(Index))

@@ -11,7 +11,7 @@ SvdrawError
         └── ModelMismatch      the gallery was built with another model
 """
 
-from training.errors import SvdrawError
+from training.base.errors import SvdrawError
 
 __all__ = [
     "DimensionsError",

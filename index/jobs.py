@@ -6,7 +6,6 @@ Memory holds the list of photos, and pictures for a few batches.
 """
 
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -21,24 +20,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from index.catalogue import NewPhoto, PhotoState
 from index.errors import GalleryError
-from index.gallery import Gallery
-from index.generations import GenerationManifest
+from index.gallery.catalogue import NewPhoto, PhotoState
+from index.gallery.directory import Gallery
+from index.gallery.generations import GenerationManifest
 from index.sources import Candidate, list_folder, local_path, read_uri
-from training.artifacts import write_text
-from training.bundle import Bundle, load_bundle
-from training.errors import ImageError
-from training.images import image_size, open_image
-from training.prefetch import map_ahead
-from training.preprocessing import Preprocessing
+from training.base.errors import ImageError
+from training.base.prefetch import map_ahead
+from training.base.rejects import report_rejects
+from training.model.bundle import Bundle, load_bundle
+from training.model.images import image_size, open_image
+from training.model.preprocessing import Preprocessing
 
 __all__ = ["JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 32
-_REJECTS_SHOWN = 5
 _STATES = 512  # photos whose states are looked up at once
 
 
@@ -168,7 +166,7 @@ def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobRepor
         gallery.catalogue.add(_encoded(gallery, bundle, batch, report))
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started
-    _list_rejects(gallery.path / "rejects.jsonl", rejects)
+    report_rejects(gallery.path / "rejects.jsonl", rejects, len(photos))
     if not gallery.catalogue.count():
         raise GalleryError(f"none of {len(photos)} photos is usable; see {gallery.path / 'rejects.jsonl'}")
     return report
@@ -251,11 +249,3 @@ def _encoded(gallery: Gallery, bundle: Bundle, batch: list[_Prepared], report: J
         facts = (candidate.uri, prepared.sha256, prepared.bytes, prepared.modified, width, height)
         photos.append(NewPhoto(*facts, candidate.label, candidate.metadata, vector))
     return photos
-
-
-def _list_rejects(path: Path, rejects: dict[str, str]) -> None:
-    write_text(path, "".join(json.dumps({"uri": uri, "reason": reason}) + "\n" for uri, reason in rejects.items()))
-    if rejects:
-        logger.warning("%d photos rejected; all are listed in %s", len(rejects), path)
-        for uri, reason in list(rejects.items())[:_REJECTS_SHOWN]:
-            logger.warning("  %s: %s", uri, reason)

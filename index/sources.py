@@ -7,8 +7,8 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from index.errors import SourceError
-from training.images import IMAGE_SUFFIXES
-from training.tables import TABLE_SUFFIXES, read_table
+from training.base.tables import TABLE_SUFFIXES, read_table
+from training.model.images import IMAGE_SUFFIXES
 
 __all__ = ["Candidate", "list_folder", "list_photos", "local_path", "read_uri"]
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from service.settings import ServiceSettings
-from training.command_line import run_command
+from service.commands import Serve
+from training.base.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command(ServiceSettings))
+    sys.exit(run_command(Serve))

@@ -10,18 +10,18 @@ from importlib.metadata import version
 import anyio.to_thread
 from fastapi import FastAPI
 
-from service.admission import Gate
-from service.engine import Engine
-from service.limits import BodyLimitMiddleware, HeadMiddleware
-from service.metrics import Metrics
-from service.observability import ObservabilityMiddleware
-from service.openapi import DocumentedApp
-from service.pages import install_pages
-from service.pictures import Thumbnails
-from service.problems import install_problem_handlers
+from service.access.admission import Gate
+from service.engine.lifecycle import Engine
+from service.engine.pictures import Thumbnails
+from service.http.limits import BodyLimitMiddleware, HeadMiddleware
+from service.http.metrics import Metrics
+from service.http.observability import ObservabilityMiddleware
+from service.http.openapi import DocumentedApp
+from service.http.pages import install_pages
+from service.http.problems import install_problem_handlers
+from service.http.tracing import TELEMETRY
 from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
-from service.tracing import TELEMETRY
 
 __all__ = ["create_app"]
 

@@ -5,13 +5,13 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.engine import Engine
+from service.encoding.workers import Workers
+from service.engine.lifecycle import Engine
+from service.engine.pictures import Thumbnails
+from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.pictures import Thumbnails
-from service.serving import Serving
+from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
-from service.stopwatch import Stopwatch
-from service.workers import Workers
 
 __all__ = [
     "EngineDependency",

@@ -7,7 +7,7 @@ SvdrawError
     └── RequestProblem   a request that cannot be answered; becomes an RFC 9457 problem document
 """
 
-from training.errors import SvdrawError
+from training.base.errors import SvdrawError
 
 __all__ = ["AddressInUse", "KeysError", "RequestProblem", "ServiceError"]
 

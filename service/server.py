@@ -8,12 +8,12 @@ import torch
 import uvicorn
 
 from service.app import create_app
+from service.encoding.plan import make_plan
 from service.errors import AddressInUse, ServiceError
-from service.observability import JsonFormatter
-from service.protocol import patient_protocol
+from service.http.observability import JsonFormatter
+from service.http.protocol import patient_protocol
 from service.settings import ServiceSettings
-from service.workers import make_plan
-from training.devices import resolve_device
+from training.model.devices import resolve_device
 
 __all__ = ["serve"]
 

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from training.command_line import command_config
-from training.images import MAX_PIXELS
+from training.base.command_line import command_config
+from training.model.images import MAX_PIXELS
 
 __all__ = ["ServiceSettings"]
 
@@ -51,9 +51,3 @@ class ServiceSettings(BaseSettings):
     reload_seconds: float = Field(5, ge=0, description="how often to look for a new generation; 0: never")
     live_changes: int = Field(1000, ge=1, description="photos added or removed live before a generation is published")
     thumbnail_cache_bytes: int = Field(64_000_000, ge=0, description="memory for thumbnails")
-
-    def cli_cmd(self) -> None:
-        """Runs the service until it is told to stop."""
-        from service.server import serve  # the server imports the settings
-
-        serve(self)

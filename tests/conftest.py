@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from training.backbones import build_backbone
-from training.bundle import save_bundle
-from training.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
-from training.heads import HeadConfig
-from training.preprocessing import Preprocessing
+from training.model.backbones import build_backbone
+from training.model.bundle import save_bundle
+from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
+from training.model.heads import HeadConfig
+from training.model.preprocessing import Preprocessing
 
 SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], dict], None]] = {
     "circle": lambda draw, box, style: draw.ellipse(box, **style),

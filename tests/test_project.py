@@ -13,16 +13,16 @@ import pytest
 from packaging.requirements import Requirement
 from pydantic_settings import BaseSettings
 
-from index.settings import Index
-from service.settings import ServiceSettings
-from training.command_line import run_command
-from training.settings import Training
+from index.commands import Index
+from service.commands import Serve
+from training.base.command_line import run_command
+from training.commands import Training
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMPOSE = ["docker-compose.yml", "docker-compose.gpu.yml"]
-COMMANDS: dict[str, type[BaseSettings]] = {"training": Training, "index": Index, "service": ServiceSettings}
+COMMANDS: dict[str, type[BaseSettings]] = {"training": Training, "index": Index, "service": Serve}
 
 
 def documented_commands() -> list[str]:

@@ -2,8 +2,8 @@
 
 import sys
 
-from training.command_line import run_command
-from training.settings import Training
+from training.base.command_line import run_command
+from training.commands import Training
 
 if __name__ == "__main__":
     sys.exit(run_command(Training))

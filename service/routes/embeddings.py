@@ -9,16 +9,16 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 
 from index.errors import DimensionsError
-from service.admission import reader
-from service.bodies import decode_base64, media_type, read_json
+from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
+from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.openapi import reference
-from service.problems import documented
+from service.http.bodies import decode_base64, media_type, read_json
+from service.http.openapi import reference
+from service.http.problems import documented
+from service.http.stopwatch import Stopwatch
 from service.schemas import Embedding, EmbeddingRequest, EmbeddingResponse
-from service.serving import Serving
-from service.stopwatch import Stopwatch
-from training.truncation import truncate
+from training.model.truncation import truncate
 
 __all__ = ["router"]
 

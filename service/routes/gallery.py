@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from service.admission import reader, writer
+from service.access.admission import reader, writer
 from service.dependencies import EngineDependency, ServingDependency
-from service.problems import documented
+from service.engine.serving import Serving
+from service.http.problems import documented
 from service.schemas import GalleryInfo, ModelInfo, ModelList
-from service.serving import Serving
 
 __all__ = ["router"]
 

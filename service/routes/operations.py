@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.dependencies import EngineDependency
-from service.problems import documented
+from service.http.problems import documented
 from service.schemas import Status
 
 __all__ = ["router"]

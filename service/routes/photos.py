@@ -6,17 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from PIL import Image
 
-from index.catalogue import Photo
-from service.admission import reader, writer
-from service.bodies import read_form_or_image, read_json
-from service.conditional import not_modified
+from index.gallery.catalogue import Photo
+from service.access.admission import reader, writer
 from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
-from service.openapi import reference
-from service.pictures import image_format, read_photo
-from service.problems import documented
+from service.engine.pictures import image_format, read_photo
+from service.engine.uploads import prepare_upload
+from service.http.bodies import read_form_or_image, read_json
+from service.http.conditional import not_modified
+from service.http.openapi import reference
+from service.http.problems import documented
 from service.routes.search import body_content
 from service.schemas import MAX_ID, PhotoDescription, PhotoInfo, PhotoPage
-from service.uploads import prepare_upload
 
 __all__ = ["router"]
 

@@ -6,17 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
-from service.admission import reader
-from service.bodies import media_type, read_form_or_image, read_json
+from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
+from service.encoding.workers import Workers
+from service.engine.searching import search_by_image, search_by_json, search_by_request
+from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.openapi import properties, reference
-from service.problems import EXPECTED, as_problem, documented
+from service.http.bodies import media_type, read_form_or_image, read_json
+from service.http.openapi import properties, reference
+from service.http.problems import EXPECTED, as_problem, documented
+from service.http.stopwatch import Stopwatch
 from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchQuery, SearchRequest, SearchResponse
-from service.searching import search_by_image, search_by_json, search_by_request
-from service.serving import Serving
-from service.stopwatch import Stopwatch
-from service.workers import Workers
 
 __all__ = ["body_content", "router"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client
+from service.client.rest import Client
 from tests.end_to_end.conftest import KEY
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text()

@@ -19,8 +19,8 @@ from tests.end_to_end.browser import (
     result_ids,
     wait_for,
 )
+from tests.service.access.test_keys import line
 from tests.service.conftest import serving
-from tests.service.test_keys import line
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
 

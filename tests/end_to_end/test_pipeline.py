@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.server import _listen
-from tests.training.test_images import png_header
+from tests.training.model.test_images import png_header
 
 
 def search(deployment, content, **options):

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from service.client import Client
+from service.client.rest import Client
 from tests.end_to_end.conftest import KEY, start_service, wait_until_ready
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.catalogue import NewPhoto
-from index.gallery import Gallery
+from index.gallery.catalogue import NewPhoto
+from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
-from training.gallery_order import GalleryOrder
+from training.model.gallery_order import GalleryOrder
 
 
 @pytest.fixture

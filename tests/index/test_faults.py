@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from index.errors import GalleryError
-from index.gallery import Gallery
-from index.generations import load_generation, read_generation
+from index.gallery.directory import Gallery
+from index.gallery.generations import load_generation, read_generation
+from index.gallery.searcher import Searcher
 from index.jobs import compact, index_photos, remove_photos, sync_photos
-from index.searcher import Searcher
 from index.sources import list_photos
 from tests.conftest import SHAPES, draw_shape
 from tests.index.conftest import decaying

@@ -13,17 +13,17 @@ import fsspec
 import numpy as np
 import pytest
 
+from index.commands import Index
 from index.errors import GalleryError, SourceError
-from index.gallery import Gallery
-from index.generations import read_generation
+from index.gallery.directory import Gallery
+from index.gallery.generations import read_generation
+from index.gallery.searcher import Searcher
 from index.jobs import index_photos, sync_photos
-from index.searcher import Searcher
-from index.settings import Index
 from index.sources import list_photos, read_uri
 from tests.conftest import SHAPES, draw_shape
-from training.bundle import load_bundle
-from training.command_line import run_command
-from training.images import open_image
+from training.base.command_line import run_command
+from training.model.bundle import load_bundle
+from training.model.images import open_image
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_unusable_photos_are_reported_exactly(build, photos):
     path, report = build(photos)
     assert (report.encoded, report.rejected) == (24, 3)
     lines = (path / "rejects.jsonl").read_text().splitlines()
-    rejects = {Path(row["uri"]).name: row["reason"] for row in map(json.loads, lines)}
+    rejects = {Path(row["file"]).name: row["reason"] for row in map(json.loads, lines)}
     assert sorted(rejects) == ["cut.png", "empty.jpg", "text.png"]
     assert rejects["empty.jpg"] == "empty file"
 

@@ -7,13 +7,13 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from index.gallery import Gallery
+from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
 from service.app import create_app
-from service.engine import Engine
-from service.metrics import Metrics
-from service.protocol import patient_protocol
+from service.engine.lifecycle import Engine
+from service.http.metrics import Metrics
+from service.http.protocol import patient_protocol
 from service.server import _listen
 from service.settings import ServiceSettings
 

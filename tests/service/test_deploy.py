@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.keys import read_keys
-from service.metrics import Metrics
+from service.access.keys import read_keys
+from service.http.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"

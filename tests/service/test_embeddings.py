@@ -3,8 +3,8 @@ import base64
 import numpy as np
 import pytest
 
-from training.bundle import load_bundle
-from training.images import open_image
+from training.model.bundle import load_bundle
+from training.model.images import open_image
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.client import Client
+from service.client.rest import Client
 from tests.service.conftest import serving
-from tests.training.test_images import png_header
+from tests.training.model.test_images import png_header
 
 PNG = {"Content-Type": "image/png"}
 

@@ -7,13 +7,13 @@ import time
 import pytest
 from PIL import Image
 
-from index.gallery import Gallery
-from index.generations import read_generation
+from index.gallery.directory import Gallery
+from index.gallery.generations import read_generation
 from index.jobs import index_photos
 from index.sources import Candidate
-from service.pictures import Thumbnails
+from service.engine.pictures import Thumbnails
 from tests.conftest import draw_shape
-from tests.service.test_keys import line
+from tests.service.access.test_keys import line
 
 PNG = {"Content-Type": "image/png"}
 

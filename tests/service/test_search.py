@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.generations import load_generation
-from index.searcher import Searcher
-from training.bundle import load_bundle
-from training.images import open_image
+from index.gallery.generations import load_generation
+from index.gallery.searcher import Searcher
+from training.model.bundle import load_bundle
+from training.model.images import open_image
 
 PNG = {"Content-Type": "image/png"}
 

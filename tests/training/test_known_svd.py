@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.canonical import canonical_form
-from training.losses import Nesting, low_rank_objective, nesting_weights, second_moment, with_constant_mode
+from training.fit.losses import Nesting, low_rank_objective, nesting_weights, second_moment, with_constant_mode
+from training.model.canonical import canonical_form
 
 MODES = 4
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
-from training.losses import Nesting, SelfAdjointLoss
+from training.fit.losses import Nesting, SelfAdjointLoss
 from training.operators.jets import Jet
 from training.operators.problem import Forms, Problem
 
@@ -37,7 +37,7 @@ class Objective(nn.Module):
 
 
 class NestedLoRA(Objective):
-    """The objective of ``training.losses``; outputs are modes times the roots of their eigenvalues.
+    """The objective of ``training.fit.losses``; outputs are modes times the roots of their eigenvalues.
 
     Args:
         problem: what is solved.

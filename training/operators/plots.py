@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.artifacts import atomic_write
+from training.base.artifacts import atomic_write
 from training.operators.evaluation import mode_values
 from training.operators.objectives import Method
 from training.operators.problem import Array, Picture, Problem, Reference

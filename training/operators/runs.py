@@ -8,16 +8,16 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.artifacts import write_text
-from training.losses import Nesting
+from training.base.artifacts import write_text
+from training.fit.losses import Nesting
+from training.fit.optimisation import Optimization
+from training.fit.run_log import RunLog
 from training.operators.evaluation import Accuracy, Evaluation, evaluate_modes
 from training.operators.lobpcg import GridCost
 from training.operators.networks import ModeFunctions
 from training.operators.objectives import Method, build_objective
 from training.operators.problem import Problem, Reference
 from training.operators.solving import solve
-from training.run_log import RunLog
-from training.trainer import Optimization
 
 __all__ = ["Report", "Solved", "Solver", "run_solver", "write_report"]
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.checkpoints import EpochRecord
+from training.fit.checkpoints import EpochRecord
+from training.fit.optimisation import Optimization, ParameterGroup, minimise
 from training.operators.jets import jet
 from training.operators.lattice import shifted_lattice
 from training.operators.networks import ModeFunctions
 from training.operators.objectives import Objective
 from training.operators.problem import Points, Problem
-from training.trainer import Optimization, ParameterGroup, minimise
 
 _SEED_STRIDE = 100_000_007  # more steps than any run has
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import Nesting
+from training.fit.losses import Nesting
 from training.operators.evaluation import evaluate_modes, mode_values
 from training.operators.hydrogen import Hydrogen, exact_states
 from training.operators.langevin import Langevin

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.losses import Nesting
+from training.fit.losses import Nesting
 from training.operators.jets import Jet
 from training.operators.objectives import Method, NestedLoRA, NeuralEigenfunctions, SpIN, build_objective
 from training.operators.problem import Forms, QuadraticForm

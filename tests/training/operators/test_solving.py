@@ -3,14 +3,14 @@ import shutil
 import pytest
 import torch
 
-from training.errors import CheckpointError
-from training.losses import Nesting
+from training.base.errors import CheckpointError
+from training.fit.losses import Nesting
+from training.fit.optimisation import Optimization
 from training.operators.langevin import Langevin
 from training.operators.networks import ModeFunctions
 from training.operators.objectives import Method, build_objective
 from training.operators.potentials import Potential
 from training.operators.solving import draw_points, solve
-from training.trainer import Optimization
 
 PROBLEM = Langevin(Potential.DOUBLE_WELL, 2)
 

@@ -1,0 +1,68 @@
+"""Exact search on a GPU, over vectors that lie dimension by dimension."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.model.truncation import truncate
+
+__all__ = ["DimensionMajorMatrix"]
+
+_MAX_SCORES = 1 << 26  # floats of one block of scores
+
+
+class DimensionMajorMatrix:
+    """Vectors as a ``(dim, n)`` matrix on a device, so that any prefix of the coordinates is one contiguous block.
+
+    Args:
+        vectors: ``(n, dim)``.
+        device: a GPU, as a rule.
+        half: keep 16 bits a coordinate on the device; ``vectors`` stay on the host for exact scores.
+    """
+
+    largest_effort = 0
+
+    def __init__(self, vectors: NDArray[np.float32], device: torch.device, *, half: bool = False) -> None:
+        self.originals = vectors if half else None
+        rounded = vectors.astype(np.float16) if half else vectors
+        self.error = _half_error(vectors, rounded) if half else 0.0
+        self.matrix = torch.from_numpy(rounded).to(device).T.contiguous()
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        dimensions: int,
+        *,
+        effort: int | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """See ``Accelerator.search``."""
+        prefix = np.ascontiguousarray(truncate(queries, dimensions))
+        rows = max(1, _MAX_SCORES // max(1, self.matrix.shape[1]))
+        mask = None if allowed is None else torch.from_numpy(~allowed).to(self.matrix.device)
+        parts = []
+        for start in range(0, len(prefix), rows):
+            scores = self._scores(torch.from_numpy(prefix[start : start + rows]), dimensions)
+            parts.append((scores if mask is None else scores.masked_fill(mask, -torch.inf)).topk(k, dim=1))
+        scores = torch.cat([part.values for part in parts])
+        positions = torch.cat([part.indices for part in parts]).masked_fill(scores.isneginf(), -1)
+        return scores.cpu().numpy(), positions.cpu().numpy()
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See ``Accelerator.gather``."""
+        if self.originals is not None:
+            return self.originals[positions]
+        columns = torch.from_numpy(positions).to(self.matrix.device)
+        values: NDArray[np.float32] = self.matrix[:, columns].T.cpu().numpy()
+        return values
+
+    def _scores(self, queries: torch.Tensor, dimensions: int) -> torch.Tensor:
+        matrix = self.matrix[:dimensions]
+        return (queries.to(matrix) @ matrix).float()
+
+
+def _half_error(vectors: NDArray[np.float32], rounded: NDArray[np.floating]) -> float:
+    """What rounding vectors, a query and scores to 16 bits adds up to, for a query of norm 1."""
+    longest = np.linalg.norm(vectors, axis=1).max()
+    return float(np.linalg.norm(vectors - rounded, axis=1).max() + 2.0**-10 * longest)

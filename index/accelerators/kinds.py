@@ -1,0 +1,56 @@
+"""Kinds of accelerators: which there are, which one suits a gallery, how each is built and read."""
+
+import os
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.accelerators.hnsw import GraphIndex
+from index.accelerators.interface import Accelerator
+from index.accelerators.ivf import ClusteredIndex
+from index.accelerators.panorama import PanoramaIndex
+
+__all__ = ["COMPRESSED", "Kind", "KindChoice", "WritableAccelerator", "build_kind", "choose_kind", "read_kind"]
+
+Kind = Literal["exact", "ivf", "fp16", "sq8", "hnsw"]
+KindChoice = Literal["auto", "exact", "ivf", "fp16", "sq8", "hnsw"]
+COMPRESSED = frozenset({"fp16", "sq8"})  # these keep the original vectors on disk, in vectors.npy
+
+_FLAT_UP_TO = 100_000  # vectors; below, clusters make an exact search no faster
+
+
+class WritableAccelerator(Accelerator, Protocol):
+    """An accelerator that can be kept in a folder."""
+
+    def write(self, folder: Path) -> None:
+        """Writes what ``read_kind`` needs."""
+        ...
+
+
+def choose_kind(count: int, dim: int) -> Kind:
+    """The kind for so many vectors: flat, in clusters, or compressed where half of the memory would not hold them."""
+    if count < _FLAT_UP_TO:
+        return "exact"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return "ivf" if 4 * count * dim <= memory // 2 else "sq8"
+
+
+def build_kind(kind: Kind, vectors: NDArray[np.float32]) -> WritableAccelerator:
+    """Builds an accelerator of ``(n, dim)`` finite vectors, which may be memory-mapped."""
+    if kind == "exact":
+        return PanoramaIndex.build(vectors)
+    if kind == "hnsw":
+        return GraphIndex.build(vectors)
+    return ClusteredIndex.build(kind, vectors)
+
+
+def read_kind(kind: Kind, folder: Path) -> WritableAccelerator:
+    """Reads an accelerator; original vectors beside compressed ones are mapped, not loaded."""
+    if kind == "exact":
+        return PanoramaIndex.read(folder)
+    if kind == "hnsw":
+        return GraphIndex.read(folder)
+    originals = np.load(folder / "vectors.npy", mmap_mode="r") if kind in COMPRESSED else None
+    return ClusteredIndex.read(folder, originals)

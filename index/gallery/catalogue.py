@@ -1,0 +1,249 @@
+"""The catalogue of a gallery: one SQLite file that holds every photo's vector and facts. It is the truth."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import GalleryDamaged, GalleryError
+from index.gallery.database import Database
+from index.gallery.filters import filter_condition
+
+__all__ = ["Block", "Catalogue", "NewPhoto", "Photo", "PhotoState"]
+
+_COUNT_REVISION = (
+    "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+)
+_COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
+_CHUNK = 500  # bound variables of one statement
+_BLOCK = 4096  # vectors read at once
+
+
+class Photo(NamedTuple):
+    """One photo of a gallery; ``bytes`` is the size of its file, ``width`` and ``height`` are in pixels."""
+
+    id: int
+    uri: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    label: str | None
+    metadata: dict[str, Any]
+
+
+class NewPhoto(NamedTuple):
+    """A photo to add; ``modified`` is the file's modification time in nanoseconds, if it has one."""
+
+    uri: str
+    sha256: str
+    bytes: int
+    modified: int | None
+    width: int
+    height: int
+    label: str | None
+    metadata: dict[str, Any]
+    vector: NDArray[np.float32]
+
+
+class PhotoState(NamedTuple):
+    """What tells whether a file has changed."""
+
+    sha256: str
+    bytes: int
+    modified: int | None
+
+
+class Block(NamedTuple):
+    """Some photos' ids ``(n,)`` ascending, content keys ``(n,)`` and vectors ``(n, dim)``.
+
+    Photos with the same bytes have the same content key.
+    """
+
+    ids: NDArray[np.int64]
+    contents: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+class Catalogue:
+    """Access to a catalogue file; one object may be used from many threads.
+
+    Args:
+        path: the SQLite file.
+        create: make it if missing, and allow writing.
+
+    Raises:
+        GalleryDamaged: if the file is missing, unreadable, no catalogue or of an earlier version.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._database = Database(path, create=create)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def fact(self, name: str) -> str | None:
+        """A fact about the gallery, such as its model's digest."""
+        rows = self._database.query("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Stores a fact."""
+        self._database.write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)]))
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of the photos."""
+        return int(self.fact("revision") or 0)
+
+    def count(self) -> int:
+        """Number of photos."""
+        return int(self._database.query("SELECT count(*) FROM photos")[0][0])
+
+    def add(self, photos: Sequence[NewPhoto]) -> None:
+        """Adds photos in one durable transaction; one whose URI is known already is replaced under its id."""
+        rows = [
+            (*photo[:7], json.dumps(photo.metadata), np.ascontiguousarray(photo.vector, dtype="<f4").tobytes())
+            for photo in photos
+        ]
+        names = "uri, sha256, bytes, modified, width, height, label, metadata, vector, revision"
+        updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
+        revision = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
+        statement = (
+            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {revision}) "
+            f"ON CONFLICT (uri) DO UPDATE SET {updates}"
+        )
+        self._database.write((_COUNT_REVISION, [()]), (statement, rows))
+
+    def remove(self, ids: Sequence[int]) -> int:
+        """Removes photos by id; returns how many there were."""
+        before = self.count()
+        rows = [(identifier,) for identifier in ids]
+        self._database.write((_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows))
+        return before - self.count()
+
+    def compact(self) -> None:
+        """Gives the room of removed photos back to the disk."""
+        self._database.compact()
+
+    def back_up(self, path: Path) -> None:
+        """Copies the catalogue as it is now to a new file, while others may write to it."""
+        self._database.back_up(path)
+
+    def states(self, uris: Iterable[str]) -> dict[str, PhotoState]:
+        """What is known of the URIs that are known."""
+        found: dict[str, PhotoState] = {}
+        for chunk in _chunks(list(uris)):
+            marks = ", ".join("?" * len(chunk))
+            statement = f"SELECT uri, sha256, bytes, modified FROM photos WHERE uri IN ({marks})"
+            found |= {row[0]: PhotoState(*row[1:]) for row in self._database.query(statement, chunk)}
+        return found
+
+    def uris(self) -> dict[str, int]:
+        """The id of every URI."""
+        return dict(self._database.query("SELECT uri, id FROM photos"))
+
+    def revisions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids ``(n,)`` ascending of all photos and the revision that each last changed in."""
+        rows = np.array(self._database.query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(
+            -1, 2
+        )
+        return rows[:, 0], rows[:, 1]
+
+    def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Ids ``(n,)`` ascending of the photos that pass a filter; see ``index.gallery.filters``.
+
+        Raises:
+            FilterError: if the filter makes no sense.
+        """
+        condition, values = filter_condition(wanted)
+        rows = self._database.query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values)
+        return np.array([row[0] for row in rows], dtype=np.int64)
+
+    def ids(self, uris: Iterable[str]) -> dict[str, int]:
+        """Ids of the URIs that are known."""
+        found: dict[str, int] = {}
+        for chunk in _chunks(list(uris)):
+            marks = ", ".join("?" * len(chunk))
+            found |= dict(self._database.query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
+        return found
+
+    def same_content(self, sha256: str) -> tuple[int, int, NDArray[np.float32]] | None:
+        """Width, height and vector of a photo with this content, or None."""
+        rows = self._database.query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
+        return (rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
+
+    def photo(self, identifier: int) -> Photo | None:
+        """A photo by id, or None."""
+        return self.photos([identifier]).get(identifier)
+
+    def photos(self, ids: Sequence[int]) -> dict[int, Photo]:
+        """The photos that exist among the ids."""
+        found = {}
+        for chunk in _chunks(list(ids)):
+            marks = ", ".join("?" * len(chunk))
+            for row in self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id IN ({marks})", chunk):
+                found[row[0]] = _photo(row)
+        return found
+
+    def page(self, after: int, limit: int) -> list[Photo]:
+        """At most ``limit`` photos with an id above ``after``, by id."""
+        rows = self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [_photo(row) for row in rows]
+
+    def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> None:
+        """Replaces label and metadata of a photo if it exists; no generation holds them."""
+        values = (label, json.dumps(metadata), identifier)
+        self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values]))
+
+    def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
+        """Ids and vectors of all photos by ascending id, block by block, from one consistent state.
+
+        Args:
+            dim: number of coordinates.
+            changed_after: only photos that changed in a later revision.
+
+        Raises:
+            GalleryDamaged: if a vector has another size or is not finite.
+        """
+        condition, values = ("1", ()) if changed_after is None else ("revision > ?", (changed_after,))
+        statement = f"SELECT id, sha256, vector FROM photos WHERE {condition} ORDER BY id"
+        for rows in self._database.stream(statement, values, _BLOCK):
+            yield self._block(rows, dim)
+
+    def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids ``(n,)`` and vectors ``(n, dim)`` of all photos; see ``blocks``."""
+        blocks = [Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32))]
+        blocks += self.blocks(dim)
+        return np.concatenate([b.ids for b in blocks]), np.concatenate([b.vectors for b in blocks])
+
+    def _block(self, rows: list[tuple[int, str, bytes]], dim: int) -> Block:
+        if any(len(row[2]) != 4 * dim for row in rows):
+            raise GalleryDamaged(f"{self.path} holds a vector that has not {dim} dimensions; build the gallery again")
+        vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4").reshape(len(rows), dim)
+        if not np.isfinite(vectors).all():
+            raise GalleryDamaged(f"{self.path} holds a vector that is not finite; build the gallery again")
+        contents = np.array([int(row[1][:15], 16) for row in rows], dtype=np.int64)
+        return Block(np.array([row[0] for row in rows], dtype=np.int64), contents, vectors)
+
+    def problems(self) -> list[str]:
+        """What SQLite's own check finds wrong."""
+        try:
+            rows = self._database.query("PRAGMA quick_check")
+        except GalleryError as error:
+            return [str(error)]
+        return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
+
+
+def _photo(row: Any) -> Photo:
+    return Photo._make((*row[:7], json.loads(row[7])))
+
+
+def _chunks(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]

@@ -1,0 +1,183 @@
+"""A gallery on disk: catalogue, model and generations.
+
+gallery/
+    catalogue.sqlite     the truth: every photo's vector and facts
+    model/               the bundle whose photo encoder made the vectors
+    generations/000001/  what searches run on, rebuildable; see ``index.gallery.generations``
+    CURRENT              name of the generation to serve, switched atomically
+    rejects.jsonl        photos that the last job could not use, and why
+    writer.lock
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from index.accelerators.brute_force import compare_all
+from index.accelerators.kinds import KindChoice
+from index.accelerators.recall import K, effort_for, measured_recall, probe_queries
+from index.errors import GalleryDamaged, GalleryError, GalleryLocked, ModelMismatch
+from index.gallery.catalogue import Catalogue
+from index.gallery.generations import Generation, GenerationManifest, load_generation
+from index.gallery.publishing import publish_base, publish_changes
+from training.base.errors import BundleError
+from training.model.bundle import copy_bundle, read_manifest
+
+__all__ = ["Gallery", "sampled_recall"]
+
+_SAMPLE = 50  # queries that a check measures recall with
+_TOLERANCE = 0.02
+_ROUNDING = 1e-6  # of the root mean square length of vectors; may come of a rotation
+
+
+class Gallery:
+    """An existing gallery; use ``create`` or ``open``.
+
+    Args:
+        path: directory.
+        catalogue: opened.
+    """
+
+    def __init__(self, path: Path, catalogue: Catalogue) -> None:
+        self.path = path
+        self.catalogue = catalogue
+
+    @classmethod
+    def create(cls, path: Path, model: Path) -> "Gallery":
+        """Opens a gallery for writing, made if missing.
+
+        Args:
+            path: directory.
+            model: bundle to embed photos with.
+
+        Raises:
+            ModelMismatch: if the gallery was built with another model.
+            GalleryError: if ``path`` is something else than a gallery.
+            BundleError: if the bundle cannot be used.
+        """
+        manifest = read_manifest(model)
+        if path.exists() and not (path / "catalogue.sqlite").exists() and any(path.iterdir()):
+            raise GalleryError(f"{path} is not empty and not a gallery; choose another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        gallery = cls(path, Catalogue(path / "catalogue.sqlite", create=True))
+        try:
+            gallery._adopt(model, manifest.digest)
+        except BaseException:
+            gallery.close()
+            raise
+        return gallery
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> "Gallery":
+        """Opens an existing gallery.
+
+        Raises:
+            GalleryError: if there is none.
+            GalleryDamaged: if its catalogue is unreadable.
+        """
+        if not (path / "catalogue.sqlite").is_file():
+            raise GalleryError(f"{path} is not a gallery; make one with `python -m index build`")
+        return cls(path, Catalogue(path / "catalogue.sqlite", create=write))
+
+    def close(self) -> None:
+        """Closes the catalogue."""
+        self.catalogue.close()
+
+    @property
+    def model_directory(self) -> Path:
+        """The bundle that belongs to the gallery."""
+        return self.path / "model"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Excludes other writers.
+
+        Raises:
+            GalleryLocked: if another process is writing.
+        """
+        with (self.path / "writer.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise GalleryLocked(f"another process is writing to {self.path}; wait for it to end") from error
+            yield
+
+    def configure(self, kind: KindChoice | None, target: float | None) -> None:
+        """Chooses the kind of accelerator, and the recall that searches aim at, of the next ``publish``."""
+        if kind is not None:
+            self.catalogue.set_fact("kind", kind)
+        if target is not None:
+            self.catalogue.set_fact("target", str(target))
+
+    def publish(self) -> GenerationManifest:
+        """Publishes a generation built from nothing but the catalogue; see ``publish_base``."""
+        return publish_base(self.path, self.catalogue)
+
+    def publish_changes(self) -> GenerationManifest:
+        """Publishes what changed, if anything did; see ``publish_changes``."""
+        return publish_changes(self.path, self.catalogue)
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the gallery, one line each."""
+        found = self.catalogue.problems()
+        if found:
+            return found
+        try:
+            if read_manifest(self.model_directory).digest != self.catalogue.fact("model"):
+                found.append(f"{self.model_directory} holds another model than the vectors were made with")
+        except BundleError as error:
+            found.append(str(error))
+        try:
+            generation = load_generation(self.path)
+            if generation.manifest.revision != self.catalogue.revision:
+                return [*found, f"{self.path}: the published generation is older than the catalogue"]
+            if not self._agrees(generation):
+                return [*found, f"{self.path}: the published generation differs from the catalogue"]
+        except GalleryDamaged as error:
+            return [*found, str(error)]
+        recall = sampled_recall(generation)
+        if recall < generation.manifest.target - _TOLERANCE:
+            found.append(f"{self.path}: recall is {recall:.3f}, not {generation.manifest.target}; rebuild it")
+        return found
+
+    def _agrees(self, generation: Generation) -> bool:
+        """Whether ids and vectors are the catalogue's, which is read block by block."""
+        served = np.flatnonzero(generation.alive)
+        served = served[np.argsort(generation.ids[served])]
+        start, scale = 0, float(np.sqrt(sum(generation.manifest.spectrum)))
+        for block in self.catalogue.blocks(generation.manifest.dim):
+            positions = served[start : start + len(block.ids)]
+            start += len(block.ids)
+            if not np.array_equal(generation.ids[positions], block.ids):
+                return False
+            expected = generation.order.apply(block.vectors)
+            if not np.allclose(generation.accelerator.gather(positions), expected, rtol=0, atol=_ROUNDING * scale):
+                return False
+        return start == len(served)
+
+    def _adopt(self, model: Path, digest: str) -> None:
+        known = self.catalogue.fact("model")
+        if known is not None and known != digest:
+            raise ModelMismatch(
+                f"{self.path} was built with another model ({known[:12]}, not {digest[:12]}); "
+                "vectors of two models cannot be mixed: build a new gallery with another --out"
+            )
+        if known is None:
+            with self.writing():
+                copied = copy_bundle(model, self.model_directory)
+                self.catalogue.set_fact("dim", str(len(copied.spectrum)))
+                self.catalogue.set_fact("model", digest)  # last: it says that the model is there
+
+
+def sampled_recall(generation: Generation) -> float:
+    """Recall of the first 10 at the manifest's target, measured now on a sample of queries."""
+    manifest = generation.manifest
+    photos = np.random.default_rng().choice(np.flatnonzero(generation.alive), 2 * _SAMPLE)
+    queries = probe_queries(generation.accelerator.gather(photos))
+    blocks = (vectors for _, vectors in generation.blocks())
+    truth = compare_all(queries, blocks, min(K, manifest.count), manifest.dim)[0]
+    effort = effort_for(manifest.recall, manifest.dim, manifest.target)
+    return measured_recall(generation.accelerator, queries, truth, manifest.dim, effort, manifest.count)

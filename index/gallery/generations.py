@@ -1,0 +1,188 @@
+"""Generations of a gallery: what searches run on, rebuildable from the catalogue.
+
+generations/000002/
+    manifest.json   what it is, and the SHA-256 of the other files
+    photos.faiss    the base: an accelerator over all photos of some revision of the catalogue
+    ids.npy         ids by position in the base, ascending
+    contents.npy    content keys by position in the base
+    order.npy       rotation from the model's coordinates to those of the generation's vectors
+    clusters.npz    of kinds ivf, fp16, sq8
+    vectors.npy     of kinds fp16, sq8: original vectors
+    changes.npz     what changed after the base was built: ids, content keys and vectors, and the base's outdated ids
+
+A generation that differs little from the one before shares its base, by hard links.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from index.accelerators.interface import Accelerator
+from index.accelerators.kinds import Kind, read_kind
+from index.accelerators.layers import LayeredIndex
+from index.accelerators.recall import RecallPoint
+from index.errors import GalleryDamaged, GalleryError
+from training.base.artifacts import file_sha256
+from training.model.gallery_order import GalleryOrder
+
+__all__ = [
+    "CHANGES",
+    "MANIFEST",
+    "FileFacts",
+    "Generation",
+    "GenerationManifest",
+    "file_facts",
+    "generation_folder",
+    "load_generation",
+    "read_generation",
+    "read_order",
+]
+
+MANIFEST = "manifest.json"
+CHANGES = "changes.npz"
+_BLOCK = 1 << 14
+
+
+class FileFacts(BaseModel):
+    """Size in bytes and SHA-256 of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+class GenerationManifest(BaseModel):
+    """Content of a generation's ``manifest.json``.
+
+    Attributes:
+        generation: number, growing.
+        created: UTC time in ISO 8601.
+        kind: of the base.
+        target: recall that searches aim at unless they say otherwise; 1 is exact.
+        count: number of photos.
+        dim: number of embedding coordinates.
+        model: digest of the model.
+        revision: of the catalogue.
+        base_revision: of the catalogue that the base was built from.
+        base_count: number of photos of the base, outdated ones included.
+        recall: measured on the base.
+        spectrum: second moments of the coordinates of the base, descending; see ``training.model.gallery_order``.
+        files: by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["svdraw-gallery"] = "svdraw-gallery"
+    version: Literal[2] = 2
+    generation: int
+    created: str
+    kind: Kind = "exact"
+    target: float = 1.0
+    count: int
+    dim: int
+    model: str
+    revision: int
+    base_revision: int
+    base_count: int
+    recall: tuple[RecallPoint, ...] = ()
+    spectrum: tuple[float, ...]
+    files: dict[str, FileFacts]
+
+
+class Generation(NamedTuple):
+    """A loaded generation; arrays go by position in the accelerator, ``alive`` says which positions count.
+
+    Its vectors are the catalogue's in other coordinates, those of ``order``.
+    """
+
+    manifest: GenerationManifest
+    order: GalleryOrder
+    ids: NDArray[np.int64]
+    contents: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    accelerator: Accelerator
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Ids ``(n,)`` ascending and vectors ``(n, dim)``, in order, of its photos, some at a time."""
+        positions = np.flatnonzero(self.alive)
+        positions = positions[np.argsort(self.ids[positions])]
+        for start in range(0, len(positions), _BLOCK):
+            chosen = positions[start : start + _BLOCK]
+            yield self.ids[chosen], self.accelerator.gather(chosen)
+
+
+def generation_folder(gallery: Path, number: int) -> Path:
+    """Folder of a generation."""
+    return gallery / "generations" / f"{number:06d}"
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Size and SHA-256 of a file."""
+    return FileFacts(bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def read_generation(path: Path) -> GenerationManifest:
+    """Manifest of a gallery's current generation.
+
+    Raises:
+        GalleryError: if ``path`` is no gallery.
+        GalleryDamaged: if no generation is published, or it is half-written.
+    """
+    if not (path / "catalogue.sqlite").is_file():
+        raise GalleryError(f"{path} is not a gallery; make one with `python -m index build`")
+    pointer = path / "CURRENT"
+    if not pointer.is_file():
+        raise GalleryDamaged(f"{path} is half-written: no generation is published; run `python -m index build` again")
+    file = path / "generations" / Path(pointer.read_text().strip()).name / MANIFEST
+    try:
+        return GenerationManifest.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise GalleryDamaged(
+            f"{file} is missing, damaged or of another version; run `python -m index verify --repair`"
+        ) from error
+
+
+def load_generation(path: Path) -> Generation:
+    """Reads a gallery's current generation, verified against its checksums.
+
+    Raises:
+        GalleryError: if ``path`` is no gallery.
+        GalleryDamaged: if a file is missing or corrupted; the message names it.
+    """
+    manifest = read_generation(path)
+    try:
+        return _load(generation_folder(path, manifest.generation), manifest)
+    except (GalleryDamaged, OSError):
+        if read_generation(path).generation == manifest.generation:
+            raise
+        return load_generation(path)  # a writer has switched and dropped what was being read
+
+
+def read_order(folder: Path, manifest: GenerationManifest) -> GalleryOrder:
+    """The coordinates of a generation."""
+    rotation = np.load(folder / "order.npy", allow_pickle=False)
+    return GalleryOrder(rotation, np.array(manifest.spectrum))
+
+
+def _load(folder: Path, manifest: GenerationManifest) -> Generation:
+    for name, expected in manifest.files.items():
+        if not (folder / name).is_file() or file_facts(folder / name) != expected:
+            raise GalleryDamaged(
+                f"{folder / name} is missing or corrupted; run `python -m index verify --repair` to rebuild it"
+            )
+    base, order = read_kind(manifest.kind, folder), read_order(folder, manifest)
+    ids, contents = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "contents"))
+    alive = np.ones(len(ids), dtype=np.bool_)
+    if CHANGES not in manifest.files:
+        return Generation(manifest, order, ids, contents, alive, base)
+    with np.load(folder / CHANGES, allow_pickle=False) as changes:
+        alive[np.searchsorted(ids, changes["outdated"])] = False
+        layered = LayeredIndex(base, alive, changes["vectors"])
+        ids, contents = np.concatenate([ids, changes["ids"]]), np.concatenate([contents, changes["contents"]])
+    alive = np.concatenate([alive, np.ones(len(ids) - len(alive), dtype=np.bool_)])
+    return Generation(manifest, order, ids, contents, alive, layered)

@@ -1,0 +1,244 @@
+"""Writing generations: all photos into a new base, or only what changed beside the base there is."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.accelerators.kinds import COMPRESSED, Kind, build_kind, choose_kind
+from index.accelerators.recall import calibrate
+from index.errors import GalleryDamaged, GalleryError
+from index.gallery.catalogue import Catalogue
+from index.gallery.generations import (
+    CHANGES,
+    MANIFEST,
+    FileFacts,
+    GenerationManifest,
+    file_facts,
+    generation_folder,
+    read_generation,
+    read_order,
+)
+from training.base.artifacts import write_text
+from training.model.bundle import read_manifest
+from training.model.gallery_order import GalleryOrder, gallery_order
+
+__all__ = ["publish_base", "publish_changes"]
+
+_KEPT = 2  # generations; the older one is for readers that are about to switch
+_FEW = 1000  # changes that need no new base however small it is
+_SHARE = 0.05  # of the base that may be out of date
+_DEFAULT_TARGET = {"hnsw": 0.99}  # of the kinds that are not meant to be exact
+
+
+def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
+    """Builds a generation from all photos and switches to it; readers see the old or the new one.
+
+    Args:
+        path: of the gallery.
+        catalogue: its facts ``kind`` and ``target``, if set, say what to build.
+
+    Raises:
+        GalleryDamaged: if the catalogue is.
+        GalleryError: if it cannot be written.
+    """
+
+    def write(folder: Path) -> GenerationManifest:
+        revision, count, dim = catalogue.revision, catalogue.count(), _dim(catalogue)
+        kind = _kind(catalogue, choose_kind(count, dim))
+        order = _order(path, catalogue, count, dim)
+        np.save(folder / "order.npy", order.rotation, allow_pickle=False)
+        _write_vectors(folder, catalogue, order, count)
+        vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
+        accelerator = build_kind(kind, vectors)
+        accelerator.write(folder)
+        recall = calibrate(accelerator, vectors)
+        if kind not in COMPRESSED:
+            (folder / "vectors.npy").unlink()
+        return GenerationManifest(
+            generation=int(folder.name.lstrip(".")),
+            created=_now(),
+            kind=kind,
+            target=_target(catalogue, kind),
+            count=count,
+            dim=dim,
+            model=catalogue.fact("model") or "",
+            revision=revision,
+            base_revision=revision,
+            base_count=count,
+            recall=tuple(recall),
+            spectrum=tuple(order.spectrum.tolist()),
+            files={file.name: file_facts(file) for file in sorted(folder.iterdir())},
+        )
+
+    return _publish(path, write)
+
+
+def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
+    """Brings the served generation up to date: changes go beside its base, until they are many.
+
+    Raises:
+        GalleryDamaged: if the catalogue is.
+        GalleryError: if it cannot be written.
+    """
+    try:
+        current = read_generation(path)
+    except GalleryDamaged:  # nothing published yet, or of another version
+        return publish_base(path, catalogue)
+    served = generation_folder(path, current.generation)
+    if any(_size(served / name) != facts.bytes for name, facts in current.files.items()):
+        return publish_base(path, catalogue)
+    if _kind(catalogue, current.kind) != current.kind:
+        return publish_base(path, catalogue)
+    revision, target = catalogue.revision, _target(catalogue, current.kind)
+    if (revision, target) == (current.revision, current.target):
+        return current
+    base_ids: NDArray[np.int64] = np.load(served / "ids.npy", allow_pickle=False)
+    ids, revisions = catalogue.revisions()
+    outdated = np.setdiff1d(base_ids, ids[revisions <= current.base_revision], assume_unique=True)
+    changed = int((revisions > current.base_revision).sum())
+    if changed + len(outdated) > max(_FEW, _SHARE * current.base_count):
+        return publish_base(path, catalogue)
+
+    def write(folder: Path) -> GenerationManifest:
+        files = {name: facts for name, facts in current.files.items() if name != CHANGES}
+        for name in files:
+            _link(served / name, folder / name)
+        if changed or len(outdated):
+            order = read_order(served, current)
+            files[CHANGES] = _write_changes(folder, catalogue, order, current.base_revision, outdated)
+        number = int(folder.name.lstrip("."))
+        update = {"generation": number, "created": _now(), "count": len(ids), "revision": revision, "files": files}
+        return current.model_copy(update=update | {"target": target})
+
+    return _publish(path, write)
+
+
+def _publish(path: Path, write: Callable[[Path], GenerationManifest]) -> GenerationManifest:
+    """Lets ``write`` fill a folder, then makes it the current generation in one step."""
+    with _staging(path) as folder:
+        manifest = write(folder)
+        write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        _sync(folder)
+        folder.rename(generation_folder(path, manifest.generation))
+        _sync_directory(path / "generations")
+    write_text(path / "CURRENT", f"{manifest.generation:06d}\n")
+    _sync_directory(path)
+    for old in _generations(path):
+        if int(old.name) <= manifest.generation - _KEPT:
+            shutil.rmtree(old, ignore_errors=True)
+    return manifest
+
+
+@contextmanager
+def _staging(path: Path) -> Iterator[Path]:
+    """A new folder for the next generation; what a killed job left is cleared."""
+    for left in (path / "generations").glob(".[0-9]*"):
+        shutil.rmtree(left)
+    number = max([0, *(int(folder.name) for folder in _generations(path))]) + 1
+    folder = path / "generations" / f".{number:06d}"
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError | RuntimeError):  # FAISS raises RuntimeError for a full disk
+            raise
+        reason = str(error).splitlines()[0]
+        raise GalleryError(f"{folder} cannot be written ({reason}); free some space, run again") from error
+
+
+def _order(path: Path, catalogue: Catalogue, count: int, dim: int) -> GalleryOrder:
+    """What orders the coordinates, from the second moment of all photos."""
+    total = np.zeros((dim, dim))
+    for block in catalogue.blocks(dim):
+        vectors = block.vectors.astype(np.float64)
+        total += vectors.T @ vectors
+    return gallery_order(total / max(1, count), count, read_manifest(path / "model").spectrum)
+
+
+def _write_vectors(folder: Path, catalogue: Catalogue, order: GalleryOrder, count: int) -> None:
+    """Writes vectors.npy, ids.npy and contents.npy block by block; mapping a file would crash on a full disk."""
+    dim = len(order.spectrum)
+    ids, contents = np.empty(count, np.int64), np.empty(count, np.int64)
+    start = 0
+    with (folder / "vectors.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in catalogue.blocks(dim):
+            stop = start + len(block.ids)
+            ids[start:stop], contents[start:stop] = block.ids, block.contents
+            file.write(order.apply(block.vectors).tobytes())
+            start = stop
+    np.save(folder / "ids.npy", ids, allow_pickle=False)
+    np.save(folder / "contents.npy", contents, allow_pickle=False)
+
+
+def _write_changes(
+    folder: Path, catalogue: Catalogue, order: GalleryOrder, base_revision: int, outdated: NDArray[np.int64]
+) -> FileFacts:
+    dim = len(order.spectrum)
+    blocks = list(catalogue.blocks(dim, changed_after=base_revision))
+    np.savez(
+        folder / CHANGES,
+        outdated=outdated,
+        ids=np.concatenate([np.empty(0, np.int64), *(block.ids for block in blocks)]),
+        contents=np.concatenate([np.empty(0, np.int64), *(block.contents for block in blocks)]),
+        vectors=np.concatenate([np.empty((0, dim), np.float32), *(order.apply(block.vectors) for block in blocks)]),
+    )
+    return file_facts(folder / CHANGES)
+
+
+def _kind(catalogue: Catalogue, automatic: Kind) -> Kind:
+    """The kind that was chosen, or the automatic one."""
+    chosen = catalogue.fact("kind") or "auto"
+    return automatic if chosen == "auto" else cast(Kind, chosen)
+
+
+def _target(catalogue: Catalogue, kind: Kind) -> float:
+    return float(catalogue.fact("target") or _DEFAULT_TARGET.get(kind, 1.0))
+
+
+def _dim(catalogue: Catalogue) -> int:
+    return int(catalogue.fact("dim") or 0)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else -1
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _generations(path: Path) -> list[Path]:
+    return sorted(folder for folder in (path / "generations").glob("[0-9]*") if folder.is_dir())
+
+
+def _sync(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    _sync_directory(folder)
+
+
+def _sync_directory(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,143 @@
+"""Who gets in: key, scope, rate and concurrency, checked before a body is read."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from service.access.keys import KeyRing, Scope
+from service.errors import RequestProblem
+from service.http.metrics import Metrics
+from service.settings import ServiceSettings
+
+__all__ = ["Gate", "RateLimiter", "reader", "writer"]
+
+_CLIENTS = 10_000  # whose rates are remembered
+
+
+class RateLimiter:
+    """Token buckets by client, as the generic cell rate algorithm: one number each.
+
+    Args:
+        rate: requests per second and client; 0 allows any number.
+        burst: requests at once.
+        clock: seconds.
+    """
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._burst = burst
+        self._clock = clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()  # when each client's bucket is full again
+
+    def wait(self, client: str) -> float:
+        """Takes a token; returns 0, or in how many seconds there will be one."""
+        if not self._interval:
+            return 0.0
+        now = self._clock()
+        full_at = max(now, self._full_at.get(client, now)) + self._interval
+        excess = full_at - now - self._burst * self._interval
+        if excess > 1e-9:
+            return excess
+        self._full_at[client] = full_at
+        self._full_at.move_to_end(client)
+        while len(self._full_at) > _CLIENTS:
+            self._full_at.popitem(last=False)
+        return 0.0
+
+
+class Gate:
+    """Admits requests.
+
+    Args:
+        settings: keys and limits.
+        metrics: to observe.
+
+    Raises:
+        KeysError: if the file of keys cannot be used.
+    """
+
+    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+        self._keys = KeyRing(settings.keys)
+        self._anonymous = Scope[(settings.anonymous or ("none" if settings.keys else "read")).upper()]
+        self._limiter = RateLimiter(settings.rate_limit, settings.rate_burst)
+        self._max_concurrent = settings.max_concurrent
+        self._metrics = metrics
+        self._running = 0
+
+    def check(self, address: str, secret: str | None, needed: Scope) -> None:
+        """Lets a request in or not.
+
+        Args:
+            address: of the client.
+            secret: the key it sent.
+            needed: scope.
+
+        Raises:
+            RequestProblem: 401, 403 or 429.
+        """
+        key = self._keys.find(secret) if secret is not None else None
+        wait = self._limiter.wait(f"key {key.name}" if key else f"address {address}")
+        if wait:
+            self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
+        if secret is not None and key is None:
+            self._refuse("key", 401, "this key is not, or no longer, valid", _challenge("invalid_token"))
+        scope = key.scope if key else self._anonymous
+        if scope < needed and key is None:
+            self._refuse("key", 401, "send a key: `Authorization: Bearer KEY` or `api-key: KEY`", _challenge())
+        if scope < needed:
+            self._refuse("scope", 403, f"this key may not {needed.name.lower()}")
+
+    def enter(self) -> None:
+        """Takes a place among the running requests.
+
+        Raises:
+            RequestProblem: 429 if all are taken.
+        """
+        if self._running >= self._max_concurrent:
+            self._refuse("concurrency", 429, "too many requests at once; try again soon", {"Retry-After": "1"})
+        self._running += 1
+        self._metrics.running.set(self._running)
+
+    def leave(self) -> None:
+        """Gives the place back."""
+        self._running -= 1
+        self._metrics.running.set(self._running)
+
+    def _refuse(self, reason: str, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        self._metrics.refused.labels(reason).inc()
+        raise RequestProblem(status, detail, headers)
+
+
+def _challenge(error: str | None = None) -> dict[str, str]:
+    return {"WWW-Authenticate": 'Bearer realm="svdraw"' + (f', error="{error}"' if error else "")}
+
+
+_BEARER = HTTPBearer(auto_error=False, description="an API key")
+_HEADER = APIKeyHeader(name="api-key", auto_error=False, description="an API key")
+
+
+def _admission(needed: Scope) -> Callable[..., AsyncIterator[None]]:
+    async def admit(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        header: Annotated[str | None, Security(_HEADER)],
+    ) -> AsyncIterator[None]:
+        gate: Gate = request.app.state.gate
+        secret = bearer.credentials if bearer else header
+        gate.check(request.client.host if request.client else "", secret, needed)
+        gate.enter()
+        try:
+            yield
+        finally:
+            gate.leave()
+
+    return admit
+
+
+reader = Depends(_admission(Scope.READ))
+writer = Depends(_admission(Scope.WRITE))

@@ -1,0 +1,96 @@
+"""From the bytes of an image to its embedding, in the thread of the worker that asks."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.encoding.batching import MicroBatcher
+from service.encoding.inference import build_runner
+from service.encoding.plan import make_plan
+from service.errors import RequestProblem
+from service.http.metrics import Metrics
+from service.http.stopwatch import Stopwatch
+from service.settings import ServiceSettings
+from training.base.cache import default_cache_directory
+from training.base.errors import ImageError, ImageTooLarge
+from training.model.bundle import Bundle
+from training.model.encoders import Modality
+from training.model.images import open_image
+
+__all__ = ["EncodingModel"]
+
+_MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
+
+
+class EncodingModel:
+    """The encoders of a bundle, ready for concurrent requests.
+
+    Args:
+        bundle: loaded.
+        settings: limits.
+        metrics: to observe.
+    """
+
+    def __init__(self, bundle: Bundle, settings: ServiceSettings, metrics: Metrics) -> None:
+        self.bundle = bundle
+        self._max_pixels = settings.max_pixels
+        self._metrics = metrics
+        plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
+        self._runners = {
+            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads, settings.precision),
+            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few, and kept for good
+        }
+        self._decoding = threading.Semaphore(plan.cores)  # decoded images are large; bounds their memory
+        self._batchers: list[MicroBatcher] = []
+        self._embedders = {modality: self._embedder(modality, plan.max_batch) for modality in _MODALITIES}
+
+    def warm_up(self) -> None:
+        """Encodes blank images, so that the first request is as quick as the others."""
+        for modality in _MODALITIES:
+            size = self.bundle.encoders.encoder(modality).preprocessing.size
+            for count in (1, 2):
+                self._encode(modality, [torch.zeros(3, size, size)] * count)
+
+    def embed(self, content: bytes, modality: Modality, stopwatch: Stopwatch) -> NDArray[np.float32]:
+        """Embeds an image file, ``(dim,)``; takes the stages ``decode`` and ``encode``.
+
+        Raises:
+            RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
+        """
+        with stopwatch.stage("decode"), self._decoding:
+            image = self._decode(content, modality)
+        with stopwatch.stage("encode"):
+            return self._embedders[modality](image)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        for batcher in self._batchers:
+            batcher.close()
+
+    def _embedder(self, modality: Modality, max_batch: int) -> Callable[[Tensor], NDArray[np.float32]]:
+        if max_batch == 1:
+            return lambda image: self._encode(modality, [image])[0]
+        self._batchers.append(MicroBatcher(partial(self._encode, modality), max_batch))
+        return self._batchers[-1].embed
+
+    def _decode(self, content: bytes, modality: Modality) -> Tensor:
+        preprocessing = self.bundle.encoders.encoder(modality).preprocessing
+        try:
+            return preprocessing(open_image(content, max_pixels=self._max_pixels, draft=preprocessing.draft))
+        except ImageError as error:
+            self._metrics.rejected.inc()
+            status = 413 if isinstance(error, ImageTooLarge) else 400
+            raise RequestProblem(status, f"the {modality} cannot be used: {error.reason}") from error
+
+    def _encode(self, modality: Modality, images: Sequence[Tensor]) -> NDArray[np.float32]:
+        started = time.perf_counter()
+        embeddings = self._runners[modality](torch.stack(list(images)))
+        self._metrics.batches.observe(len(images))
+        self._metrics.encoding.observe(time.perf_counter() - started)
+        return embeddings

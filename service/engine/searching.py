@@ -1,0 +1,118 @@
+"""One search from query to results, in the thread of a worker."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.gallery.catalogue import Catalogue, Photo
+from index.gallery.searcher import Hit
+from service.engine.serving import Serving
+from service.http.bodies import decode_base64, parse_object
+from service.http.stopwatch import Stopwatch
+from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
+from training.model.truncation import truncate
+
+__all__ = ["search_by_image", "search_by_json", "search_by_request"]
+
+
+def search_by_json(serving: Serving, body: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by a JSON body; ``given`` are the options beside it. See ``search_by_request``.
+
+    Raises:
+        ValidationError: if the body is no such request.
+    """
+    return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), stopwatch)
+
+
+def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by the sketch or the photo that a JSON request names.
+
+    Raises:
+        RequestProblem: if the sketch is unusable, or the photo unknown.
+        DimensionsError: if the gallery has no such number of dimensions.
+        FilterError: if the filter makes no sense.
+    """
+    if request.image is not None:
+        return search_by_image(serving, decode_base64(request.image), request, stopwatch)
+    assert request.photo_id is not None
+    with stopwatch.stage("search"):
+        photo = serving.photo(request.photo_id)
+        return _find(serving, serving.vector(photo), request, like=photo)
+
+
+def search_by_image(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by the bytes of a sketch; see ``search_by_request``."""
+    query = serving.model.embed(content, "sketch", stopwatch)
+    with stopwatch.stage("search"):
+        return _find(serving, query, options)
+
+
+def _find(
+    serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: Photo | None = None
+) -> SearchResponse:
+    dimensions = options.dimensions or serving.bundle.default_dimensions
+    only = None
+    if options.filter:
+        wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
+        only = serving.gallery.catalogue.select(wanted)
+    searcher = serving.searcher
+    search = partial(
+        searcher.search,
+        query,
+        dimensions=dimensions,
+        score_threshold=options.score_threshold,
+        recall=options.recall,
+        only=only,
+        without=() if like is None else (like.id,),
+    )
+    if options.unique:
+        found = _first_of_each(search, serving.gallery.catalogue, options.offset + options.limit, like)
+        found = found[options.offset :]
+    else:
+        found = _with_facts(search(options.limit, offset=options.offset), serving.gallery.catalogue)
+    results = [_result(hit, photo, options) for hit, photo in found]
+    if options.with_contributions:
+        vectors = np.stack([query, *(serving.vector(photo) for _, photo in found)])
+        ordered = truncate(searcher.base.order.apply(vectors, dimensions), dimensions)
+        for result, values in zip(results, ordered[0] * ordered[1:], strict=True):
+            result.contributions = values.tolist()
+    return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
+
+
+def _with_facts(hits: Sequence[Hit], catalogue: Catalogue) -> list[tuple[Hit, Photo]]:
+    photos = catalogue.photos([hit.id for hit in hits])
+    return [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
+
+
+def _first_of_each(
+    search: Callable[[int], list[Hit]], catalogue: Catalogue, needed: int, like: Photo | None
+) -> list[tuple[Hit, Photo]]:
+    """The first hit of every content but that of ``like``; searches for more until there are enough, or no more."""
+    wanted = needed
+    while True:
+        hits = search(wanted)
+        firsts: dict[str, tuple[Hit, Photo]] = {}
+        for hit, photo in _with_facts(hits, catalogue):
+            firsts.setdefault(photo.sha256, (hit, photo))
+        if like:
+            firsts.pop(like.sha256, None)
+        if len(firsts) >= needed or len(hits) < wanted:
+            return list(firsts.values())[:needed]
+        wanted *= 2
+
+
+def _result(hit: Hit, photo: Photo, options: SearchOptions) -> SearchResult:
+    base = f"/v1/photos/{photo.id}"
+    payload = {"uri": photo.uri, "label": photo.label, "metadata": photo.metadata} if options.with_payload else {}
+    return SearchResult(
+        id=photo.id,
+        score=hit.score,
+        image_url=f"{base}/image",
+        thumbnail_url=f"{base}/thumbnail",
+        width=photo.width,
+        height=photo.height,
+        **payload,
+    )

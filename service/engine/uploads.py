@@ -1,0 +1,84 @@
+"""Photos that clients send, kept in the gallery's folder under their SHA-256."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.gallery.catalogue import NewPhoto
+from service.engine.pictures import image_format
+from service.engine.serving import Serving
+from service.errors import RequestProblem
+from service.http.stopwatch import Stopwatch
+from service.schemas import PhotoDescription
+from training.base.artifacts import atomic_write
+from training.model.images import image_size
+
+__all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
+
+_FOLDER = "photos"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A photo that was received and embedded, but not stored; ``vector`` is ``(dim,)``."""
+
+    content: bytes
+    sha256: str
+    suffix: str
+    size: tuple[int, int]
+    vector: NDArray[np.float32]
+    label: str | None
+    metadata: dict[str, Any]
+
+
+def prepare_upload(serving: Serving, content: bytes, description: PhotoDescription, stopwatch: Stopwatch) -> Upload:
+    """Checks and embeds a photo.
+
+    Raises:
+        RequestProblem: if it is no usable image.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = serving.gallery.catalogue.same_content(sha256)  # copies score the same to the last bit
+    vector = known[2] if known else serving.model.embed(content, "photo", stopwatch)
+    kind = image_format(content)
+    if kind is None:
+        raise RequestProblem(400, "the photo cannot be used: not an image")
+    return Upload(
+        content=content,
+        sha256=sha256,
+        suffix=f".{kind.lower()}",
+        size=image_size(content),
+        vector=vector,
+        label=description.label,
+        metadata=description.metadata,
+    )
+
+
+def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
+    """Writes the file, whole or not at all; returns what the catalogue is to hold."""
+    path = gallery / _FOLDER / upload.sha256[:2] / f"{upload.sha256}{upload.suffix}"
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(upload.content)
+    return NewPhoto(
+        uri=str(path),
+        sha256=upload.sha256,
+        bytes=len(upload.content),
+        modified=path.stat().st_mtime_ns,
+        width=upload.size[0],
+        height=upload.size[1],
+        label=upload.label,
+        metadata=upload.metadata,
+        vector=upload.vector,
+    )
+
+
+def discard_upload(gallery: Path, uri: str) -> None:
+    """Deletes the file of a removed photo if it was uploaded; other files are not the gallery's."""
+    path = Path(uri)
+    if path.is_relative_to(gallery / _FOLDER):
+        path.unlink(missing_ok=True)

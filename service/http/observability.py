@@ -1,0 +1,113 @@
+"""Request ids, access log, metrics and security headers; logs as JSON."""
+
+import json
+import logging
+import re
+import uuid
+from datetime import UTC, datetime
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.metrics import Metrics
+from service.http.stopwatch import Stopwatch
+from service.http.tracing import mark_request, record_stages, trace_ids
+
+__all__ = ["JsonFormatter", "ObservabilityMiddleware"]
+
+access_log = logging.getLogger("svdraw.access")
+
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_DOCS_POLICY = _POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # Swagger UI styles its elements
+
+
+class ObservabilityMiddleware:
+    """Gives every request an id, a line in the JSON log and a place in the histogram; adds security headers.
+
+    Args:
+        app: next in line.
+        metrics: to observe.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        mark_request(request_id)
+        stopwatch = Stopwatch()
+        scope.setdefault("state", {}).update(request_id=request_id, stopwatch=stopwatch)
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if stopwatch.stages:
+                    headers["Server-Timing"] = stopwatch.server_timing()
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _POLICY
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            self._record(scope, status, stopwatch, request_id)
+
+    def _record(self, scope: Scope, status: int, stopwatch: Stopwatch, request_id: str) -> None:
+        seconds = (stopwatch.now() - stopwatch.started) / 1e9
+        for stage in stopwatch.stages:
+            self._metrics.stages.labels(stage.name).observe(stage.seconds)
+        record_stages(stopwatch)
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # clients may invent any number of methods
+        self._metrics.requests.labels(method, route, str(status)).observe(seconds)
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "duration_seconds": round(seconds, 6),
+            "request_id": request_id,
+            "client": (scope.get("client") or ("",))[0],
+        }
+        access_log.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
+
+
+def _route(scope: Scope) -> str:
+    """Path of the route that answered, with its parameters by name; files of a mounted folder are one route."""
+    path: str | None = getattr(scope.get("route"), "path", None)
+    if path is None and scope.get("root_path", "") and scope["path"].startswith(scope["root_path"]):
+        return str(scope["root_path"])
+    return path or "unmatched"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, ids of the trace, and the record's own ``fields``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **trace_ids(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

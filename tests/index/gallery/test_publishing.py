@@ -1,0 +1,165 @@
+import json
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from index.accelerators.kinds import choose_kind
+from index.errors import GalleryDamaged
+from index.gallery.directory import Gallery
+from index.gallery.generations import load_generation, read_generation
+from index.gallery.searcher import Searcher
+from index.jobs import compact, remove_photos
+from tests.index.conftest import decaying
+
+KINDS = ["exact", "ivf", "fp16", "sq8", "hnsw"]
+
+
+def base_file(path):
+    return path / "generations" / (path / "CURRENT").read_text().strip() / "photos.faiss"
+
+
+def brute_force(path, queries, dimensions):
+    """Ids, best first, from the catalogue and the order alone."""
+    with closing(Gallery.open(path)) as gallery:
+        ids, vectors = gallery.catalogue.vectors(16)
+        assert gallery.problems() == []
+    queries, vectors = (load_generation(path).order.apply(values) for values in (queries, vectors))
+    return ids[np.argsort(-(queries[:, :dimensions] @ vectors[:, :dimensions].T), axis=1, kind="stable")]
+
+
+def assert_exact(path, **options):
+    searcher, queries = Searcher.open(path, "cpu"), decaying(7, 16, 99)
+    for dimensions in (1, 3, 16):
+        expected = brute_force(path, queries, dimensions)
+        assert searcher.count == expected.shape[1]
+        for row, hits in enumerate(searcher.search(queries, 15, dimensions=dimensions, recall=1, **options)):
+            assert [hit.id for hit in hits] == expected[row, :15].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_exact_when_asked_and_after_changes(fill, kind):
+    path = fill(decaying(3000, 16), kind=kind)
+    manifest = read_generation(path)
+    assert manifest.kind == kind
+    assert {point.dimensions for point in manifest.recall} == {1, 4, 16}
+    assert all(point.recall == 1 for point in manifest.recall if point.effort is None)
+    assert_exact(path)
+    inode = base_file(path).stat().st_ino
+    fill(decaying(40, 16, 5), start=2990)  # ten photos with new vectors, thirty new photos
+    with closing(Gallery.open(path, write=True)) as gallery:
+        remove_photos(gallery, [1, 2, 3, 2995, 3020])
+    assert base_file(path).stat().st_ino == inode
+    assert_exact(path)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        assert compact(gallery).kind == kind
+    assert base_file(path).stat().st_ino != inode
+    assert read_generation(path).base_count == 3025
+    assert_exact(path)
+
+
+def test_coordinates_are_in_the_order_of_the_photos_until_a_new_base(fill):
+    vectors = np.zeros((1200, 16), np.float32)
+    vectors[:, 9] = np.random.default_rng(0).normal(size=1200)
+    path = fill(vectors)
+    generation, manifest = load_generation(path), read_generation(path)
+    assert np.abs(generation.order.rotation[0]).argmax() == 9
+    np.testing.assert_allclose(generation.order.rotation @ generation.order.rotation.T, np.eye(16), atol=1e-12)
+    assert list(manifest.spectrum) == sorted(manifest.spectrum, reverse=True)
+    assert manifest.spectrum[0] == pytest.approx(1, rel=0.1)
+    query = np.eye(16, dtype=np.float32)[[9]]
+    [whole], [cut] = (Searcher.open(path, "cpu").search(query, 20, dimensions=d) for d in (None, 1))
+    assert [hit.id for hit in whole] == [hit.id for hit in cut]
+    fill(np.eye(16, dtype=np.float32)[[3]] * 100, start=1200)
+    np.testing.assert_array_equal(load_generation(path).order.rotation, generation.order.rotation)
+    assert_exact(path)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        compact(gallery)
+    assert np.abs(load_generation(path).order.rotation[0]).argmax() == 3
+    assert_exact(path)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "sq8", "hnsw"])
+def test_a_recall_target_is_met_with_less_than_everything(fill, kind):
+    path = fill(decaying(4000, 16), kind=kind, target=0.9)
+    searcher, queries = Searcher.open(path, "cpu"), decaying(200, 16, 98)
+    assert searcher.manifest.target == 0.9
+    expected = brute_force(path, queries, 16)[:, :10]
+    found = [[hit.id for hit in hits] for hits in searcher.search(queries, 10)]
+    recall = np.mean([len(set(row) & set(truth)) / 10 for row, truth in zip(found, expected.tolist(), strict=True)])
+    assert 0.87 < recall < 1
+    exactly = [[hit.id for hit in hits] for hits in searcher.search(queries, 10, recall=1)]
+    assert exactly == expected.tolist()
+
+
+def test_many_changes_make_a_new_base(fill):
+    path = fill(decaying(1500, 16))
+    inode = base_file(path).stat().st_ino
+    fill(decaying(900, 16, 1), start=1500)
+    assert base_file(path).stat().st_ino == inode
+    fill(decaying(200, 16, 2), start=2400)
+    assert base_file(path).stat().st_ino != inode
+    assert read_generation(path).base_count == 2600
+    assert_exact(path)
+
+
+def test_another_kind_or_target_is_published_without_new_photos(fill):
+    path = fill(decaying(500, 16))
+    fill([], kind="ivf")
+    assert read_generation(path).kind == "ivf"
+    fill([], target=0.9)
+    assert (read_generation(path).generation, read_generation(path).target) == (3, 0.9)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        assert gallery.publish_changes().generation == 3
+
+
+def test_kinds_by_size():
+    assert choose_kind(1000, 256) == "exact"
+    assert choose_kind(100_000, 256) == "ivf"
+    assert choose_kind(10**12, 256) == "sq8"
+
+
+def test_damage_to_changes_is_named_and_repaired(fill):
+    path = fill(decaying(300, 16))
+    fill(decaying(5, 16, 1), start=300)
+    changes = base_file(path).with_name("changes.npz")
+    content = changes.read_bytes()
+    changes.write_bytes(content[:-20] + bytes(20))
+    with pytest.raises(GalleryDamaged, match=r"changes\.npz is missing or corrupted"):
+        load_generation(path)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        assert "changes.npz" in gallery.problems()[0]
+        gallery.publish()
+    assert_exact(path)
+
+
+def test_a_generation_of_an_earlier_version_is_named_and_rebuilt(fill):
+    path = fill(decaying(300, 16))
+    manifest = base_file(path).with_name("manifest.json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 1}))
+    with pytest.raises(GalleryDamaged, match="of another version; run `python -m index verify --repair`"):
+        read_generation(path)
+    fill([])
+    assert_exact(path)
+
+
+def test_low_recall_is_noticed(fill):
+    path = fill(decaying(3000, 16), kind="ivf", target=0.99)
+    file = base_file(path).with_name("manifest.json")
+    manifest = json.loads(file.read_text())
+    manifest["recall"] = [{"dimensions": 16, "effort": 1, "recall": 0.999}]
+    file.write_text(json.dumps(manifest))
+    with closing(Gallery.open(path)) as gallery:
+        [problem] = gallery.problems()
+    assert "recall is 0." in problem
+    assert "not 0.99" in problem
+
+
+def test_readers_of_an_old_generation_are_left_alone_by_later_ones(fill):
+    path = fill(decaying(2000, 16), kind="sq8")
+    reader, query = Searcher.open(path, "cpu"), decaying(1, 16, 3)
+    before = reader.search(query, 20)
+    for start in (2000, 2001, 2002, 2003):
+        fill(decaying(1, 16, start), start=start)
+    assert reader.search(query, 20) == before
+    assert sorted(folder.name for folder in (path / "generations").iterdir()) == ["000004", "000005"]

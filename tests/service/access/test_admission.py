@@ -1,0 +1,111 @@
+import asyncio
+
+import httpx
+import pytest
+
+from service.access.admission import RateLimiter
+from tests.service.access.test_keys import line
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def keys(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(line("page", "read", "reading") + line("ci", "write", "writing"))
+    return file
+
+
+def bearer(secret):
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_scopes(start, keys, own_gallery):
+    client = start(keys=keys, gallery=own_gallery)
+    expected = {"reading": (200, 403), "writing": (200, 204), "guessed": (401, 401), None: (401, 401)}
+    for photo, (secret, statuses) in enumerate(expected.items(), start=1):
+        for headers in [bearer(secret), {"api-key": secret}] if secret else [{}]:
+            read = client.get("/v1/gallery", headers=headers)
+            assert read.status_code == statuses[0]
+            if statuses[0] == 401:
+                assert read.headers["www-authenticate"].startswith("Bearer")
+                assert read.headers["content-type"] == "application/problem+json"
+        assert client.delete(f"/v1/photos/{photo}", headers=headers).status_code == statuses[1]
+    for path in ("/livez", "/readyz", "/metrics", "/", "/docs", "/openapi.json"):
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "read", "write"), [(None, 200, 401), ("none", 401, 401), ("read", 200, 401), ("write", 200, 404)]
+)
+def test_without_keys(start, anonymous, read, write):
+    client = start(anonymous=anonymous)
+    assert client.get("/v1/gallery").status_code == read
+    assert client.delete("/v1/photos/999").status_code == write
+
+
+def test_every_v1_route_is_guarded(start):
+    client = start(anonymous="none")
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            status = client.request(method, path.replace("{photo_id}", "1")).status_code
+            assert (status == 401) == path.startswith("/v1/"), (method, path)
+            assert bool(operation.get("security")) == path.startswith("/v1/")
+
+
+def test_openai_clients_get_errors_they_know(start):
+    client = start(anonymous="none")
+    response = client.post("/v1/embeddings", json={})
+    assert response.status_code == 401
+    assert response.json()["error"]["type"] == "authentication_error"
+
+
+def test_the_rate_is_limited_by_client(start, keys):
+    client = start(keys=keys, anonymous="read", rate_limit=0.01, rate_burst=3)
+    statuses = [client.get("/v1/gallery").status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    refused = client.get("/v1/gallery")
+    assert 1 <= int(refused.headers["retry-after"]) <= 100
+    assert client.get("/v1/gallery", headers=bearer("reading")).status_code == 200
+    assert client.get("/readyz").status_code == 200
+    assert 'svdraw_refused_requests_total{reason="rate"} 3.0' in client.get("/metrics").text
+    assert 'route="/v1/gallery",status="429"' in client.get("/metrics").text
+
+
+def test_guessing_keys_is_slowed_down(start, keys):
+    client = start(keys=keys, rate_limit=0.01, rate_burst=5)
+    statuses = [client.get("/v1/gallery", headers=bearer(f"guess-{n}")).status_code for n in range(20)]
+    assert statuses == [401] * 5 + [429] * 15
+    assert client.get("/v1/gallery", headers=bearer("reading")).status_code == 200
+
+
+def test_rates():
+    now = [100.0]
+    limiter = RateLimiter(2, 4, lambda: now[0])
+    assert [limiter.wait("a") for _ in range(5)] == [0, 0, 0, 0, pytest.approx(0.5)]
+    assert limiter.wait("b") == 0
+    now[0] += 0.5
+    assert limiter.wait("a") == 0
+    assert limiter.wait("a") > 0
+    now[0] += 1000
+    assert [limiter.wait("a") for _ in range(5)][:4] == [0, 0, 0, 0]
+    assert [RateLimiter(0, 1).wait("a") for _ in range(100)] == [0] * 100
+
+
+def test_too_many_at_once_are_refused_and_the_rest_answered(start, sketch):
+    app = start(max_concurrent=2).app
+
+    async def flood():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answers = await asyncio.gather(*(client.post("/v1/search", content=sketch, headers=PNG) for _ in range(20)))
+            after = await client.post("/v1/search", content=sketch, headers=PNG)
+            return answers, after
+
+    answers, after = asyncio.run(flood())
+    statuses = sorted(answer.status_code for answer in answers)
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 2
+    assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 429)
+    assert after.status_code == 200

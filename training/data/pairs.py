@@ -1,0 +1,227 @@
+"""Paired data: sketches, photos and the groups that tie them.
+
+A group is the latent cause that a sketch and a photo have in common: given it they are independent, so
+p(x, y) = sum_g p(g) p(x|g) p(y|g). In folders a group is a class; in a pairs table it is one row.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.sparse import csr_array
+
+from training.base.errors import DataError
+from training.base.tables import TABLE_SUFFIXES, read_table
+from training.model.images import IMAGE_SUFFIXES
+
+__all__ = ["Group", "PairedData", "load_data", "scan_folders", "scan_table"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sketches and photos of one thing.
+
+    Attributes:
+        label: class name.
+        sketches: positions in ``PairedData.sketches``.
+        photos: positions in ``PairedData.photos``.
+        weight: p(g) up to a common factor.
+    """
+
+    label: str
+    sketches: tuple[int, ...]
+    photos: tuple[int, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class PairedData:
+    """Files of both modalities and how they belong together.
+
+    Attributes:
+        sketches: files.
+        photos: files.
+        groups: what ties them.
+    """
+
+    sketches: tuple[Path, ...]
+    photos: tuple[Path, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, sorted."""
+        return tuple(sorted({group.label for group in self.groups}))
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """p(g), ``(groups,)``, summing to one."""
+        weights = np.array([group.weight for group in self.groups], dtype=np.float64)
+        weights /= weights.sum()
+        return weights
+
+    def sketch_incidence(self) -> csr_array:
+        """p(x|g): ``(groups, sketches)``, rows summing to one."""
+        return _incidence([group.sketches for group in self.groups], len(self.sketches))
+
+    def photo_incidence(self) -> csr_array:
+        """p(y|g): ``(groups, photos)``, rows summing to one."""
+        return _incidence([group.photos for group in self.groups], len(self.photos))
+
+    def select(self, classes: Collection[str]) -> "PairedData":
+        """The part made of the given classes; files that no group uses are dropped."""
+        wanted = frozenset(classes)
+        return _compact(replace(self, groups=tuple(g for g in self.groups if g.label in wanted)))
+
+    def without(self, sketches: Collection[int], photos: Collection[int]) -> "PairedData":
+        """Leaves out unusable files, then groups that have lost a side.
+
+        Raises:
+            DataError: if fewer than two groups remain.
+        """
+        kept = []
+        for group in self.groups:
+            left = tuple(i for i in group.sketches if i not in sketches)
+            right = tuple(i for i in group.photos if i not in photos)
+            if left and right:
+                kept.append(replace(group, sketches=left, photos=right))
+            else:
+                logger.warning("%s has no usable image left and is skipped", group.label)
+        if len(kept) < 2:
+            raise DataError("fewer than two groups have usable images; see the rejected files above")
+        return _compact(replace(self, groups=tuple(kept)))
+
+
+def load_data(path: Path) -> PairedData:
+    """Reads ``sketch/<class>/*`` and ``photo/<class>/*`` folders, or a pairs table (.csv, .parquet).
+
+    Raises:
+        DataError: if there is nothing there to train on; the message says what to change.
+    """
+    data = scan_table(path) if path.suffix.lower() in TABLE_SUFFIXES else scan_folders(path)
+    if len(data.groups) < 2:
+        raise DataError(f"{path} has one class only ({data.groups[0].label}); at least two are needed")
+    return data
+
+
+def scan_folders(root: Path) -> PairedData:
+    """Reads ``root/sketch/<class>/*`` and ``root/photo/<class>/*``; subfolders of a class are searched.
+
+    Raises:
+        DataError: if a folder is missing, a class is empty or stands on one side only.
+    """
+    sides = [_class_files(root / modality) for modality in ("sketch", "photo")]
+    if unmatched := sorted(sides[0].keys() ^ sides[1].keys()):
+        has, lacks = ("sketch", "photo") if unmatched[0] in sides[0] else ("photo", "sketch")
+        raise DataError(
+            f"{len(unmatched)} classes stand on one side only: {unmatched[0]!r} is in {root / has} but not in "
+            f"{root / lacks}; add the missing folder or remove the other"
+        )
+    files: list[list[Path]] = [[], []]
+    groups = []
+    for label in sorted(sides[0]):
+        sketches, photos = (
+            tuple(range(len(members), len(members) + len(side[label])))
+            for side, members in zip(sides, files, strict=True)
+        )
+        groups.append(Group(label, sketches, photos))
+        for side, members in zip(sides, files, strict=True):
+            members.extend(side[label])
+    return PairedData(tuple(files[0]), tuple(files[1]), tuple(groups))
+
+
+def scan_table(path: Path) -> PairedData:
+    """Reads a CSV or Parquet table with columns ``sketch``, ``photo`` and optionally ``weight`` and ``class``.
+
+    Relative paths are taken from the table's folder. Without ``class`` every photo is a class of its own.
+
+    Raises:
+        DataError: if the table cannot be read, lacks a column, is empty or holds a bad weight.
+    """
+    rows = _read_rows(path)
+    sketches = sorted({row.sketch for row in rows})
+    photos = sorted({row.photo for row in rows})
+    sketch_position = {name: position for position, name in enumerate(sketches)}
+    photo_position = {name: position for position, name in enumerate(photos)}
+    groups = tuple(
+        Group(row.label or row.photo, (sketch_position[row.sketch],), (photo_position[row.photo],), row.weight)
+        for row in rows
+    )
+    folder = path.parent
+    return PairedData(tuple(folder / name for name in sketches), tuple(folder / name for name in photos), groups)
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    sketch: str = Field(min_length=1)
+    photo: str = Field(min_length=1)
+    label: str | None = Field(None, alias="class")
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+
+def _read_rows(path: Path) -> list[_Row]:
+    table = read_table(path)
+    for name in ("sketch", "photo"):
+        if name not in table.column_names:
+            raise DataError(f"{path} has no column {name!r}; its columns are {', '.join(table.column_names)}")
+    rows = []
+    for number, content in enumerate(table.to_pylist(), start=1):
+        try:
+            rows.append(_Row.model_validate({name: value for name, value in content.items() if value is not None}))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise DataError(f"{path}, row {number}: {first['loc'][0]}: {first['msg']}") from error
+    if not rows:
+        raise DataError(f"{path} has no rows")
+    return rows
+
+
+def _class_files(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; --data needs sketch/<class>/* and photo/<class>/* below it, or a pairs table"
+        )
+    classes = {
+        entry.name: sorted(f for f in entry.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir() and not entry.name.startswith(".")
+    }
+    if not classes:
+        raise DataError(f"{folder} holds no class folders")
+    if empty := [name for name, files in classes.items() if not files]:
+        raise DataError(
+            f"{len(empty)} classes are empty: {folder / empty[0]} holds no image "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))}); add some or remove the folder"
+        )
+    return classes
+
+
+def _incidence(members: Sequence[tuple[int, ...]], count: int) -> csr_array:
+    counts = np.array([len(member) for member in members])
+    rows = np.repeat(np.arange(len(members)), counts)
+    columns = np.concatenate([np.asarray(member) for member in members])
+    return csr_array((1.0 / np.repeat(counts, counts), (rows, columns)), shape=(len(members), count))
+
+
+def _compact(data: PairedData) -> PairedData:
+    """Drops files that no group refers to and renumbers the others."""
+    sketches = sorted({i for group in data.groups for i in group.sketches})
+    photos = sorted({i for group in data.groups for i in group.photos})
+    new_sketch = {old: new for new, old in enumerate(sketches)}
+    new_photo = {old: new for new, old in enumerate(photos)}
+    groups = tuple(
+        replace(
+            group,
+            sketches=tuple(new_sketch[i] for i in group.sketches),
+            photos=tuple(new_photo[i] for i in group.photos),
+        )
+        for group in data.groups
+    )
+    return PairedData(tuple(data.sketches[i] for i in sketches), tuple(data.photos[i] for i in photos), groups)

@@ -1,0 +1,92 @@
+"""Pairs from photos alone: line drawings of every photo of a folder, as a pairs table to train on."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from training.base.artifacts import atomic_write, write_text
+from training.base.errors import DataError, ImageError
+from training.base.prefetch import map_ahead
+from training.base.rejects import report_rejects
+from training.data.line_drawings import line_drawing
+from training.model.images import IMAGE_SUFFIXES, open_image
+
+__all__ = ["draw_outlines", "draw_pairs"]
+
+_SIDE = 256  # pixels of a drawing
+
+
+def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
+    """Draws the outlines of every photo below a folder; what is drawn already is kept.
+
+    Args:
+        photos: folder, searched with its subfolders.
+        out: gets ``pairs.csv``, the drawings and ``rejects.jsonl``, the photos that cannot be used.
+        drawings: of each photo.
+
+    Returns:
+        The pairs table; every photo is a class of its own.
+
+    Raises:
+        DataError: if the folder holds fewer than two usable photos.
+    """
+    if not photos.is_dir():
+        raise DataError(f"{photos} is not a folder; --photos needs a folder of photos")
+    files = sorted(f for f in photos.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    drawn, reasons = draw_outlines(files, out / "drawings", drawings)
+    rows = [(f.relative_to(out), photo.resolve()) for photo, outlines in drawn.items() for f in outlines]
+    report_rejects(out / "rejects.jsonl", reasons, len(files))
+    if len(files) - len(reasons) < 2:
+        raise DataError(f"{photos} holds {len(files) - len(reasons)} usable photos; at least two are needed")
+    table = io.StringIO()
+    csv.writer(table).writerows([("sketch", "photo"), *rows])
+    write_text(out / "pairs.csv", table.getvalue())
+    return out / "pairs.csv"
+
+
+def draw_outlines(photos: Sequence[Path], folder: Path, drawings: int) -> tuple[dict[Path, list[Path]], dict[str, str]]:
+    """Draws the outlines of photos; what is drawn already is kept.
+
+    Args:
+        photos: files.
+        folder: gets the drawings, named by the photo's content.
+        drawings: of each photo.
+
+    Returns:
+        The drawings of each photo, and the reason for each photo that has none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: dict[Path, list[Path]] = {}
+    reasons = {}
+    results = map_ahead(partial(_draw, folder=folder, drawings=drawings), photos)
+    for photo, result in zip(tqdm(photos, "line drawings", unit="photo", dynamic_ncols=True), results, strict=True):
+        if isinstance(result, str):
+            reasons[str(photo)] = result
+        else:
+            drawn[photo] = result
+    return drawn, reasons
+
+
+def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
+    """A photo's drawings; or why there are none."""
+    try:
+        content = file.read_bytes()
+        photo = open_image(content, draft=_SIDE)
+    except ImageError as error:
+        return error.reason
+    except OSError as error:
+        return error.strerror or str(error)
+    digest = hashlib.sha256(content).digest()
+    random = np.random.default_rng(list(digest))
+    names = [folder / f"{digest.hex()[:24]}-{number}.png" for number in range(drawings)]
+    if not all(name.exists() for name in names):
+        for name in names:
+            with atomic_write(name) as temporary:
+                line_drawing(photo, random, _SIDE).save(temporary, format="PNG")
+    return names

@@ -1,0 +1,118 @@
+"""Which classes are seen in training and which are held out."""
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from training.base.errors import SplitError
+
+__all__ = ["ClassSplit", "hold_out", "load_split"]
+
+_SKETCHY_2_UNSEEN = (
+    "bat",
+    "cabin",
+    "cow",
+    "dolphin",
+    "door",
+    "giraffe",
+    "helicopter",
+    "mouse",
+    "pear",
+    "raccoon",
+    "rhinoceros",
+    "saw",
+    "scissors",
+    "seagull",
+    "skyscraper",
+    "songbird",
+    "sword",
+    "tree",
+    "wheelchair",
+    "windmill",
+    "window",
+)
+
+
+class ClassSplit(NamedTuple):
+    """Disjoint class names, each sorted."""
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+def load_split(name: str, classes: Collection[str]) -> ClassSplit:
+    """Reads a split by name or file.
+
+    Args:
+        name: ``sketchy-1`` (80% of the sorted classes drawn with NumPy's legacy seed 0; Shen et al. 2018),
+            ``sketchy-2`` (21 named classes unseen; Yelamarthi et al. 2018), or a file: JSON
+            ``{"seen": [...], "unseen": [...]}`` or a text file that lists the unseen classes, one a line.
+        classes: class names of the data set.
+
+    Raises:
+        SplitError: if the split cannot be read or does not fit the data set.
+    """
+    if name == "sketchy-1":
+        return _sketchy_1(classes)
+    if name == "sketchy-2":
+        return _from_unseen(_SKETCHY_2_UNSEEN, classes, name)
+    return _from_file(Path(name), classes)
+
+
+def hold_out(classes: Collection[str], fraction: float, seed: int) -> ClassSplit:
+    """Holds out a random fraction of classes, at least one and leaving at least two.
+
+    Raises:
+        SplitError: if there are fewer than three classes.
+    """
+    if len(classes) < 3:
+        raise SplitError(f"{len(classes)} classes are too few to hold any out; three are needed")
+    count = min(max(1, round(fraction * len(classes))), len(classes) - 2)
+    chosen = np.random.default_rng(seed).choice(sorted(classes), count, replace=False)
+    return _from_unseen([str(label) for label in chosen], classes, "held-out classes")
+
+
+def _sketchy_1(classes: Collection[str]) -> ClassSplit:
+    ordered = sorted(classes)
+    # The published split was drawn with the legacy generator, whose stream differs from default_rng's.
+    seen = np.random.RandomState(0).choice(ordered, int(0.8 * len(ordered)), replace=False)
+    return _from_unseen(sorted(set(ordered) - set(seen.tolist())), classes, "sketchy-1")
+
+
+def _from_file(path: Path, classes: Collection[str]) -> ClassSplit:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SplitError(f"no split {str(path)!r}: it is neither sketchy-1, sketchy-2 nor a file") from error
+    except UnicodeDecodeError as error:
+        raise SplitError(f"{path} is not a text file") from error
+    if not text.lstrip().startswith("{"):
+        return _from_unseen([line.strip() for line in text.splitlines() if line.strip()], classes, str(path))
+    try:
+        content = json.loads(text)
+        seen, unseen = (frozenset(content[side]) for side in ("seen", "unseen"))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise SplitError(f'{path} must hold {{"seen": [...], "unseen": [...]}}: {error}') from error
+    if both := sorted(seen & unseen):
+        raise SplitError(f"{path} lists {both[0]!r} as seen and as unseen")
+    if strange := sorted((seen | unseen) - set(classes)):
+        raise SplitError(f"{path} names {len(strange)} classes the data set lacks, {strange[0]!r} among them")
+    return _checked(ClassSplit(tuple(sorted(seen)), tuple(sorted(unseen))), str(path))
+
+
+def _from_unseen(unseen: Sequence[str], classes: Collection[str], source: str) -> ClassSplit:
+    if strange := sorted(set(unseen) - set(classes)):
+        raise SplitError(f"{source} names {len(strange)} classes the data set lacks, {strange[0]!r} among them")
+    seen = sorted(set(classes) - set(unseen))
+    return _checked(ClassSplit(tuple(seen), tuple(sorted(set(unseen)))), source)
+
+
+def _checked(split: ClassSplit, source: str) -> ClassSplit:
+    if not split.unseen:
+        raise SplitError(f"{source} leaves no class unseen")
+    if len(split.seen) < 2:
+        raise SplitError(f"{source} leaves {len(split.seen)} seen classes; at least two are needed to train")
+    return split

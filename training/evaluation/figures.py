@@ -1,0 +1,174 @@
+"""Zero-shot retrieval figures of a pair of embeddings, at full dimension and truncated."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.sparse import csr_array
+
+from training.evaluation.metrics import (
+    accuracy_at,
+    average_precision,
+    interpolated_average_precision,
+    precision_at,
+    precision_at_min,
+    rank_relevance,
+)
+from training.model.truncation import truncate
+
+__all__ = [
+    "CurvePoint",
+    "RetrievalFigures",
+    "curve_dimensions",
+    "instance_accuracy",
+    "mean_average_precision",
+    "retrieval_figures",
+    "sufficient_dimensions",
+    "truncation_curve",
+]
+
+_BLOCK = 512  # queries ranked at once
+CUTOFFS = (1, 5, 10, 25, 50, 100, 200)
+
+
+class CurvePoint(BaseModel):
+    """mAP@all with so many dimensions, the most and the least significant ones."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dimensions: int
+    most: float
+    least: float
+
+
+class RetrievalFigures(BaseModel):
+    """Means over queries; keys of the mappings are K.
+
+    Attributes:
+        map_all: standard average precision over the whole gallery.
+        map_200: average precision of the first 200, divided by min(200, positives).
+        map_interpolated: with optimistic interpolated precision, which is higher.
+        precision: relevant among the first K, divided by K.
+        precision_min: the same divided by min(K, positives).
+        accuracy: share of queries with a relevant result among the first K.
+        curve: truncation curve, in the order of the coordinates given.
+        queries: number of sketches.
+        gallery: number of photos.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    map_all: float
+    map_200: float
+    map_interpolated: float
+    precision: dict[int, float]
+    precision_min: dict[int, float]
+    accuracy: dict[int, float]
+    curve: list[CurvePoint]
+    queries: int
+    gallery: int
+
+
+def retrieval_figures(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+) -> RetrievalFigures:
+    """Every figure of the zero-shot protocol.
+
+    Args:
+        sketches: ``(queries, dim)``; each must have at least one relevant photo.
+        photos: ``(gallery, dim)``.
+        relevance: ``(queries, gallery)``, non-zero where relevant.
+    """
+    totals: dict[str, float] = {}
+
+    def add(name: str, values: NDArray[np.float64]) -> None:
+        totals[name] = totals.get(name, 0.0) + float(values.sum()) / len(sketches)
+
+    cutoffs = [k for k in CUTOFFS if k <= len(photos)]
+    for ranked in _ranked_blocks(sketches, photos, relevance):
+        add("map_all", average_precision(ranked))
+        add("map_200", average_precision(ranked, 200))
+        add("map_interpolated", interpolated_average_precision(ranked))
+        for k in cutoffs:
+            add(f"precision {k}", precision_at(ranked, k))
+            add(f"precision_min {k}", precision_at_min(ranked, k))
+            add(f"accuracy {k}", accuracy_at(ranked, k))
+    return RetrievalFigures(
+        map_all=totals["map_all"],
+        map_200=totals["map_200"],
+        map_interpolated=totals["map_interpolated"],
+        precision={k: totals[f"precision {k}"] for k in cutoffs},
+        precision_min={k: totals[f"precision_min {k}"] for k in cutoffs},
+        accuracy={k: totals[f"accuracy {k}"] for k in cutoffs},
+        curve=truncation_curve(sketches, photos, relevance),
+        queries=len(sketches),
+        gallery=len(photos),
+    )
+
+
+def truncation_curve(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+) -> list[CurvePoint]:
+    """mAP@all at growing numbers of dimensions; arguments as in ``retrieval_figures``."""
+    curve = []
+    for dimensions in curve_dimensions(sketches.shape[1]):
+        ends = (slice(None, dimensions), slice(sketches.shape[1] - dimensions, None))
+        most, least = (mean_average_precision(sketches[:, end], photos[:, end], relevance) for end in ends)
+        curve.append(CurvePoint(dimensions=dimensions, most=most, least=least))
+    return curve
+
+
+def instance_accuracy(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], own: NDArray[np.int64]
+) -> dict[int, float]:
+    """Share of sketches whose very photo is among the first K of the gallery, by K; empty if no photo is known.
+
+    Args:
+        sketches: ``(queries, dim)``.
+        photos: ``(gallery, dim)``.
+        own: ``(queries,)``, position of the photo that each sketch depicts; -1 where unknown.
+    """
+    known = np.flatnonzero(own >= 0)
+    if not len(known):
+        return {}
+    relevance = csr_array((np.ones(len(known)), (np.arange(len(known)), own[known])), shape=(len(known), len(photos)))
+    ranked = np.concatenate(list(_ranked_blocks(sketches[known], photos, relevance)))
+    return {k: float(accuracy_at(ranked, k).mean()) for k in CUTOFFS if k <= len(photos)}
+
+
+def mean_average_precision(sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array) -> float:
+    """mAP@all alone; arguments as in ``retrieval_figures``."""
+    total = sum(float(average_precision(ranked).sum()) for ranked in _ranked_blocks(sketches, photos, relevance))
+    return total / len(sketches)
+
+
+def sufficient_dimensions(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array, share: float = 0.99
+) -> int:
+    """The fewest dimensions that keep a share of the full mAP@all; other arguments as in ``retrieval_figures``.
+
+    Found by bisection, as if mAP never fell by keeping more: what is returned keeps the share.
+    """
+    target = share * mean_average_precision(sketches, photos, relevance)
+    too_few, enough = 0, int(sketches.shape[1])
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if mean_average_precision(truncate(sketches, middle), truncate(photos, middle), relevance) >= target:
+            enough = middle
+        else:
+            too_few = middle
+    return enough
+
+
+def curve_dimensions(dim: int) -> list[int]:
+    """1, 2, 4, ... and ``dim`` itself."""
+    return sorted({*(2**power for power in range(dim.bit_length())), dim})
+
+
+def _ranked_blocks(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+) -> Iterator[NDArray[np.bool_]]:
+    for start in range(0, len(sketches), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        yield rank_relevance(sketches[block] @ photos.T, relevance[block].toarray() > 0)

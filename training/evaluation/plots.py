@@ -1,0 +1,41 @@
+"""Figures of an evaluation, for people who would rather look."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from training.base.artifacts import atomic_write
+from training.evaluation.figures import CurvePoint
+
+__all__ = ["plot_evaluation"]
+
+
+def plot_evaluation(
+    path: Path, curve: Sequence[CurvePoint], gallery_curve: Sequence[CurvePoint], spectrum: Sequence[float]
+) -> None:
+    """Draws the truncation curve beside the spectrum into a PNG.
+
+    Args:
+        path: file to write.
+        curve: mAP by number of dimensions, in the model's order.
+        gallery_curve: the same in the gallery's.
+        spectrum: singular values, descending.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    dimensions = [point.dimensions for point in curve]
+    for points, order, colour in ((gallery_curve, "gallery", "C1"), (curve, "model", "C0")):
+        left.plot(
+            dimensions, [point.most for point in points], "o-", color=colour, label=f"most significant, {order}'s order"
+        )
+        left.plot(dimensions, [point.least for point in points], "s--", color=colour, label="least significant")
+    left.set_xscale("log", base=2)
+    left.set(xlabel="dimensions kept", ylabel="mAP@all", title="Truncation", ylim=(0, None))
+    left.legend()
+    right.plot(range(1, len(spectrum) + 1), spectrum)
+    right.set(xlabel="mode", ylabel="singular value", title="Spectrum", ylim=(0, None))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

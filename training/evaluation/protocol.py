@@ -1,0 +1,102 @@
+"""Evaluation of a model bundle on a data set, by the zero-shot protocol."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from training.base.errors import SplitError
+from training.data.instances import own_photos
+from training.data.pairs import PairedData, load_data
+from training.data.splits import load_split
+from training.evaluation.figures import (
+    CurvePoint,
+    RetrievalFigures,
+    instance_accuracy,
+    retrieval_figures,
+    truncation_curve,
+)
+from training.features.paired import head_embeddings, paired_features
+from training.model.bundle import Bundle
+from training.model.gallery_order import order_of_photos
+
+__all__ = ["EvaluationReport", "evaluate"]
+
+
+class EvaluationReport(RetrievalFigures):
+    """Figures with what they are figures of.
+
+    Attributes:
+        instance_accuracy: share of sketches whose very photo is among the first K, of those whose file names say
+            which photo they depict; empty if none does.
+        gallery_curve: truncation curve in the order of the gallery, as an index has it; the order comes of the photos
+            alone. ``curve`` is in the model's.
+        spectrum: singular values of the model, ``(dim,)``.
+        model: digest of the bundle.
+        classes: number of query classes.
+        trained_classes: how many of them the model was trained on; 0 in a zero-shot evaluation.
+    """
+
+    instance_accuracy: dict[int, float]
+    gallery_curve: list[CurvePoint]
+    spectrum: list[float]
+    model: str
+    classes: int
+    trained_classes: int
+
+
+def evaluate(
+    bundle: Bundle,
+    data_path: Path,
+    *,
+    split: str | None,
+    gallery: Literal["unseen", "all"] = "unseen",
+    cache: Path,
+    device: torch.device,
+) -> EvaluationReport:
+    """Every sketch of the evaluated classes queries the gallery.
+
+    Args:
+        bundle: model to evaluate.
+        data_path: folders or pairs table; see ``load_data``.
+        split: its unseen classes are the query classes. Omitted: the classes that the model's own split held
+            out, or every class if it had none.
+        gallery: ``unseen``, the photos of the query classes; or ``all`` photos of the data set, those the model
+            was trained on included (generalised retrieval).
+        cache: directory of cached features.
+        device: where to compute.
+
+    Raises:
+        SplitError: if the model's own split does not fit the data set.
+        TrainingError: for other data or splits that cannot be used.
+    """
+    data = load_data(data_path)
+    classes = _query_classes(bundle, data, split)
+    wanted = data if gallery == "all" else data.select(classes)
+    features = paired_features(wanted, bundle.encoders, cache, device)
+    wanted_labels = frozenset(classes)
+    queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
+    sketches, photos = head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y)
+    relevance = features.relevance()[queries]
+    order = order_of_photos(photos, bundle.spectrum)
+    return EvaluationReport(
+        **retrieval_figures(sketches, photos, relevance).model_dump(),
+        gallery_curve=truncation_curve(order.apply(sketches), order.apply(photos), relevance),
+        instance_accuracy=instance_accuracy(sketches, photos, own_photos(features.data)[queries]),
+        spectrum=list(bundle.spectrum),
+        model=bundle.digest,
+        classes=len(classes),
+        trained_classes=len(set(classes) & set(bundle.manifest.training.classes)),
+    )
+
+
+def _query_classes(bundle: Bundle, data: PairedData, split: str | None) -> tuple[str, ...]:
+    if split is not None:
+        return load_split(split, data.classes).unseen
+    unseen = bundle.manifest.training.unseen
+    if unseen and not set(unseen) <= set(data.classes):
+        raise SplitError(
+            "the classes that the model's split held out are not in this data set; name one with --split, or list the "
+            "classes to evaluate in a file and give that"
+        )
+    return unseen or data.classes

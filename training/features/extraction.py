@@ -1,0 +1,125 @@
+"""Backbone features of image files, cached on disk by content, so that a second run takes seconds."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from training.base.errors import ImageError
+from training.base.prefetch import map_ahead
+from training.features.cache import FeatureCache
+from training.model.encoders import Encoder
+from training.model.images import open_image
+from training.model.tensors import module_tensors
+
+__all__ = ["Features", "extract_features", "feature_key"]
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of files, in the order of the files.
+
+    Attributes:
+        values: ``(files, features)`` float32; rows of rejected files are zero.
+        rejected: reason by position, for files that could not be used.
+    """
+
+    values: NDArray[np.float32]
+    rejected: dict[int, str] = field(default_factory=dict)
+
+
+def feature_key(encoder: Encoder) -> str:
+    """Identifies what features depend on besides the image: backbone, its weights, preprocessing, flip."""
+    digest = hashlib.sha256()
+    for name, tensor in module_tensors(encoder.backbone).items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    preprocessing = encoder.preprocessing
+    choices = [encoder.backbone.widths, preprocessing.model_dump(mode="json"), preprocessing.draft, encoder.config.flip]
+    digest.update(json.dumps(choices).encode())
+    return digest.hexdigest()
+
+
+def extract_features(
+    files: Sequence[Path], encoder: Encoder, cache: FeatureCache | None, device: torch.device, *, title: str
+) -> Features:
+    """Backbone features of every file, from the cache where they are known.
+
+    Interrupted, it loses at most the last few batches: the next call goes on from the cache.
+
+    Args:
+        files: images.
+        encoder: its backbone, preprocessing and flip are used; put in evaluation mode.
+        cache: read and filled; None computes everything.
+        device: where the backbone runs.
+        title: of the progress bar.
+
+    Returns:
+        Features and the files that could not be used.
+    """
+    encoder.to(device).eval()
+    key = feature_key(encoder) if cache else ""
+    values = np.zeros((len(files), encoder.backbone.num_features), dtype=np.float32)
+    rejected: dict[int, str] = {}
+    missing: dict[int, bytes] = {}
+    for position, digest in enumerate(map_ahead(_content_digest, files) if cache else repeat(b"", len(files))):
+        vector = cache.get(key, digest) if cache else None
+        if vector is None:
+            missing[position] = digest
+        else:
+            values[position] = vector
+    for batch in _batches(files, list(missing), encoder, rejected, title):
+        rows = [position for position, _ in batch]
+        with torch.inference_mode():
+            images = torch.stack([image for _, image in batch]).to(device)
+            values[rows] = encoder.features(images).float().cpu().numpy()
+        if cache:
+            for row in rows:
+                cache.put(key, missing[row], values[row])
+            cache.commit()
+    return Features(values, rejected)
+
+
+def _content_digest(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return b""  # never in the cache; opening it again gives the reason
+
+
+def _batches(
+    files: Sequence[Path], positions: list[int], encoder: Encoder, rejected: dict[int, str], title: str
+) -> Iterator[list[tuple[int, Tensor]]]:
+    """Yields decoded (position, image) batches; files that cannot be used go to ``rejected``."""
+
+    def prepare(position: int) -> Tensor | str:
+        try:
+            return encoder.preprocessing(open_image(files[position], draft=encoder.preprocessing.draft))
+        except ImageError as error:
+            return error.reason
+        except OSError as error:
+            return error.strerror or str(error)
+
+    batch: list[tuple[int, Tensor]] = []
+    progress = tqdm(positions, desc=title, unit="image", dynamic_ncols=True, disable=not positions)
+    for position, image in zip(progress, map_ahead(prepare, positions), strict=True):
+        if isinstance(image, str):
+            rejected[position] = image
+            continue
+        batch.append((position, image))
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,123 @@
+"""Paired data together with its backbone features."""
+
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from training.base.errors import TrainingError
+from training.base.rejects import report_rejects
+from training.data.pairs import PairedData
+from training.features.cache import FeatureCache
+from training.features.extraction import extract_features
+from training.model.encoders import Encoder, PairedEncoders
+
+__all__ = ["FeatureSet", "head_embeddings", "paired_features"]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features in the order of the data's files.
+
+    Attributes:
+        data: files and groups.
+        x: ``(sketches, features)``.
+        y: ``(photos, features)``.
+    """
+
+    data: PairedData
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+
+    @property
+    def sketch_probabilities(self) -> NDArray[np.float64]:
+        """p(x), ``(sketches,)``."""
+        return np.asarray(self.data.weights @ self.data.sketch_incidence())
+
+    @property
+    def photo_probabilities(self) -> NDArray[np.float64]:
+        """p(y), ``(photos,)``."""
+        return np.asarray(self.data.weights @ self.data.photo_incidence())
+
+    def select(self, classes: Collection[str]) -> "FeatureSet":
+        """The part made of the given classes."""
+        return self.restricted(self.data.select(classes))
+
+    def restricted(self, part: PairedData) -> "FeatureSet":
+        """The features of part of the files, in that part's groups; files without features are left out."""
+        rows = {file: row for row, file in enumerate(self.data.sketches)}
+        columns = {file: row for row, file in enumerate(self.data.photos)}
+        sketches = {row for row, file in enumerate(part.sketches) if file not in rows}
+        photos = {row for row, file in enumerate(part.photos) if file not in columns}
+        if sketches or photos:
+            part = part.without(sketches, photos)
+        return FeatureSet(
+            part, self.x[[rows[file] for file in part.sketches]], self.y[[columns[file] for file in part.photos]]
+        )
+
+    def without(self, sketches: Collection[int], photos: Collection[int]) -> "FeatureSet":
+        """Leaves out unusable files.
+
+        Raises:
+            DataError: if fewer than two groups remain.
+        """
+        return self.restricted(self.data.without(sketches, photos))
+
+    def relevance(self) -> csr_array:
+        """Which photos share a group with which sketches, ``(sketches, photos)``."""
+        return csr_array(self.data.sketch_incidence().T @ self.data.photo_incidence())
+
+
+def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:
+    """Embeddings of features.
+
+    Args:
+        encoder: its head is used.
+        features: ``(n, features)``.
+        canonical: whether to apply the canonical transformation.
+
+    Returns:
+        ``(n, dim)``.
+    """
+    with torch.inference_mode():
+        inputs = torch.from_numpy(features).to(encoder.head.mean.device)
+        embeddings = encoder.head(inputs) if canonical else encoder.head.bounded(inputs)
+        values: NDArray[np.float32] = embeddings.cpu().numpy()
+    return values
+
+
+def paired_features(
+    data: PairedData, encoders: PairedEncoders, cache: Path | None, device: torch.device, *, rejects: Path | None = None
+) -> FeatureSet:
+    """Backbone features of every usable image of a data set.
+
+    Args:
+        data: files and groups.
+        encoders: their backbones and preprocessing are used.
+        cache: directory of cached features; None computes all anew and keeps none.
+        device: where backbones run.
+        rejects: file that lists the images left out.
+
+    Raises:
+        DataError: if too little is usable.
+        TrainingError: if the cache cannot be read or written.
+    """
+    try:
+        with closing(FeatureCache(cache)) if cache else nullcontext() as store:
+            x = extract_features(data.sketches, encoders.sketch, store, device, title="sketch features")
+            y = extract_features(data.photos, encoders.photo, store, device, title="photo features")
+    except sqlite3.Error as error:
+        raise TrainingError(
+            f"the feature cache in {cache} cannot be used ({error}); free some space, or name another --cache"
+        ) from error
+    reasons = {str(data.sketches[row]): reason for row, reason in x.rejected.items()}
+    reasons |= {str(data.photos[row]): reason for row, reason in y.rejected.items()}
+    report_rejects(rejects, reasons, len(data.sketches) + len(data.photos))
+    everything = FeatureSet(data, x.values, y.values)
+    return everything.without(x.rejected, y.rejected) if reasons else everything

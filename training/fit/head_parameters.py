@@ -1,0 +1,121 @@
+"""Heads before training: standardisation from the data, maps from the closed form or at random."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from training.features.paired import FeatureSet, head_embeddings
+from training.fit.closed_form import Moments, solve, solve_shared
+from training.model.canonical import CanonicalForm, canonical_form, weighted_second_moment
+from training.model.encoders import PairedEncoders
+
+__all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_form", "standardise"]
+
+
+def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
+    """Centres each modality and gives each block of its features (a backbone stage) unit mean variance."""
+    for encoder, values, probabilities in (
+        (encoders.sketch, features.x, features.sketch_probabilities),
+        (encoders.photo, features.y, features.photo_probabilities),
+    ):
+        encoder.head.mean.copy_(torch.from_numpy(probabilities @ values))
+        encoder.head.scale.copy_(torch.from_numpy(_block_scales(values, encoder.backbone.widths)))
+
+
+def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: Moments, ridge: float) -> None:
+    """Sets linear heads to the closed-form solution, modes beyond the data's rank to zero.
+
+    A sphere's radius is set so that the score is the best multiple of itself as an estimate of the kernel.
+
+    Args:
+        encoders: standardised, with linear heads.
+        features: training data.
+        moments: of the features, as standardised.
+        ridge: regularisation, in mean eigenvalues.
+    """
+    solver = solve_shared if encoders.config.share_head else solve
+    maps = solver(moments, encoders.dim, ridge)
+    for encoder, weight in ((encoders.sketch, maps.weight_x), (encoders.photo, maps.weight_y)):
+        _set_linear(encoder.head.body, weight)
+    _calibrate(encoders, features)
+
+
+def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: FeatureSet, share: float) -> None:
+    """Adds another model's kernel to that of the heads, and keeps the coordinates in which photos differ most.
+
+    The sum of two kernels is the inner product of their embeddings side by side; each counts by its share once photos
+    have the same mean length in both. As many principal axes of the photos as the heads have coordinates remain.
+
+    Args:
+        encoders: with one linear head for both modalities, standardised with the scales of ``start``.
+        start: the other model, of the same kind and backbone.
+        features: training data.
+        share: of the kernel of ``start``, between 0 and 1.
+    """
+    head = encoders.photo.head
+    inputs = (torch.from_numpy(features.y).to(head.mean.device) - head.mean) / head.scale
+    parts = []
+    for body, part in ((start.photo.head.body, share), (head.body, 1 - share)):
+        weight = _linear(body).weight.detach().to(inputs.device)
+        parts.append(weight * (part**0.5 / (inputs @ weight.T).norm(dim=1).mean().clamp_min(1e-12)))
+    both = torch.cat(parts)
+    photos = (inputs @ both.T).cpu().numpy()
+    _, axes = np.linalg.eigh(weighted_second_moment(photos, features.photo_probabilities))
+    _set_linear(head.body, axes[:, ::-1][:, : encoders.dim].T @ both.cpu().numpy().astype(np.float64))
+    _calibrate(encoders, features)
+
+
+def learned_form(encoders: PairedEncoders, features: FeatureSet) -> CanonicalForm:
+    """The canonical form of what was learned, from the training data's second moments."""
+    f = head_embeddings(encoders.sketch, features.x, canonical=False)
+    g = head_embeddings(encoders.photo, features.y, canonical=False)
+    return canonical_form(
+        weighted_second_moment(f, features.sketch_probabilities),
+        weighted_second_moment(g, features.photo_probabilities),
+    )
+
+
+def apply_canonical_form(encoders: PairedEncoders, form: CanonicalForm) -> None:
+    """Orders the coordinates of both encoders by singular value; full-dimension scores do not change."""
+    encoders.sketch.head.canonical.copy_(torch.from_numpy(form.transform_f))
+    encoders.photo.head.canonical.copy_(torch.from_numpy(form.transform_g))
+
+
+def _block_scales(values: NDArray[np.float32], widths: tuple[int, ...]) -> NDArray[np.float32]:
+    variances = values.var(axis=0)
+    blocks = np.split(variances, np.cumsum(widths)[:-1])
+    return np.concatenate([np.full(len(block), max(float(block.mean()), 1e-12) ** 0.5, np.float32) for block in blocks])
+
+
+def _linear(body: nn.Module) -> nn.Linear:
+    if not isinstance(body, nn.Linear):
+        raise TypeError("the closed form needs a linear head")
+    return body
+
+
+def _set_linear(body: nn.Module, weight: NDArray[np.float64]) -> None:
+    body = _linear(body)
+    with torch.no_grad():
+        body.bias.zero_()  # the features are centred already
+        body.weight.zero_()
+        body.weight[: len(weight)] = torch.from_numpy(weight).to(body.weight)
+
+
+def _calibrate(encoders: PairedEncoders, features: FeatureSet) -> None:
+    """Sets radii to 1, and that of a sphere of photos to what suits the kernel best."""
+    for encoder in (encoders.sketch, encoders.photo):
+        encoder.head.mu.fill_(1.0)
+    if encoders.photo.config.head.norm == "sphere":
+        encoders.photo.head.mu.fill_(_calibration(encoders, features) ** 2)
+
+
+def _calibration(encoders: PairedEncoders, features: FeatureSet) -> float:
+    """The factor c that minimises the low-rank objective of (c f, g): sum_i cross_i / sum_ij A_ij B_ij."""
+    data = features.data
+    f = head_embeddings(encoders.sketch, features.x, canonical=False)
+    g = head_embeddings(encoders.photo, features.y, canonical=False)
+    cross = data.weights @ ((data.sketch_incidence() @ f) * (data.photo_incidence() @ g)).sum(axis=1)
+    moment_f = weighted_second_moment(f, features.sketch_probabilities)
+    moment_g = weighted_second_moment(g, features.photo_probabilities)
+    return max(float(cross / (moment_f * moment_g).sum()), 1e-6)

@@ -1,0 +1,267 @@
+"""A training run from data to model bundle: features, choices on held-out classes, final fit, canonical form."""
+
+import copy
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from training.base.artifacts import write_text
+from training.base.errors import BundleError, CheckpointError
+from training.data.instances import DRAWINGS, with_instances, with_line_drawings
+from training.data.pairs import PairedData, load_data
+from training.data.splits import ClassSplit, hold_out, load_split
+from training.features.paired import FeatureSet, paired_features
+from training.fit.checkpoints import EpochRecord
+from training.fit.memory import keep_freed_memory
+from training.fit.recipe import Recipe
+from training.fit.run_log import RunLog
+from training.fit.selection import held_out_score, sufficient_dimensions
+from training.fit.stage import DEFAULT_RIDGE, Stage
+from training.model.backbones import Backbone, default_preprocessing, load_pretrained
+from training.model.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, load_bundle, read_manifest, save_bundle
+from training.model.canonical import CanonicalForm
+from training.model.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
+from training.model.heads import HeadConfig, Norm
+
+__all__ = ["fit"]
+
+logger = logging.getLogger(__name__)
+
+RIDGES = (0.3, 1.0, 2.0, 4.0, 8.0, 16.0)
+_RUN_NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What held-out classes decided, and how well it did on them.
+
+    Attributes:
+        ridge: of the closed form that the heads end as; None keeps them as trained.
+        score: see ``held_out_score``.
+        dimensions: see ``sufficient_dimensions``.
+    """
+
+    ridge: float | None
+    score: float | None
+    dimensions: int | None
+
+
+def fit(
+    data_path: Path, out: Path, recipe: Recipe, *, split: str | None, cache: Path, device: torch.device
+) -> BundleManifest:
+    """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
+
+    How the heads end (as trained, or as a closed form with some ridge) and how many dimensions are needed is
+    decided on classes held out from the seen ones, whose sketches query all seen photos and their own classes' photos;
+    the final model is then trained on all seen classes. Unseen classes of the split are never opened.
+
+    Args:
+        data_path: folders or pairs table; see ``load_data``.
+        out: becomes the bundle; also holds metrics, checkpoints and the list of rejected images.
+        recipe: every other choice.
+        split: see ``load_split``; every class is seen when omitted.
+        cache: directory of cached features and line drawings.
+        device: where to compute.
+
+    Raises:
+        TrainingError: for data, split, backbone or checkpoint that cannot be used.
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    data = load_data(data_path)
+    classes = load_split(split, data.classes) if split else ClassSplit(data.classes, ())
+    seen = data.select(classes.seen)
+    fingerprint = _fingerprint(seen, recipe, classes)
+    if finished := _finished(out, fingerprint):
+        logger.info("%s is finished already; nothing to do", out)
+        return finished
+    write_text(out / _RUN_NAME, json.dumps({"fingerprint": fingerprint, "recipe": recipe.model_dump(mode="json")}))
+    run = _Run(out, fingerprint, recipe, seen, cache, device)
+    choice = run.choose()
+    encoders, form, history, used = run.finish(choice)
+    record = TrainingRecord(
+        classes=used.classes,
+        unseen=classes.unseen,
+        settings=recipe.model_dump(mode="json"),
+        figures={
+            **({"ridge": choice.ridge} if choice.ridge is not None else {}),
+            **({"held_out_score": choice.score} if choice.score is not None else {}),
+            **({"final_loss": history[-1].loss} if history and history[-1].loss is not None else {}),
+            "seconds": time.monotonic() - started,
+        },
+        images={"sketches": len(used.sketches), "photos": len(used.photos)},
+    )
+    return save_bundle(
+        out,
+        encoders,
+        form.spectrum.tolist(),
+        record,
+        sufficient_dimensions=choice.dimensions,
+        half=recipe.half,
+    )
+
+
+class _Run:
+    """The two stages of a run: one on part of the seen classes, to choose on the others, and one on all.
+
+    Backbones learn from ``tuning``, classes and line drawings; heads end on ``pairs``, which holds the pairs of
+    single things too. Tuning on those as well made held-out classes worse.
+    """
+
+    def __init__(
+        self, out: Path, fingerprint: str, recipe: Recipe, seen: PairedData, cache: Path, device: torch.device
+    ) -> None:
+        self.out = out
+        self.fingerprint = fingerprint
+        self.recipe = recipe
+        self.seen = seen
+        self.cache = cache
+        self.device = device
+        self.log = RunLog(out)
+        self.tuning = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
+        self.pairs = with_instances(self.tuning, recipe.instances)
+        self.start = load_bundle(recipe.start, "cpu").encoders.to(device) if recipe.start else None
+        if recipe.start_heads and self.start and not self.start.config.has_one_linear_head:
+            raise BundleError(f"{recipe.start} has no linear head for both modalities to keep; give --start-heads 0")
+
+    def choose(self) -> _Choice:
+        """Decides how the heads end and how many dimensions are needed, on held-out classes."""
+        if len(self.seen.classes) < 3 or self.recipe.validation == 0:
+            return _Choice((self.recipe.ridge or DEFAULT_RIDGE) if self._may_be_closed else None, None, None)
+        stage, features = self._stage("choose")
+        held_out = hold_out(features.data.classes, self.recipe.validation, self.recipe.seed)
+        stage.train(features.restricted(self.tuning).select(held_out.seen))
+        tuned = self._tuned(stage, features)
+        training, queries = tuned.select(held_out.seen), frozenset(held_out.unseen)
+        tuned = tuned.restricted(self.seen)  # no line drawings among the queries
+        best, moments, ended = _Choice(None, None, None), None, stage.encoders
+        for ridge in self._candidates():
+            if ridge is not None and moments is None:
+                moments = stage.standardised_moments(training)
+            stage.refit(training, ridge, moments)
+            score = held_out_score(tuned, stage.encoders, queries)
+            logger.info("score on held-out classes, %s: %.4f", _ending(ridge), score)
+            if best.score is None or score > best.score:
+                best, ended = _Choice(ridge, score, None), copy.deepcopy(stage.encoders)
+        best = replace(best, dimensions=sufficient_dimensions(tuned, ended, queries))
+        logger.info(
+            "chosen on %d held-out classes: %s; %d dimensions suffice, score %.4f",
+            len(queries),
+            _ending(best.ridge),
+            best.dimensions,
+            best.score,
+        )
+        return best
+
+    def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
+        """Trains on all seen classes."""
+        stage, features = self._stage("final")
+        history = stage.train(features.restricted(self.tuning))
+        form = stage.refit(self._tuned(stage, features), choice.ridge)
+        if self.recipe.sketch_mean == "start" and self.start:
+            stage.encoders.sketch.head.mean.copy_(self.start.sketch.head.mean)
+        return stage.encoders, form, history, features.data
+
+    def _stage(self, name: str) -> tuple[Stage, FeatureSet]:
+        torch.manual_seed(self.recipe.seed)
+        encoders = _build(self.recipe, self.pairs).to(self.device).eval()
+        if self.recipe.tune == "all":
+            encoders.resize(self.recipe.training_size or self.recipe.image_size)
+        features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / "rejects.jsonl")
+        start = self.start if self.recipe.start_heads else None
+        return Stage(name, self.out, self.fingerprint, self.recipe, encoders, self.log, start), features
+
+    def _tuned(self, stage: Stage, features: FeatureSet) -> FeatureSet:
+        """Features by the backbones as training left them."""
+        if self.recipe.tune != "all":
+            return features
+        stage.encoders.resize(self.recipe.image_size)
+        return paired_features(features.data, stage.encoders, None, self.device)
+
+    def _candidates(self) -> tuple[float | None, ...]:
+        """Ways the heads may end: as trained, or as the closed form with a ridge."""
+        trained = () if self.recipe.tune == "none" else (None,)
+        if not self._may_be_closed:
+            return trained
+        return (*trained, *((self.recipe.ridge,) if self.recipe.ridge else RIDGES))
+
+    @property
+    def _may_be_closed(self) -> bool:
+        return self.recipe.init == "closed-form" and self.recipe.tune != "heads"
+
+
+def _ending(ridge: float | None) -> str:
+    return "heads as trained" if ridge is None else f"closed form with ridge {ridge:g}"
+
+
+def _build(recipe: Recipe, data: PairedData) -> PairedEncoders:
+    """Encoders with pretrained backbones and new heads."""
+    backbones = _backbones(recipe)
+    preprocessing = default_preprocessing(backbones[0], recipe.image_size)
+    dim = min(recipe.dim, len(data.groups) - 1) if recipe.init == "closed-form" else recipe.dim
+
+    def head(norm: Norm) -> HeadConfig:
+        return HeadConfig(features=backbones[0].num_features, dim=dim, hidden=recipe.hidden, norm=norm)
+
+    sketch = preprocessing.model_copy(update={"crop_to_ink": recipe.crop_to_ink})
+    photo = preprocessing.model_copy(update={"grayscale": recipe.grayscale})
+    config = PairedEncodersConfig(
+        backbone=recipe.backbone,
+        multi_scale=recipe.multi_scale,
+        sketch=EncoderConfig(preprocessing=sketch, head=head(recipe.sketch_norm), flip=recipe.flip),
+        photo=EncoderConfig(preprocessing=photo, head=head(recipe.photo_norm), flip=recipe.flip),
+        share_backbone=recipe.share_backbone,
+        share_head=recipe.share_head,
+    )
+    for backbone in backbones:
+        backbone.requires_grad_(False)
+    return build_encoders(config, *backbones)
+
+
+def _backbones(recipe: Recipe) -> list[Backbone]:
+    """One backbone a modality, or one for both."""
+    count = 1 if recipe.share_backbone else 2
+    if recipe.start is None:
+        return [load_pretrained(recipe.backbone, multi_scale=recipe.multi_scale) for _ in range(count)]
+    start = load_bundle(recipe.start, "cpu").encoders
+    if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
+        raise BundleError(
+            f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
+            "give the same --backbone and --multi-scale"
+        )
+    size = start.sketch.preprocessing.size
+    if recipe.sketch_mean == "start" and recipe.image_size != size:
+        raise BundleError(f"{recipe.start} centres sketches of {size} pixels; give --image-size {size}")
+    return [copy.deepcopy(encoder.backbone) for encoder in (start.sketch, start.photo)[:count]]
+
+
+def _fingerprint(data: PairedData, recipe: Recipe, classes: ClassSplit) -> str:
+    """Identifies what a run depends on: recipe, classes, and every file's name, size and time."""
+    files = [
+        (str(file), stat.st_size, stat.st_mtime_ns) for file in (*data.sketches, *data.photos) if (stat := file.stat())
+    ]
+    content = [recipe.model_dump(mode="json"), classes, files]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _finished(out: Path, fingerprint: str) -> BundleManifest | None:
+    """The manifest if this very run is finished already.
+
+    Raises:
+        CheckpointError: if the folder belongs to another run.
+    """
+    path = out / _RUN_NAME
+    if not path.exists():
+        return None
+    try:
+        same = json.loads(path.read_text())["fingerprint"] == fingerprint
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged; remove {out} to train again") from error
+    if not same:
+        raise CheckpointError(f"{out} holds a run with other data or settings; use another --out, or remove the folder")
+    return read_manifest(out) if (out / MANIFEST_NAME).exists() else None

@@ -1,0 +1,65 @@
+"""Batches of pairs drawn from p(x, y) = sum_g p(g) p(x|g) p(y|g), reproducible by step number."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.data.pairs import PairedData
+
+__all__ = ["Batch", "FeatureBatches", "PairSampler"]
+
+
+class Batch(NamedTuple):
+    """Paired rows: inputs ``x`` and ``y`` ``(batch, ...)`` and their groups ``labels`` ``(batch,)``."""
+
+    x: Tensor
+    y: Tensor
+    labels: Tensor
+
+
+class PairSampler:
+    """Draws pairs; the draw of a step depends on nothing but the seed and the step, so a run can resume anywhere.
+
+    Args:
+        data: sketches, photos and groups.
+        batch_size: pairs a batch.
+        seed: of all draws.
+    """
+
+    def __init__(self, data: PairedData, batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self._weights = data.weights
+        self._sketches = [np.asarray(group.sketches) for group in data.groups]
+        self._photos = [np.asarray(group.photos) for group in data.groups]
+        self._seed = seed
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of sketches, positions of photos and groups of one batch, each ``(batch_size,)``."""
+        random = np.random.default_rng([self._seed, step])
+        groups = random.choice(len(self._weights), self.batch_size, p=self._weights)
+        sketches = np.array([random.choice(self._sketches[group]) for group in groups])
+        photos = np.array([random.choice(self._photos[group]) for group in groups])
+        return sketches, photos, groups
+
+
+class FeatureBatches:
+    """Batches of backbone features held in memory.
+
+    Args:
+        sampler: says which.
+        x: ``(sketches, features)``, on the device that trains.
+        y: ``(photos, features)``, on the same.
+    """
+
+    def __init__(self, sampler: PairSampler, x: Tensor, y: Tensor) -> None:
+        self._sampler = sampler
+        self._x = x
+        self._y = y
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step."""
+        sketches, photos, groups = (torch.from_numpy(part).to(self._x.device) for part in self._sampler.draw(step))
+        return Batch(self._x[sketches], self._y[photos], groups)

@@ -1,0 +1,63 @@
+"""How well encoders serve classes that were held out of training: what a run chooses by."""
+
+import math
+from collections.abc import Collection, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from training.data.instances import own_photos
+from training.evaluation import figures
+from training.evaluation.figures import mean_average_precision
+from training.features.paired import FeatureSet, head_embeddings
+from training.model.encoders import PairedEncoders
+from training.model.gallery_order import order_of_photos
+
+__all__ = ["held_out_score", "sufficient_dimensions"]
+
+
+def held_out_score(features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]) -> float:
+    """How well sketches of some classes find photos: the geometric mean of mAP@all over the searches they serve.
+
+    Args:
+        features: of all seen classes.
+        encoders: whose heads embed the features.
+        classes: their sketches are the queries.
+    """
+    scores = [mean_average_precision(*search) for search in _searches(features, encoders, classes)]
+    return math.exp(sum(math.log(max(score, 1e-12)) for score in scores) / len(scores))
+
+
+def sufficient_dimensions(features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]) -> int:
+    """Fewest dimensions that keep 99% of mAP@all in every search, in the order of the gallery searched.
+
+    Args:
+        features: of all seen classes.
+        encoders: in canonical form.
+        classes: their sketches are the queries.
+    """
+    counts = []
+    for sketches, photos, relevance in _searches(features, encoders, classes):
+        order = order_of_photos(photos, (photos.astype(np.float64) ** 2).mean(axis=0).tolist())
+        counts.append(figures.sufficient_dimensions(order.apply(sketches), order.apply(photos), relevance))
+    return max(counts)
+
+
+def _searches(
+    features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], csr_array]]:
+    """What sketches of some classes may be wanted to find, as arguments of ``mean_average_precision``.
+
+    Photos of the same class and, where the data tells which was drawn, that photo alone; among all photos and among
+    those of these classes alone.
+    """
+    for part in (features, features.select(classes)):
+        queries = sorted({row for group in part.data.groups if group.label in classes for row in group.sketches})
+        sketches = head_embeddings(encoders.sketch, part.x[queries])
+        photos = head_embeddings(encoders.photo, part.y)
+        yield sketches, photos, part.relevance()[queries]
+        own = own_photos(part.data)[queries]
+        if known := np.flatnonzero(own >= 0).tolist():
+            cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))
+            yield sketches[known], photos, csr_array(cells, shape=(len(known), len(photos)))

@@ -1,0 +1,211 @@
+"""One training of paired encoders on given data: initialisation, NeuralSVD, and the final fit of the heads."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.features.paired import FeatureSet
+from training.fit.checkpoints import EpochRecord
+from training.fit.closed_form import Moments, feature_moments
+from training.fit.head_parameters import apply_canonical_form, apply_closed_form, blend_heads, learned_form, standardise
+from training.fit.image_batches import ImageBatches
+from training.fit.losses import NestedLoRALoss
+from training.fit.optimisation import Optimization, ParameterGroup, minimise
+from training.fit.recipe import Recipe
+from training.fit.run_log import RunLog
+from training.fit.sampling import Batch, FeatureBatches, PairSampler
+from training.model.canonical import CanonicalForm
+from training.model.encoders import Encoder, PairedEncoders
+
+__all__ = ["DEFAULT_RIDGE", "Stage"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_RIDGE = 8.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training, with a checkpoint of its own.
+
+    Attributes:
+        name: of the checkpoint and in the figures.
+        out: folder of the run.
+        fingerprint: identifies data and settings.
+        recipe: how to train.
+        encoders: trained in place.
+        log: where figures go.
+        start: the model whose heads keep a share in the closed form, if any.
+    """
+
+    name: str
+    out: Path
+    fingerprint: str
+    recipe: Recipe
+    encoders: PairedEncoders
+    log: RunLog
+    start: PairedEncoders | None = None
+
+    def train(self, features: FeatureSet) -> list[EpochRecord]:
+        """Initialises the heads from features of the untouched backbones and trains what the recipe says."""
+        if self.recipe.tune == "none":
+            return []  # the heads get all their values at the end
+        self._initialise(features)
+        if self.recipe.tune == "heads":
+            return self._train_heads(features)
+        return self._train_all(features)
+
+    def standardised_moments(self, features: FeatureSet) -> Moments:
+        """Standardises the heads' inputs by features of the backbones as they are now; what a closed form needs."""
+        standardise(self.encoders, features)
+        if self.start:  # its heads fit its own scales only
+            self.encoders.sketch.head.scale.copy_(self.start.sketch.head.scale)
+            self.encoders.photo.head.scale.copy_(self.start.photo.head.scale)
+        return _moments(self.encoders, features)
+
+    def refit(self, features: FeatureSet, ridge: float | None, moments: Moments | None = None) -> CanonicalForm:
+        """Gives the heads their last values and puts them in order.
+
+        Args:
+            features: by the backbones as they are now.
+            ridge: of a closed form that replaces the heads; None keeps the trained ones.
+            moments: ``standardised_moments`` of the features, if they are known.
+
+        Returns:
+            The canonical form, which is applied where the recipe says so.
+        """
+        if ridge is not None:
+            moments = moments or self.standardised_moments(features)
+            apply_closed_form(self.encoders, features, moments, ridge)
+            if self.start:
+                blend_heads(self.encoders, self.start, features, self.recipe.start_heads)
+        form = learned_form(self.encoders, features)
+        if self.recipe.canonical:
+            apply_canonical_form(self.encoders, form)
+        return form
+
+    def _initialise(self, features: FeatureSet) -> None:
+        recipe = self.recipe
+        if recipe.init == "closed-form":
+            moments = self.standardised_moments(features)
+            apply_closed_form(self.encoders, features, moments, recipe.ridge or DEFAULT_RIDGE)
+            return
+        standardise(self.encoders, features)
+        torch.manual_seed(recipe.seed)
+        for head in (self.encoders.sketch.head, self.encoders.photo.head):
+            head.mu.fill_(recipe.mu)
+            for layer in head.body.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.reset_parameters()
+
+    def _train_heads(self, features: FeatureSet) -> list[EpochRecord]:
+        encoders, device = self.encoders, self.encoders.sketch.head.mean.device
+        batches = FeatureBatches(
+            PairSampler(features.data, self.recipe.batch_size, self.recipe.seed),
+            torch.from_numpy(features.x).to(device),
+            torch.from_numpy(features.y).to(device),
+        )
+
+        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+            return encoders.sketch.head.bounded(batch.x), encoders.photo.head.bounded(batch.y)
+
+        return self._train(features, batches, embed, self._head_groups())
+
+    def _train_all(self, features: FeatureSet) -> list[EpochRecord]:
+        encoders, recipe = self.encoders, self.recipe
+        batches = ImageBatches(
+            features.data,
+            encoders,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            device=encoders.sketch.head.mean.device,
+        )
+
+        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+            return _embed_images(encoders.sketch, batch.x), _embed_images(encoders.photo, batch.y)
+
+        backbones = dict.fromkeys((encoders.sketch.backbone, encoders.photo.backbone))  # one, where it is shared
+        later = [value for backbone in backbones for value in backbone.parameters_after(recipe.frozen_stages)]
+        for parameter in later:
+            parameter.requires_grad_(True)
+        tuned = ParameterGroup(later, recipe.backbone_learning_rate)
+        try:
+            return self._train(features, batches, embed, [*self._head_groups(), tuned])
+        finally:
+            batches.close()
+            for parameter in later:
+                parameter.requires_grad_(False)
+
+    def _head_groups(self) -> list[ParameterGroup]:
+        heads = nn.ModuleList([self.encoders.sketch.head, self.encoders.photo.head])
+        return [ParameterGroup(list(heads.parameters()), self.recipe.learning_rate)]
+
+    def _train(
+        self,
+        features: FeatureSet,
+        batches: Callable[[int], Batch],
+        embed: Callable[[Batch], tuple[Tensor, Tensor]],
+        groups: Sequence[ParameterGroup],
+    ) -> list[EpochRecord]:
+        recipe, encoders = self.recipe, self.encoders
+        device = encoders.sketch.head.mean.device
+        module = encoders if recipe.tune == "all" else nn.ModuleList([encoders.sketch.head, encoders.photo.head])
+        objective = NestedLoRALoss(encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device)
+
+        def loss(step: int) -> Tensor:
+            batch = batches(step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp and batch.x.is_cuda):
+                f, g = embed(batch)
+            value: Tensor = objective(f.float(), g.float(), batch.labels)
+            return value
+
+        history = minimise(
+            module,
+            groups,
+            loss,
+            _optimization(recipe, len(features.y)),
+            checkpoint=self.out / f"checkpoint-{self.name}.safetensors",
+            fingerprint=self.fingerprint,
+            on_epoch=lambda records: self.log.write(self.name, records),
+        )
+        self.log.write(self.name, history)
+        return history
+
+
+def _moments(encoders: PairedEncoders, features: FeatureSet) -> Moments:
+    """Moments of the features as the heads standardise them."""
+    return feature_moments(
+        _standardised(encoders.sketch, features.x),
+        _standardised(encoders.photo, features.y),
+        features.data.sketch_incidence(),
+        features.data.photo_incidence(),
+        features.data.weights,
+    )
+
+
+def _standardised(encoder: Encoder, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean, scale = encoder.head.mean.cpu().numpy(), encoder.head.scale.cpu().numpy()
+    return np.asarray((features - mean) / scale, dtype=np.float32)
+
+
+def _embed_images(encoder: Encoder, images: Tensor) -> Tensor:
+    features = encoder.backbone(images.contiguous(memory_format=torch.channels_last))
+    return encoder.head.bounded(features)
+
+
+def _optimization(recipe: Recipe, images: int) -> Optimization:
+    return Optimization(
+        epochs=recipe.epochs,
+        steps=-(-images // recipe.batch_size),
+        optimizer=recipe.optimizer,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        clip=recipe.clip,
+        average=recipe.average,
+    )

@@ -1,0 +1,274 @@
+"""The model bundle: a directory with ``model.safetensors`` and the ``model.json`` that rebuilds the encoders."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from training.base.artifacts import atomic_write, file_sha256, write_text
+from training.base.errors import BundleError
+from training.model.backbones import build_backbone
+from training.model.devices import resolve_device
+from training.model.encoders import Encoder, PairedEncoders, PairedEncodersConfig, build_encoders
+from training.model.tensors import load_tensors, module_tensors, restore_module, save_tensors
+
+__all__ = [
+    "MANIFEST_NAME",
+    "Bundle",
+    "BundleManifest",
+    "TrainingRecord",
+    "copy_bundle",
+    "load_bundle",
+    "read_manifest",
+    "save_bundle",
+]
+
+MANIFEST_NAME = "model.json"
+WEIGHTS_NAME = "model.safetensors"
+_BATCH = 32
+
+
+class TrainingRecord(BaseModel):
+    """Where a model comes from.
+
+    Attributes:
+        classes: names of the classes it was trained on, model selection included.
+        unseen: names of the classes its split held out.
+        settings: the settings of the run.
+        figures: measured while training, by name.
+        images: number of sketches and photos trained on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    figures: dict[str, float] = {}
+    images: dict[str, int] = {}
+
+
+class BundleManifest(BaseModel):
+    """Content of ``model.json``.
+
+    Attributes:
+        encoders: rebuilds both encoders.
+        spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
+        sufficient_dimensions: fewest dimensions that kept 99% of mAP on classes held out while training.
+        weights_sha256: of ``model.safetensors``.
+        training: where the model comes from.
+        versions: of the packages it was made with.
+        created: UTC time in ISO 8601.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["svdraw-model"] = "svdraw-model"
+    version: Literal[1] = 1
+    created: str
+    encoders: PairedEncodersConfig
+    spectrum: tuple[float, ...]
+    sufficient_dimensions: int | None = None
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    training: TrainingRecord = TrainingRecord()
+    versions: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides an embedding: equal digests give equal embeddings."""
+        identity = [self.encoders.model_dump(mode="json"), self.weights_sha256]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+class Bundle:
+    """Encoders ready to use, with their manifest.
+
+    Args:
+        manifest: of the bundle.
+        encoders: moved to ``device`` and put in evaluation mode.
+        device: where embeddings are computed.
+    """
+
+    def __init__(self, manifest: BundleManifest, encoders: PairedEncoders, device: torch.device) -> None:
+        self.manifest = manifest
+        self.encoders = encoders.to(device).eval()
+        self.device = device
+
+    @property
+    def sketch(self) -> Encoder:
+        """The sketch encoder."""
+        return self.encoders.sketch
+
+    @property
+    def photo(self) -> Encoder:
+        """The photo encoder."""
+        return self.encoders.photo
+
+    @property
+    def dim(self) -> int:
+        """Number of embedding coordinates."""
+        return self.encoders.dim
+
+    @property
+    def digest(self) -> str:
+        """Identity of the model; see ``BundleManifest.digest``."""
+        return self.manifest.digest
+
+    @property
+    def spectrum(self) -> tuple[float, ...]:
+        """Singular values, ``(dim,)``, descending."""
+        return self.manifest.spectrum
+
+    @property
+    def default_dimensions(self) -> int:
+        """Coordinates compared where a search does not say: those that suffice, or all if that was not measured."""
+        return min(self.manifest.sufficient_dimensions or self.dim, self.dim)
+
+    def encode(self, encoder: Encoder, batch: Tensor) -> NDArray[np.float32]:
+        """Embeds one preprocessed batch.
+
+        Args:
+            encoder: ``sketch`` or ``photo`` of this bundle.
+            batch: ``(n, 3, size, size)`` float32, from ``encoder.preprocessing``.
+
+        Returns:
+            ``(n, dim)``.
+        """
+        with torch.inference_mode():
+            embeddings: NDArray[np.float32] = encoder(batch.to(self.device, non_blocking=True)).float().cpu().numpy()
+        return embeddings
+
+    def encode_sketches(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Embeds RGB sketches, ``(n, dim)``."""
+        return self._encode_images(self.sketch, images)
+
+    def encode_photos(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Embeds RGB photos, ``(n, dim)``."""
+        return self._encode_images(self.photo, images)
+
+    def _encode_images(self, encoder: Encoder, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+        parts = [self.encode(encoder, torch.stack([encoder.preprocessing(i) for i in batch])) for batch in batches]
+        return np.concatenate([np.empty((0, self.dim), np.float32), *parts])
+
+
+def save_bundle(
+    directory: Path,
+    encoders: PairedEncoders,
+    spectrum: Sequence[float],
+    training: TrainingRecord | None = None,
+    *,
+    sufficient_dimensions: int | None = None,
+    half: bool = False,
+) -> BundleManifest:
+    """Writes a bundle; an earlier one in the same place is replaced only once the new one is whole.
+
+    Args:
+        directory: made if missing.
+        encoders: to save.
+        spectrum: ``(dim,)`` singular values, descending.
+        training: where the model comes from.
+        sufficient_dimensions: see ``BundleManifest``.
+        half: store the backbones in half precision; heads, whose small coordinates count, never are.
+    """
+    tensors = module_tensors(encoders)
+    if half:
+        tensors = {name: tensor.half() if ".backbone." in name else tensor for name, tensor in tensors.items()}
+    with atomic_write(directory / WEIGHTS_NAME) as temporary:
+        save_tensors(temporary, tensors)
+        manifest = BundleManifest(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            encoders=encoders.config,
+            spectrum=tuple(float(value) for value in spectrum),
+            sufficient_dimensions=sufficient_dimensions,
+            weights_sha256=file_sha256(temporary),
+            training=training or TrainingRecord(),
+            versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},
+        )
+    write_text(directory / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def read_manifest(directory: Path) -> BundleManifest:
+    """Reads ``model.json`` alone.
+
+    Raises:
+        BundleError: if it is missing, damaged or of another version.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        return BundleManifest.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"{directory} is not a model bundle: it has no {MANIFEST_NAME}; make one with `python -m training fit`"
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{path} is damaged or of another version ({where}: {first['msg']}); train the model again"
+        ) from error
+
+
+def load_bundle(directory: Path, device: str = "auto") -> Bundle:
+    """Rebuilds the encoders of a bundle.
+
+    Args:
+        directory: holds ``model.json`` and ``model.safetensors``.
+        device: see ``resolve_device``.
+
+    Raises:
+        BundleError: if the bundle is missing, damaged, mixed up or of another version.
+        TrainingError: if the device does not exist.
+    """
+    manifest = read_manifest(directory)
+    _check_weights(directory, manifest)
+    config = manifest.encoders
+    backbones = [
+        build_backbone(config.backbone, multi_scale=config.multi_scale)
+        for _ in range(1 if config.share_backbone else 2)
+    ]
+    encoders = build_encoders(config, *backbones)
+    try:
+        restore_module(encoders, load_tensors(directory / WEIGHTS_NAME))
+    except ValueError as error:
+        raise BundleError(f"{directory / WEIGHTS_NAME} does not fit {MANIFEST_NAME}: {error}") from error
+    return Bundle(manifest, encoders, resolve_device(device))
+
+
+def copy_bundle(source: Path, destination: Path) -> BundleManifest:
+    """Copies a bundle's two files, verified; an earlier bundle at the destination is replaced.
+
+    Raises:
+        BundleError: if the source is missing, damaged or mixed up.
+    """
+    manifest = read_manifest(source)
+    _check_weights(source, manifest)
+    for name in (WEIGHTS_NAME, MANIFEST_NAME):
+        with atomic_write(destination / name) as temporary:
+            shutil.copyfile(source / name, temporary)
+    return manifest
+
+
+def _check_weights(directory: Path, manifest: BundleManifest) -> None:
+    path = directory / WEIGHTS_NAME
+    try:
+        actual = file_sha256(path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; copy it from the run that made {MANIFEST_NAME}") from error
+    if actual != manifest.weights_sha256:
+        raise BundleError(
+            f"{path} is not the file that {MANIFEST_NAME} describes (damaged, or of another model); "
+            "copy both files of the bundle again"
+        )

@@ -1,0 +1,130 @@
+"""The command line of the operators; every option is also an environment variable."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from numpy.linalg import LinAlgError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import CliApp, CliSubCommand
+
+from training.base.errors import TrainingError
+from training.operators.hydrogen import Hydrogen
+from training.operators.langevin import Langevin
+from training.operators.lobpcg import solve_hydrogen
+from training.operators.objectives import Method
+from training.operators.plots import plot_cost, plot_errors, plot_modes
+from training.operators.potentials import Potential
+from training.operators.problem import Problem
+from training.operators.runs import Report, Solver, run_solver, write_report
+
+EvenNumber = Annotated[int, Field(ge=8, multiple_of=2)]
+
+__all__ = ["HydrogenCommand", "LangevinCommand", "Operators"]
+
+
+class _Command(Solver):
+    """What both problems share."""
+
+    out: Path = Field(description="folder of the runs, the report and its figures")
+    methods: list[Method] = Field([Method.NESTED_LORA], min_length=1, description="objectives to compare")
+    seed: int = Field(0, ge=0, description="first seed of networks and points")
+    seeds: int = Field(1, ge=1, description="number of seeds")
+
+    @abstractmethod
+    def problem(self) -> Problem:
+        """What to solve."""
+
+    def cli_cmd(self) -> None:
+        """Runs the command."""
+        report = self.solve()
+        print(_summary(report))
+
+    def solve(self) -> Report:
+        """Trains, evaluates and writes everything.
+
+        Raises:
+            TrainingError: if a run diverges or cannot be resumed.
+        """
+        solver = Solver(**self.model_dump(include=set(Solver.model_fields)))
+        problem = self.problem()
+        reference = problem.reference()
+        try:
+            runs = [
+                run_solver(problem, reference, solver, method, seed, self.out)
+                for method in self.methods
+                for seed in range(self.seed, self.seed + self.seeds)
+            ]
+        except FloatingPointError as error:
+            raise TrainingError(str(error)) from error
+        except LinAlgError as error:
+            raise TrainingError("modes became linearly dependent; lower the learning rate") from error
+        costs = [solve_hydrogen(cells, reference.eigenvalues) for cells in self.grids()]
+        report = write_report(self.out / "report.json", problem, reference, solver, runs, costs)
+        plot_modes(self.out / "modes.png", problem, runs[0], reference)
+        plot_errors(self.out / "errors.png", report)
+        if costs:
+            plot_cost(self.out / "cost.png", report)
+        return report
+
+    def grids(self) -> Sequence[int]:
+        """Grids to compare with."""
+        return ()
+
+
+class HydrogenCommand(_Command):
+    """The first 16 states of the hydrogen atom in two dimensions."""
+
+    shift: float = Field(
+        0.1, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
+    )
+    lobpcg: list[EvenNumber] = Field([], description="points along each axis of grids that LOBPCG solves, even numbers")
+
+    def problem(self) -> Hydrogen:
+        """The atom."""
+        return Hydrogen()
+
+    def grids(self) -> Sequence[int]:
+        """Grids to compare with."""
+        return self.lobpcg
+
+
+class LangevinCommand(_Command):
+    """The slowest 8 modes of overdamped Langevin dynamics."""
+
+    potential: Potential = Field(Potential.DOUBLE_WELL, description="energy landscape")
+    fourier_scale: float = Field(3.0, gt=0, description="standard deviation of the frequencies")
+
+    def problem(self) -> Langevin:
+        """The dynamics."""
+        return Langevin(self.potential)
+
+
+class Operators(BaseModel):
+    """Solve eigenvalue problems whose answer is known by the objective that trains encoders."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hydrogen: CliSubCommand[HydrogenCommand]
+    langevin: CliSubCommand[LangevinCommand]
+
+    def cli_cmd(self) -> None:
+        """Runs the chosen command."""
+        CliApp.run_subcommand(self)
+
+
+def _summary(report: Report) -> str:
+    header = f"{'':24} {'median error':>12} {'largest':>9} {'distance':>9} {'overlap':>9} {'cpu s':>7}"
+    lines = [report.problem, header]
+    for run in report.runs:
+        for name, figures in ((f"{run.method}, seed {run.seed}", run.learned), ("  with Rayleigh-Ritz", run.ritz)):
+            distance = max(figures.subspace_distances)
+            lines.append(
+                f"{name:24} {figures.median_error:12.2e} {figures.largest_error:9.2e} {distance:9.4f} "
+                f"{figures.overlap:9.5f} {run.cpu_seconds:7.0f}"
+            )
+    for cost in report.lobpcg:
+        name = f"LOBPCG, {cost.cells} x {cost.cells}"
+        lines.append(f"{name:24} {cost.median_error:12.2e} {cost.largest_error:9.2e} {'':19} {cost.cpu_seconds:7.0f}")
+    return "\n".join(lines)
