@@ -4,6 +4,7 @@ SvdrawError
 └── IndexingError
     ├── SourceError        a list, table or folder of photos that cannot be read
     ├── DimensionsError    a number of dimensions the gallery does not have (also a ValueError)
+    ├── PageError          a page of hits that cannot be given (also a ValueError)
     ├── FilterError        a filter that makes no sense (also a ValueError)
     └── GalleryError       a gallery that cannot be used as asked
         ├── GalleryDamaged     files that are missing, half-written or corrupted
@@ -21,6 +22,7 @@ __all__ = [
     "GalleryLocked",
     "IndexingError",
     "ModelMismatch",
+    "PageError",
     "SourceError",
 ]
 
@@ -45,6 +47,25 @@ class DimensionsError(IndexingError, ValueError):
         super().__init__(f"dimensions must be 1 to {dim}, not {dimensions}")
         self.dimensions = dimensions
         self.dim = dim
+
+
+class PageError(IndexingError, ValueError):
+    """A page of hits that cannot be given.
+
+    Attributes:
+        limit: what was asked for.
+        offset: what was asked for.
+        largest: of ``offset + limit``.
+    """
+
+    def __init__(self, limit: int, offset: int, largest: int) -> None:
+        super().__init__(
+            f"limit must be positive, offset not negative and offset + limit at most {largest}, "
+            f"not limit {limit} and offset {offset}"
+        )
+        self.limit = limit
+        self.offset = offset
+        self.largest = largest
 
 
 class FilterError(IndexingError, ValueError):

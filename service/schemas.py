@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 MAX_ID = 2**63 - 1
+MAX_HITS = 10_000  # the same as index.gallery.searcher.MAX_HITS, which clients need not have
 
 
 def _parsed(value: Any) -> Any:
@@ -81,7 +82,9 @@ class SearchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(20, ge=1, le=1000, description="at most so many photos")
-    offset: int = Field(0, ge=0, le=1_000_000_000, description="skip so many photos")
+    offset: int = Field(
+        0, ge=0, lt=MAX_HITS, description=f"skip so many photos; `offset` and `limit` together are at most {MAX_HITS}"
+    )
     dimensions: int | None = Field(
         None,
         ge=1,

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from training.model.truncation import truncate
 
@@ -41,12 +42,15 @@ class DimensionMajorMatrix:
         prefix = np.ascontiguousarray(truncate(queries, dimensions))
         rows = max(1, _MAX_SCORES // max(1, self.matrix.shape[1]))
         mask = None if allowed is None else torch.from_numpy(~allowed).to(self.matrix.device)
+        wanted = min(k, self.matrix.shape[1])
         parts = []
         for start in range(0, len(prefix), rows):
             scores = self._scores(torch.from_numpy(prefix[start : start + rows]), dimensions)
-            parts.append((scores if mask is None else scores.masked_fill(mask, -torch.inf)).topk(k, dim=1))
+            parts.append((scores if mask is None else scores.masked_fill(mask, -torch.inf)).topk(wanted, dim=1))
         scores = torch.cat([part.values for part in parts])
         positions = torch.cat([part.indices for part in parts]).masked_fill(scores.isneginf(), -1)
+        missing = (0, k - wanted)
+        scores, positions = pad(scores, missing, value=-torch.inf), pad(positions, missing, value=-1)
         return scores.cpu().numpy(), positions.cpu().numpy()
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:

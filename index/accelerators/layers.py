@@ -1,4 +1,4 @@
-"""A large accelerator and the few photos that changed after it was built, searched as one."""
+"""An accelerator and what changed after it was built, searched as one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ __all__ = ["LayeredIndex"]
 class LayeredIndex:
     """Positions below ``len(alive)`` are the base's, those above are of the changed photos.
 
+    A base may be layered itself: a published generation is a large accelerator and what changed after it was built;
+    a service lays what changed after the generation was published over it.
+
     Args:
         base: of ``len(alive)`` vectors.
         alive: ``(n,)``; False where the photo was removed or has a new vector among the changed.
@@ -22,6 +25,7 @@ class LayeredIndex:
         self.base = base
         self.alive = alive
         self.changed = PanoramaIndex.build(changed)
+        self._whole = bool(alive.all())
 
     @property
     def error(self) -> float:
@@ -44,10 +48,11 @@ class LayeredIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See ``Accelerator.search``."""
         size = len(self.alive)
+        of_base: NDArray[np.bool_] | None
         of_base, of_changed = (self.alive, None) if allowed is None else (self.alive & allowed[:size], allowed[size:])
-        scores, positions = self.base.search(
-            queries, k, dimensions, effort=effort, allowed=None if of_base.all() else of_base
-        )
+        if self._whole and allowed is None:
+            of_base = None
+        scores, positions = self.base.search(queries, k, dimensions, effort=effort, allowed=of_base)
         new_scores, new_positions = self.changed.search(queries, k, dimensions, allowed=of_changed)
         scores = np.concatenate([scores, new_scores], axis=1)
         positions = np.concatenate([positions, np.where(new_positions < 0, -1, new_positions + size)], axis=1)

@@ -12,7 +12,7 @@ from index.errors import GalleryDamaged, GalleryError
 from index.gallery.database import Database
 from index.gallery.filters import filter_condition
 
-__all__ = ["Block", "Catalogue", "NewPhoto", "Photo", "PhotoState"]
+__all__ = ["Block", "Catalogue", "NewPhoto", "Photo", "PhotoState", "content_key"]
 
 _COUNT_REVISION = (
     "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
@@ -66,6 +66,11 @@ class Block(NamedTuple):
     ids: NDArray[np.int64]
     contents: NDArray[np.int64]
     vectors: NDArray[np.float32]
+
+
+def content_key(sha256: str) -> int:
+    """A number that stands for a photo's bytes, given their SHA-256 in hexadecimal: its first 60 bits."""
+    return int(sha256[:15], 16)
 
 
 class Catalogue:
@@ -228,7 +233,7 @@ class Catalogue:
         vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4").reshape(len(rows), dim)
         if not np.isfinite(vectors).all():
             raise GalleryDamaged(f"{self.path} holds a vector that is not finite; build the gallery again")
-        contents = np.array([int(row[1][:15], 16) for row in rows], dtype=np.int64)
+        contents = np.array([content_key(row[1]) for row in rows], dtype=np.int64)
         return Block(np.array([row[0] for row in rows], dtype=np.int64), contents, vectors)
 
     def problems(self) -> list[str]:

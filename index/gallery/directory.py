@@ -145,13 +145,12 @@ class Gallery:
 
     def _agrees(self, generation: Generation) -> bool:
         """Whether ids and vectors are the catalogue's, which is read block by block."""
-        served = np.flatnonzero(generation.alive)
-        served = served[np.argsort(generation.ids[served])]
+        served = generation.positions.in_order()
         start, scale = 0, float(np.sqrt(sum(generation.manifest.spectrum)))
         for block in self.catalogue.blocks(generation.manifest.dim):
             positions = served[start : start + len(block.ids)]
             start += len(block.ids)
-            if not np.array_equal(generation.ids[positions], block.ids):
+            if not np.array_equal(generation.positions.ids[positions], block.ids):
                 return False
             expected = generation.order.apply(block.vectors)
             if not np.allclose(generation.accelerator.gather(positions), expected, rtol=0, atol=_ROUNDING * scale):
@@ -175,7 +174,7 @@ class Gallery:
 def sampled_recall(generation: Generation) -> float:
     """Recall of the first 10 at the manifest's target, measured now on a sample of queries."""
     manifest = generation.manifest
-    photos = np.random.default_rng().choice(np.flatnonzero(generation.alive), 2 * _SAMPLE)
+    photos = np.random.default_rng().choice(generation.positions.in_order(), 2 * _SAMPLE)
     queries = probe_queries(generation.accelerator.gather(photos))
     blocks = (vectors for _, vectors in generation.blocks())
     truth = compare_all(queries, blocks, min(K, manifest.count), manifest.dim)[0]

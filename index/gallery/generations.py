@@ -26,6 +26,7 @@ from index.accelerators.kinds import Kind, read_kind
 from index.accelerators.layers import LayeredIndex
 from index.accelerators.recall import RecallPoint
 from index.errors import GalleryDamaged, GalleryError
+from index.gallery.positions import ChangedPositions, Positions
 from training.base.artifacts import file_sha256
 from training.model.gallery_order import GalleryOrder
 
@@ -95,25 +96,45 @@ class GenerationManifest(BaseModel):
 
 
 class Generation(NamedTuple):
-    """A loaded generation; arrays go by position in the accelerator, ``alive`` says which positions count.
+    """A loaded generation.
 
-    Its vectors are the catalogue's in other coordinates, those of ``order``.
+    Attributes:
+        manifest: what it is.
+        order: from the model's coordinates, which the catalogue has, to those of its vectors.
+        positions: which photo lies where in the accelerator.
+        accelerator: over its vectors.
     """
 
     manifest: GenerationManifest
     order: GalleryOrder
-    ids: NDArray[np.int64]
-    contents: NDArray[np.int64]
-    alive: NDArray[np.bool_]
+    positions: Positions
     accelerator: Accelerator
+
+    def with_changes(
+        self,
+        gone: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        contents: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+    ) -> "Generation":
+        """The same accelerator and what changed after it was built.
+
+        Args:
+            gone: see ``ChangedPositions``.
+            ids: ``(n,)`` of what is added, different.
+            contents: ``(n,)`` content keys.
+            vectors: ``(n, dim)`` in the generation's order.
+        """
+        positions = ChangedPositions(self.positions, gone, ids, contents)
+        alive = positions.alive[: len(self.positions.ids)]
+        return self._replace(positions=positions, accelerator=LayeredIndex(self.accelerator, alive, vectors))
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Ids ``(n,)`` ascending and vectors ``(n, dim)``, in order, of its photos, some at a time."""
-        positions = np.flatnonzero(self.alive)
-        positions = positions[np.argsort(self.ids[positions])]
+        positions = self.positions.in_order()
         for start in range(0, len(positions), _BLOCK):
             chosen = positions[start : start + _BLOCK]
-            yield self.ids[chosen], self.accelerator.gather(chosen)
+            yield self.positions.ids[chosen], self.accelerator.gather(chosen)
 
 
 def generation_folder(gallery: Path, number: int) -> Path:
@@ -177,12 +198,10 @@ def _load(folder: Path, manifest: GenerationManifest) -> Generation:
             )
     base, order = read_kind(manifest.kind, folder), read_order(folder, manifest)
     ids, contents = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "contents"))
-    alive = np.ones(len(ids), dtype=np.bool_)
+    generation = Generation(manifest, order, Positions(ids, contents), base)
     if CHANGES not in manifest.files:
-        return Generation(manifest, order, ids, contents, alive, base)
+        return generation
     with np.load(folder / CHANGES, allow_pickle=False) as changes:
-        alive[np.searchsorted(ids, changes["outdated"])] = False
-        layered = LayeredIndex(base, alive, changes["vectors"])
-        ids, contents = np.concatenate([ids, changes["ids"]]), np.concatenate([contents, changes["contents"]])
-    alive = np.concatenate([alive, np.ones(len(ids) - len(alive), dtype=np.bool_)])
-    return Generation(manifest, order, ids, contents, alive, layered)
+        return generation.with_changes(
+            changes["outdated"], changes["ids"], changes["contents"], np.asarray(changes["vectors"])
+        )

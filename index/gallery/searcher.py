@@ -1,6 +1,6 @@
-"""Top-k retrieval over a gallery's current generation: arrays in, ids and scores out."""
+"""Top-k retrieval over a gallery's current generation and what changed since: arrays in, ids and scores out."""
 
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from index.accelerators.candidates import candidates
 from index.accelerators.dimension_major import DimensionMajorMatrix
 from index.accelerators.recall import effort_for
-from index.errors import DimensionsError
+from index.errors import DimensionsError, PageError
 from index.gallery.generations import Generation, GenerationManifest, load_generation
+from index.gallery.positions import Positions
 from training.model.devices import resolve_device
+from training.model.gallery_order import GalleryOrder
 from training.model.truncation import truncate
 
-__all__ = ["Hit", "Searcher", "on_device"]
+__all__ = ["MAX_HITS", "Change", "Hit", "Searcher", "on_device"]
 
+MAX_HITS = 10_000  # of one search, skipped ones included: a page deeper down would cost as much as all before it
 _FEW = 4096  # photos that are compared one by one rather than searched
 
 
@@ -28,24 +31,39 @@ class Hit(NamedTuple):
     score: float
 
 
+class Change(NamedTuple):
+    """A photo that was added, given another vector, or removed after a generation was published.
+
+    Attributes:
+        revision: of the catalogue with the change.
+        id: of the photo.
+        content: of its bytes; see ``index.gallery.catalogue.content_key``.
+        vector: ``(dim,)`` in the model's coordinates; None if it was removed.
+    """
+
+    revision: int
+    id: int
+    content: int
+    vector: NDArray[np.float32] | None
+
+
 class Searcher:
-    """Immutable view of one generation; one object may be used from many threads.
+    """Immutable view of one generation and what changed since; one object may be used from many threads.
 
     Args:
         generation: to search.
 
     Attributes:
-        manifest: of the generation.
-        order: from the model's coordinates to those that ``dimensions`` counts.
+        changes: since the generation was published, oldest first.
     """
 
     def __init__(self, generation: Generation) -> None:
-        self.manifest: GenerationManifest = generation.manifest
-        self.order = generation.order
-        self._ids = generation.ids
-        self._contents = generation.contents
-        self._alive = generation.alive
-        self._accelerator = generation.accelerator
+        self.changes: tuple[Change, ...] = ()
+        self._published = generation
+        self._current = generation
+        self._latest: dict[
+            int, tuple[Change, NDArray[np.float32]]
+        ] = {}  # by id, with the vector in the gallery's order
 
     @classmethod
     def open(cls, gallery: Path, device: str = "auto", *, half: bool = False) -> "Searcher":
@@ -64,19 +82,50 @@ class Searcher:
         return cls(generation if where.type == "cpu" else on_device(generation, where, half=half))
 
     @property
+    def manifest(self) -> GenerationManifest:
+        """Of the generation, as it was published."""
+        return self._published.manifest
+
+    @property
+    def order(self) -> GalleryOrder:
+        """From the model's coordinates to those that ``dimensions`` counts."""
+        return self._published.order
+
+    @property
     def dim(self) -> int:
         """Number of embedding coordinates."""
         return self.manifest.dim
 
     @property
     def count(self) -> int:
-        """Number of photos."""
-        return self.manifest.count
+        """Number of photos, changes included."""
+        return self._current.positions.count
 
     @property
     def generation(self) -> int:
         """Number of the generation."""
         return self.manifest.generation
+
+    def with_changes(self, changes: Iterable[Change]) -> "Searcher":
+        """The same generation with more changes; of several of one photo the last counts."""
+        changes = tuple(changes)
+        if not changes:
+            return self
+        changed = Searcher(self._published)
+        changed.changes = (*self.changes, *changes)
+        vectors = [np.zeros(self.dim, np.float32) if change.vector is None else change.vector for change in changes]
+        ordered = self.order.apply(np.array(vectors, np.float32).reshape(-1, self.dim))
+        changed._latest = self._latest | {
+            change.id: (change, vector) for change, vector in zip(changes, ordered, strict=True)
+        }
+        there = [(change, vector) for change, vector in changed._latest.values() if change.vector is not None]
+        changed._current = self._published.with_changes(
+            gone=np.array(list(changed._latest), np.int64),
+            ids=np.array([change.id for change, _ in there], np.int64),
+            contents=np.array([change.content for change, _ in there], np.int64),
+            vectors=np.array([vector for _, vector in there], np.float32).reshape(-1, self.dim),
+        )
+        return changed
 
     def search(
         self,
@@ -89,6 +138,7 @@ class Searcher:
         recall: float | None = None,
         ids: NDArray[np.int64] | None = None,
         unique: bool = False,
+        without: int | None = None,
     ) -> list[list[Hit]]:
         """The photos with the largest inner product, best first, equal scores by id.
 
@@ -96,32 +146,34 @@ class Searcher:
             queries: ``(n, dim)`` sketch embeddings, as the model gives them.
             limit: at most so many hits a query.
             dimensions: compare only so many leading coordinates of the gallery's order; all when omitted.
-            offset: skip so many hits, for pagination.
+            offset: skip so many hits, for pagination; ``offset + limit`` is at most ``MAX_HITS``.
             score_threshold: leave out hits with a lower score.
             recall: share of the true best to aim at, 1 for all of them; the gallery's own target when omitted.
                 Among chosen ``ids`` and ``unique`` photos the search is always exact.
             ids: search only these photos.
-            unique: of photos with the same bytes only the first.
+            unique: of photos with the same bytes only the one with the smallest id.
+            without: id of a photo to leave out; if ``unique``, with every one that has the same bytes.
 
         Raises:
             DimensionsError: if the gallery has no such number of dimensions.
+            PageError: if the limit or the offset is out of range.
             ValueError: if another argument makes no sense.
         """
         dimensions = self.dim if dimensions is None else dimensions
         recall = self.manifest.target if recall is None else recall
         self._check(queries, dimensions, limit, offset, recall)
         queries = self.order.apply(queries, dimensions)
-        allowed = self._allowed(ids, unique)
-        reachable = self.count if allowed is None else int(allowed.sum())
+        allowed = self._allowed(ids, unique, without)
+        reachable = self.count if allowed is None else int(np.count_nonzero(allowed))
         k = min(offset + limit, reachable)
-        if k == 0 or not len(queries):
+        if k <= offset or not len(queries):
             return [[] for _ in queries]
         if allowed is not None and reachable <= _FEW:
             found = np.broadcast_to(np.flatnonzero(allowed), (len(queries), reachable))
         else:
-            effort = effort_for(self.manifest.recall, dimensions, recall, k) if allowed is None else None
+            effort = effort_for(self.manifest.recall, dimensions, recall, k) if ids is None and not unique else None
             found = candidates(
-                self._accelerator, queries, k, dimensions, reachable=reachable, effort=effort, allowed=allowed
+                self._current.accelerator, queries, k, dimensions, reachable=reachable, effort=effort, allowed=allowed
             )
         return [
             self._page(prefix, positions[positions >= 0], slice(offset, k), score_threshold)
@@ -131,38 +183,36 @@ class Searcher:
     def _check(self, queries: NDArray[np.float32], dimensions: int, limit: int, offset: int, recall: float) -> None:
         if not 1 <= dimensions <= self.dim:
             raise DimensionsError(dimensions, self.dim)
-        if limit < 1 or offset < 0:
-            raise ValueError(f"limit must be positive and offset not negative, not {limit} and {offset}")
+        if limit < 1 or offset < 0 or offset + limit > MAX_HITS:
+            raise PageError(limit, offset, MAX_HITS)
         if not 0 < recall <= 1:
             raise ValueError(f"recall must be over 0 and at most 1, not {recall}")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (n, {self.dim}), not {queries.shape}")
 
-    def _allowed(self, ids: NDArray[np.int64] | None, unique: bool) -> NDArray[np.bool_] | None:
+    def _allowed(self, ids: NDArray[np.int64] | None, unique: bool, without: int | None) -> NDArray[np.bool_] | None:
         """Positions to search; None is all of them."""
+        if ids is None and not unique and without is None:
+            return None
+        positions = self._current.positions
         if ids is None:
-            return self._firsts if unique else None
-        chosen = self._alive & np.isin(self._ids, ids)
-        return self._first_of_contents(chosen) if unique else chosen
-
-    @cached_property
-    def _firsts(self) -> NDArray[np.bool_]:
-        return self._first_of_contents(self._alive)
-
-    def _first_of_contents(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        positions = np.flatnonzero(allowed)
-        positions = positions[np.argsort(self._ids[positions])]
-        first = np.zeros_like(allowed)
-        first[positions[np.unique(self._contents[positions], return_index=True)[1]]] = True
-        return first
+            allowed = (positions.firsts if unique else positions.alive).copy()
+        else:
+            chosen = positions.of_ids(ids)
+            allowed = np.zeros(len(positions.ids), np.bool_)
+            allowed[positions.first_of_each(chosen) if unique else chosen] = True
+        if without is not None:
+            left_out = positions.of_ids(np.array([without]))
+            allowed[positions.of_contents(positions.contents[left_out]) if unique else left_out] = False
+        return allowed
 
     def _page(
         self, prefix: NDArray[np.float32], positions: NDArray[np.int64], page: slice, threshold: float | None
     ) -> list[Hit]:
         """Scores candidates by one summation order, so that equal photos score equal, and cuts a page."""
-        vectors = truncate(self._accelerator.gather(positions), len(prefix)).astype(np.float64)
+        vectors = truncate(self._current.accelerator.gather(positions), len(prefix)).astype(np.float64)
         scores = (vectors * prefix).sum(axis=1).astype(np.float32)
-        ids = self._ids[positions]
+        ids = self._current.positions.ids[positions]
         order = np.lexsort((ids, -scores))[page]
         hits = [Hit(int(ids[position]), float(scores[position])) for position in order]
         return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]
@@ -177,6 +227,5 @@ def on_device(generation: Generation, device: torch.device, *, half: bool = Fals
         stop = start + len(some_ids)
         ids[start:stop], vectors[start:stop] = some_ids, some_vectors
         start = stop
-    contents = generation.contents[generation.alive][np.argsort(generation.ids[generation.alive])]
-    matrix = DimensionMajorMatrix(vectors, device, half=half)
-    return Generation(generation.manifest, generation.order, ids, contents, np.ones(len(ids), np.bool_), matrix)
+    positions = Positions(ids, generation.positions.contents[generation.positions.in_order()])
+    return generation._replace(positions=positions, accelerator=DimensionMajorMatrix(vectors, device, half=half))

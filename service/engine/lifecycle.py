@@ -9,12 +9,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from index.gallery.catalogue import Photo
+from index.gallery.catalogue import Photo, content_key
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
+from index.gallery.searcher import Change
 from service.encoding.plan import make_plan
 from service.encoding.workers import Workers
-from service.engine.live import Change
 from service.engine.serving import Serving
 from service.engine.uploads import Upload, discard_upload, keep_upload
 from service.errors import RequestProblem
@@ -130,7 +130,7 @@ class Engine:
             self.metrics.reloads.labels("failed").inc()
             raise
         if new.identity == old.identity:
-            published = new.searcher.base.manifest.revision
+            published = new.searcher.manifest.revision
             new.searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
         self._serving = new
         old.retire(new)
@@ -141,7 +141,7 @@ class Engine:
 
     def _is_outdated(self) -> bool:
         path = self._settings.gallery.resolve()
-        return path != self._serving.path or read_generation(path) != self._serving.searcher.base.manifest
+        return path != self._serving.path or read_generation(path) != self._serving.searcher.manifest
 
     def _publish(self) -> None:
         with _open_for_writing(self._serving.path) as gallery:
@@ -154,7 +154,7 @@ class Engine:
             known = bool(gallery.catalogue.ids([photo.uri]))
             gallery.catalogue.add([photo])
             identifier = gallery.catalogue.ids([photo.uri])[photo.uri]
-            self._change(Change(gallery.catalogue.revision, identifier, photo.vector, known))
+            self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), photo.vector))
             return gallery.catalogue.photos([identifier])[identifier], not known
 
     def _remove(self, serving: Serving, identifier: int) -> None:
@@ -163,7 +163,7 @@ class Engine:
             if gallery.catalogue.count() == 1:
                 raise RequestProblem(409, "this is the last photo; a gallery cannot be empty")
             gallery.catalogue.remove([identifier])
-            self._change(Change(gallery.catalogue.revision, identifier, None, known=True))
+            self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), None))
             discard_upload(gallery.path, photo.uri)
 
     def _describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:

@@ -1,13 +1,11 @@
 """One search from query to results, in the thread of a worker."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.gallery.catalogue import Catalogue, Photo
+from index.gallery.catalogue import Photo
 from index.gallery.searcher import Hit
 from service.engine.serving import Serving
 from service.http.bodies import decode_base64, parse_object
@@ -40,7 +38,7 @@ def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopw
     assert request.photo_id is not None
     with stopwatch.stage("search"):
         photo = serving.photo(request.photo_id)
-        return _find(serving, serving.vector(photo), request, like=photo)
+        return _find(serving, serving.vector(photo), request, like=photo.id)
 
 
 def search_by_image(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
@@ -51,7 +49,7 @@ def search_by_image(serving: Serving, content: bytes, options: SearchOptions, st
 
 
 def _find(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: Photo | None = None
+    serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: int | None = None
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = None
@@ -59,49 +57,26 @@ def _find(
         wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
         only = serving.gallery.catalogue.select(wanted)
     searcher = serving.searcher
-    search = partial(
-        searcher.search,
-        query,
+    [hits] = searcher.search(
+        query[None],
+        options.limit,
         dimensions=dimensions,
+        offset=options.offset,
         score_threshold=options.score_threshold,
         recall=options.recall,
-        only=only,
-        without=() if like is None else (like.id,),
+        ids=only,
+        unique=options.unique,
+        without=like,
     )
-    if options.unique:
-        found = _first_of_each(search, serving.gallery.catalogue, options.offset + options.limit, like)
-        found = found[options.offset :]
-    else:
-        found = _with_facts(search(options.limit, offset=options.offset), serving.gallery.catalogue)
+    photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
+    found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # others were removed meanwhile
     results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
         vectors = np.stack([query, *(serving.vector(photo) for _, photo in found)])
-        ordered = truncate(searcher.base.order.apply(vectors, dimensions), dimensions)
+        ordered = truncate(searcher.order.apply(vectors, dimensions), dimensions)
         for result, values in zip(results, ordered[0] * ordered[1:], strict=True):
             result.contributions = values.tolist()
     return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
-
-
-def _with_facts(hits: Sequence[Hit], catalogue: Catalogue) -> list[tuple[Hit, Photo]]:
-    photos = catalogue.photos([hit.id for hit in hits])
-    return [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
-
-
-def _first_of_each(
-    search: Callable[[int], list[Hit]], catalogue: Catalogue, needed: int, like: Photo | None
-) -> list[tuple[Hit, Photo]]:
-    """The first hit of every content but that of ``like``; searches for more until there are enough, or no more."""
-    wanted = needed
-    while True:
-        hits = search(wanted)
-        firsts: dict[str, tuple[Hit, Photo]] = {}
-        for hit, photo in _with_facts(hits, catalogue):
-            firsts.setdefault(photo.sha256, (hit, photo))
-        if like:
-            firsts.pop(like.sha256, None)
-        if len(firsts) >= needed or len(hits) < wanted:
-            return list(firsts.values())[:needed]
-        wanted *= 2
 
 
 def _result(hit: Hit, photo: Photo, options: SearchOptions) -> SearchResult:

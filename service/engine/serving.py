@@ -13,7 +13,6 @@ from index.gallery.catalogue import Photo
 from index.gallery.directory import Gallery
 from index.gallery.searcher import Searcher
 from service.encoding.model import EncodingModel
-from service.engine.live import LiveSearcher
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
@@ -55,7 +54,7 @@ class Serving:
             shared = previous is not None and previous.bundle.digest == digest
             self.model: EncodingModel = previous.model if previous and shared else self._load_model(settings, metrics)
             self._owns_model = True
-            self.searcher = LiveSearcher(searcher)
+            self.searcher = searcher
             searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warm
         except BaseException:
             self.gallery.close()

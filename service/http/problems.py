@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from index.errors import DimensionsError, FilterError, GalleryLocked
+from index.errors import DimensionsError, FilterError, GalleryLocked, PageError
 from service.errors import RequestProblem
 from service.http.openapi import allowed_methods, reference
 from service.schemas import Problem
@@ -23,7 +23,14 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS = frozenset({"/v1/embeddings"})
-EXPECTED = (RequestProblem, ValidationError, DimensionsError, FilterError, GalleryLocked)  # what a request may do wrong
+EXPECTED = (
+    RequestProblem,
+    ValidationError,
+    DimensionsError,
+    FilterError,
+    PageError,
+    GalleryLocked,
+)  # what a request may do wrong
 
 _OPENAI_ERROR = {
     "type": "object",
@@ -61,7 +68,7 @@ def as_problem(error: Exception) -> Problem:
         return _invalid(error.errors())
     if isinstance(error, ValidationError):
         return _invalid(error.errors(include_url=False, include_input=False, include_context=False))
-    if isinstance(error, DimensionsError | FilterError):
+    if isinstance(error, DimensionsError | FilterError | PageError):
         return _problem(422, str(error))
     if isinstance(error, GalleryLocked):
         return _problem(409, "an indexing job is writing to the gallery; try again when it has ended")

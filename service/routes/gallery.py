@@ -42,7 +42,7 @@ async def models(serving: ServingDependency) -> ModelList:
 
 def _info(serving: Serving) -> GalleryInfo:
     searcher = serving.searcher
-    manifest = searcher.base.manifest
+    manifest = searcher.manifest
     return GalleryInfo(
         photos=searcher.count,
         dim=manifest.dim,

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from index.gallery.generations import load_generation
-from index.gallery.searcher import Searcher
+from index.gallery.searcher import MAX_HITS, Searcher
+from service import schemas
 from training.model.bundle import load_bundle
 from training.model.images import open_image
 
@@ -79,6 +80,12 @@ def test_pages_thresholds_and_payload(client, sketch):
     assert search(limit=1, with_payload=False).json()["results"][0]["uri"] is None
 
 
+def test_the_deepest_page(client, sketch):
+    assert schemas.MAX_HITS == MAX_HITS
+    options = {"limit": 10, "offset": MAX_HITS - 10}
+    assert ids(client.post("/v1/search", content=sketch, headers=PNG, params=options)) == []
+
+
 def test_timings_and_request_ids(client, sketch):
     response = client.post("/v1/search", content=sketch, headers=PNG | {"X-Request-ID": "abc-1"})
     assert response.headers["x-request-id"] == "abc-1"
@@ -101,6 +108,9 @@ def test_timings_and_request_ids(client, sketch):
         ({"limit": 1001}, "limit"),
         ({"limit": "many"}, "limit"),
         ({"offset": -1}, "offset"),
+        ({"offset": 10_000}, "offset"),
+        ({"offset": 1_000_000_000}, "offset"),
+        ({"offset": 9_990, "limit": 11}, "offset + limit at most 10000"),
         ({"dimensions": 17}, "dimensions must be 1 to 16, not 17"),
         ({"dimensions": 0}, "dimensions"),
         ({"score_threshold": "nan"}, "score_threshold"),

@@ -1,4 +1,5 @@
 import threading
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from index.accelerators.dimension_major import DimensionMajorMatrix
 from index.accelerators.hnsw import GraphIndex
 from index.accelerators.ivf import ClusteredIndex
 from index.accelerators.panorama import PanoramaIndex, panorama_levels
-from index.errors import DimensionsError
+from index.accelerators.recall import RecallPoint
+from index.errors import DimensionsError, PageError
 from index.gallery.generations import Generation, GenerationManifest
-from index.gallery.searcher import Searcher
+from index.gallery.positions import Positions
+from index.gallery.searcher import MAX_HITS, Change, Searcher
 from tests.index.conftest import decaying, turned
+from training.model.gallery_order import GalleryOrder
 
 KINDS = {
     "exact": PanoramaIndex.build,
@@ -34,7 +38,7 @@ def searcher(vectors, kind="exact", ids=None, contents=None):
     manifest = GenerationManifest(generation=1, created="", dim=dim, model="", spectrum=(1.0,) * dim, **facts)
     order = turned(dim)
     ordered = order.apply(vectors)
-    return Searcher(Generation(manifest, order, ids, contents, np.ones(count, bool), KINDS[kind](ordered)))
+    return Searcher(Generation(manifest, order, Positions(ids, contents), KINDS[kind](ordered)))
 
 
 def brute_force(queries, vectors, dimensions):
@@ -114,10 +118,16 @@ def test_impossible_dimensions(dimensions):
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1)])
+@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1), (1, MAX_HITS), (MAX_HITS, 1), (9, 10**9)])
 def test_impossible_pages(limit, offset):
-    with pytest.raises(ValueError, match="limit must be positive"):
+    with pytest.raises(PageError, match=rf"at most 10000, not limit {limit} and offset {offset}") as caught:
         searcher(decaying(5, 8)).search(decaying(1, 8), limit, offset=offset)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_deepest_page():
+    assert len(searcher(decaying(50, 8)).search(decaying(1, 8), MAX_HITS)[0]) == 50
+    assert searcher(decaying(50, 8)).search(decaying(1, 8), 1, offset=MAX_HITS - 1) == [[]]
 
 
 def test_queries_of_another_shape():
@@ -140,6 +150,107 @@ def test_many_threads_get_the_same_answers():
     for thread in threads:
         thread.join()
     assert answers == [expected] * 16
+
+
+DIM = 6
+EXACT_ORDER = GalleryOrder(np.diag([1.0, -1, 1, 1, -1, 1])[[3, 0, 5, 1, 2, 4]], np.ones(DIM))
+whole = st.lists(st.integers(-3, 3).map(float), min_size=DIM, max_size=DIM)  # sums are exact, so ties are ties
+photo = st.tuples(whole, st.integers(0, 3))  # vector and content
+change = st.tuples(st.integers(1, 12), st.none() | photo)
+
+
+def arrays(photos):
+    """Ids, contents and vectors."""
+    vectors = np.array([vector for vector, _ in photos.values()], np.float32).reshape(-1, DIM)
+    return np.array(list(photos), np.int64), np.array([c for _, c in photos.values()], np.int64), vectors
+
+
+def publish(base, changes, kind):
+    """A searcher over a generation: a base, and changes that were published beside it."""
+    ids, contents, vectors = arrays(base)
+    facts = {"count": 0, "base_count": 0, "revision": 1, "base_revision": 1, "files": {}}
+    manifest = GenerationManifest(generation=1, created="", dim=DIM, model="", spectrum=(1.0,) * DIM, **facts)
+    accelerator = KINDS[kind](EXACT_ORDER.apply(vectors))
+    generation = Generation(manifest, EXACT_ORDER, Positions(ids, contents), accelerator)
+    if changes:
+        there = {identifier: value for identifier, value in changes.items() if value is not None}
+        ids, contents, vectors = arrays(there)
+        generation = generation.with_changes(np.array(list(changes)), ids, contents, EXACT_ORDER.apply(vectors))
+    return Searcher(generation)
+
+
+def expected_hits(photos, query, dimensions, ids, unique, without):
+    """Ids and scores, best first, of a search among ``{id: (vector, content)}`` by the definition."""
+    chosen = sorted(i for i in photos if ids is None or i in ids)
+    if unique:
+        chosen = [i for i in chosen if i == min(j for j in chosen if photos[j][1] == photos[i][1])]
+        chosen = [i for i in chosen if without not in photos or photos[i][1] != photos[without][1]]
+    [prefix] = EXACT_ORDER.apply(np.array([query], np.float32), dimensions)
+    scores = {i: float(EXACT_ORDER.apply(np.array([photos[i][0]], np.float32))[0] @ prefix) for i in chosen}
+    return sorted(((i, scores[i]) for i in chosen if i != without), key=lambda hit: (-hit[1], hit[0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40, deadline=None)
+@given(
+    base=st.dictionaries(st.integers(1, 8), photo, min_size=1).map(lambda base: dict(sorted(base.items()))),
+    published=st.dictionaries(st.integers(1, 10), st.none() | photo, max_size=4),
+    live=st.lists(st.lists(change, max_size=4), max_size=4),
+    data=st.data(),
+)
+def test_changes_take_part_in_everything(kind, base, published, live, data):
+    searched, photos = publish(base, published, kind), base | published
+    for revision, changes in enumerate(live, start=2):
+        before = searched, searched.count, searched.changes
+        searched = searched.with_changes(
+            Change(revision, i, 0 if value is None else value[1], value and np.array(value[0], np.float32))
+            for i, value in changes
+        )
+        assert before == (before[0], before[0].count, before[0].changes)
+        photos |= dict(changes)
+    photos = {i: value for i, value in photos.items() if value is not None}
+    assert searched.count == len(photos)
+    assert len(searched.changes) == sum(map(len, live))
+    query, dimensions = data.draw(whole), data.draw(st.integers(1, DIM))
+    ids = data.draw(st.none() | st.lists(st.integers(0, 13)))
+    choice = {"unique": data.draw(st.booleans()), "without": data.draw(st.none() | st.integers(1, 13))}
+    offset, limit = data.draw(st.integers(0, 5)), data.draw(st.integers(1, 9))
+    threshold = data.draw(st.none() | st.integers(-9, 9))
+    expected = expected_hits(photos, query, dimensions, ids, **choice)[offset : offset + limit]
+    with patch("index.gallery.searcher._FEW", data.draw(st.sampled_from([0, 4096]))):
+        [hits] = searched.search(
+            np.array([query], np.float32),
+            limit,
+            offset=offset,
+            dimensions=dimensions,
+            score_threshold=threshold,
+            ids=None if ids is None else np.array(ids, np.int64),
+            **choice,
+        )
+    assert [tuple(hit) for hit in hits] == [hit for hit in expected if threshold is None or hit[1] >= threshold]
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_gallery_keeps_one_of_each_set_of_identical_files(kind):
+    """However little the search looks at, and although most of the nearest photos are copies."""
+    vectors, contents = decaying(3000, 12), np.arange(3000)
+    vectors[:600], contents[:600] = vectors[0], 0
+    found = searcher(vectors, kind, contents=contents)
+    points = (RecallPoint(dimensions=12, effort=1, recall=0.6),)
+    manifest = found.manifest.model_copy(update={"recall": points, "target": 0.5})
+    approximate = Searcher(found._published._replace(manifest=manifest))
+    order = (brute_force(vectors[:1], vectors, 12)[1][0] + 10).tolist()
+    once = [identifier for identifier in order if identifier == 10 or identifier >= 610]
+    others = [identifier for identifier in once if identifier != 10]
+
+    def search(searched, **options):
+        return [hit.id for hit in searched.search(vectors[:1], 50, unique=True, **options)[0]]
+
+    assert search(approximate) == once[:50]
+    assert search(approximate, without=87) == others[:50]
+    live = approximate.with_changes([Change(2, 10, 0, None), Change(3, 9999, 0, vectors[0])])
+    assert search(live) == [11 if identifier == 10 else identifier for identifier in once][:50]
+    assert search(live, without=9999) == others[:50]
 
 
 @pytest.mark.gpu
