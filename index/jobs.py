@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from index.errors import GalleryError
-from index.gallery.catalogue import NewPhoto, PhotoState
+from index.gallery.catalogue import KnownContent, NewPhoto, PhotoState
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
+from index.gallery.uris import own_uris, resolve_uri
 from index.sources import Candidate, list_folder, local_path, read_uri
 from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
@@ -59,16 +59,24 @@ class JobReport:
         )
 
 
+class _Decoded(NamedTuple):
+    width: int
+    height: int
+    image: Tensor
+
+
 @dataclass(frozen=True)
 class _Prepared:
-    """A photo read and, unless its content is known already, decoded."""
+    """A photo read, with what the gallery knows of its content, or decoded.
+
+    What is known is taken along: when the batch is written, the photo that it was known from may have other content.
+    """
 
     candidate: Candidate
     sha256: str
     bytes: int
     modified: int | None
-    size: tuple[int, int]
-    image: Tensor | None
+    content: KnownContent | _Decoded
 
 
 class _Unchanged(NamedTuple):
@@ -96,7 +104,7 @@ def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "a
         GalleryError: if nothing is usable, or the disk is full.
     """
     with gallery.writing():
-        report = _add(gallery, photos, device)
+        report = _add(gallery, _own(gallery, photos), device)
         gallery.publish_changes()
     return report
 
@@ -116,13 +124,15 @@ def sync_photos(gallery: Gallery, folder: Path, device: str = "auto") -> JobRepo
         GalleryLocked: if another process is writing.
         GalleryError: if nothing is usable, or the disk is full.
     """
-    photos = list_folder(folder)
+    photos = _own(gallery, list_folder(folder))
     with gallery.writing():
         report = _add(gallery, photos, device)
         there = {photo.uri for photo in photos}
-        root = f"{folder.absolute()}{os.sep}"
-        gone = [i for uri, i in gallery.catalogue.uris().items() if uri.startswith(root) and uri not in there]
-        report.removed = gallery.catalogue.remove(gone) if gone else 0
+        [own] = own_uris([str(folder.absolute())], gallery.path)
+        root = f"{resolve_uri(own, gallery.path)}{os.sep}"
+        known = gallery.catalogue.uris()
+        gone = [i for uri, i in known.items() if uri not in there and resolve_uri(uri, gallery.path).startswith(root)]
+        report.removed = _remove(gallery, gone) if gone else 0
         gallery.publish_changes()
     return report
 
@@ -138,9 +148,7 @@ def remove_photos(gallery: Gallery, ids: Sequence[int]) -> int:
         GalleryError: if no photo would be left.
     """
     with gallery.writing():
-        if len(gallery.catalogue.photos(ids)) == gallery.catalogue.count():
-            raise GalleryError("that would leave no photo; remove the gallery's folder instead")
-        removed = gallery.catalogue.remove(ids)
+        removed = _remove(gallery, ids)
         gallery.publish_changes()
     return removed
 
@@ -157,6 +165,18 @@ def compact(gallery: Gallery) -> GenerationManifest:
         return gallery.publish()
 
 
+def _own(gallery: Gallery, photos: Sequence[Candidate]) -> list[Candidate]:
+    """The same photos under the URIs that the catalogue has them by."""
+    uris = own_uris((photo.uri for photo in photos), gallery.path)
+    return [photo._replace(uri=uri) for photo, uri in zip(photos, uris, strict=True)]
+
+
+def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
+    if not gallery.catalogue.has_others(ids):
+        raise GalleryError("that would leave no photo; remove the gallery's folder instead")
+    return gallery.catalogue.remove(ids)
+
+
 def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobReport:
     report = JobReport()
     bundle = load_bundle(gallery.model_directory, device)
@@ -167,7 +187,7 @@ def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobRepor
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started
     report_rejects(gallery.path / "rejects.jsonl", rejects, len(photos))
-    if not gallery.catalogue.count():
+    if not gallery.catalogue.has_others([]):
         raise GalleryError(f"none of {len(photos)} photos is usable; see {gallery.path / 'rejects.jsonl'}")
     return report
 
@@ -203,16 +223,18 @@ def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tupl
 def _prepare(
     candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing
 ) -> _Prepared | _Unchanged:
-    path = local_path(candidate.uri)
+    uri = resolve_uri(candidate.uri, gallery.path)
+    path = local_path(uri)
     modified = path.stat().st_mtime_ns if path else None
     if state and (path is None or (state.modified, state.bytes) == (modified, path.stat().st_size)):
         return _Unchanged(candidate)  # what a remote URI names is taken not to change
-    content = read_uri(candidate.uri)
+    content = read_uri(uri)
     sha256 = hashlib.sha256(content).hexdigest()
-    if gallery.catalogue.same_content(sha256):
-        return _Prepared(candidate, sha256, len(content), modified, (0, 0), None)
-    image = preprocessing(open_image(content, draft=preprocessing.draft))
-    return _Prepared(candidate, sha256, len(content), modified, image_size(content), image)
+    known = gallery.catalogue.same_content(sha256)
+    if known is None:
+        image = preprocessing(open_image(content, draft=preprocessing.draft))
+        return _Prepared(candidate, sha256, len(content), modified, _Decoded(*image_size(content), image))
+    return _Prepared(candidate, sha256, len(content), modified, known)
 
 
 def _batches(
@@ -235,16 +257,21 @@ def _batches(
 
 def _encoded(gallery: Gallery, bundle: Bundle, batch: list[_Prepared], report: JobReport) -> list[NewPhoto]:
     """Embeds a batch; content that is known, or comes twice, is embedded once."""
-    known = {prepared.sha256: gallery.catalogue.same_content(prepared.sha256) for prepared in batch}
-    fresh = {prepared.sha256: prepared for prepared in batch if known[prepared.sha256] is None}
-    images = [prepared.image for prepared in fresh.values() if prepared.image is not None]
-    vectors = bundle.encode(bundle.photo, torch.stack(images)) if images else np.empty((0, bundle.dim), np.float32)
-    embedded = {sha256: (*one.size, vector) for (sha256, one), vector in zip(fresh.items(), vectors, strict=True)}
+    known = {one.sha256: one.content for one in batch if isinstance(one.content, KnownContent)}
+    fresh = {one.sha256: one.content for one in batch if isinstance(one.content, _Decoded) and one.sha256 not in known}
+    for sha256 in list(fresh):  # photos before this batch may have brought it, since it was decoded
+        if content := gallery.catalogue.same_content(sha256):
+            known[sha256] = content
+            del fresh[sha256]
+    if fresh:
+        vectors = bundle.encode(bundle.photo, torch.stack([one.image for one in fresh.values()]))
+        for (sha256, one), vector in zip(fresh.items(), vectors, strict=True):
+            known[sha256] = KnownContent(one.width, one.height, vector)
     report.encoded += len(fresh)
     report.copied += len(batch) - len(fresh)
     photos = []
     for prepared in batch:
-        width, height, vector = known[prepared.sha256] or embedded[prepared.sha256]
+        width, height, vector = known[prepared.sha256]
         candidate = prepared.candidate
         facts = (candidate.uri, prepared.sha256, prepared.bytes, prepared.modified, width, height)
         photos.append(NewPhoto(*facts, candidate.label, candidate.metadata, vector))

@@ -12,7 +12,7 @@ from index.errors import GalleryDamaged, GalleryError
 from index.gallery.database import Database
 from index.gallery.filters import filter_condition
 
-__all__ = ["Block", "Catalogue", "NewPhoto", "Photo", "PhotoState", "content_key"]
+__all__ = ["Block", "Catalogue", "KnownContent", "NewPhoto", "Photo", "PhotoState", "content_key"]
 
 _COUNT_REVISION = (
     "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
@@ -57,6 +57,14 @@ class PhotoState(NamedTuple):
     modified: int | None
 
 
+class KnownContent(NamedTuple):
+    """What follows from a photo's bytes; ``width`` and ``height`` are in pixels, ``vector`` is ``(dim,)``."""
+
+    width: int
+    height: int
+    vector: NDArray[np.float32]
+
+
 class Block(NamedTuple):
     """Some photos' ids ``(n,)`` ascending, content keys ``(n,)`` and vectors ``(n, dim)``.
 
@@ -97,9 +105,9 @@ class Catalogue:
         rows = self._database.query("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
-    def set_fact(self, name: str, value: str) -> None:
-        """Stores a fact."""
-        self._database.write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, value)]))
+    def set_facts(self, facts: Mapping[str, str]) -> None:
+        """Stores facts, all of them or none."""
+        self._database.write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items())))
 
     @property
     def revision(self) -> int:
@@ -127,10 +135,18 @@ class Catalogue:
 
     def remove(self, ids: Sequence[int]) -> int:
         """Removes photos by id; returns how many there were."""
-        before = self.count()
         rows = [(identifier,) for identifier in ids]
-        self._database.write((_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows))
-        return before - self.count()
+        return self._database.write((_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows))
+
+    def has_others(self, ids: Sequence[int]) -> bool:
+        """Whether there is a photo beside these."""
+        statement = "SELECT EXISTS (SELECT 1 FROM photos WHERE id NOT IN (SELECT value FROM json_each(?)))"
+        return bool(self._database.query(statement, (json.dumps(list(ids)),))[0][0])
+
+    def rename(self, uris: Mapping[int, str]) -> None:
+        """Gives photos other URIs, unless another photo has them."""
+        rows = [(uri, identifier) for identifier, uri in uris.items()]
+        self._database.write(("UPDATE OR IGNORE photos SET uri = ? WHERE id = ?", rows))
 
     def compact(self) -> None:
         """Gives the room of removed photos back to the disk."""
@@ -178,10 +194,10 @@ class Catalogue:
             found |= dict(self._database.query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
         return found
 
-    def same_content(self, sha256: str) -> tuple[int, int, NDArray[np.float32]] | None:
-        """Width, height and vector of a photo with this content, or None."""
+    def same_content(self, sha256: str) -> KnownContent | None:
+        """What is known of a photo with this content, or None."""
         rows = self._database.query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
-        return (rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
+        return KnownContent(rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
 
     def photo(self, identifier: int) -> Photo | None:
         """A photo by id, or None."""

@@ -74,12 +74,19 @@ class Database:
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
-    def write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
-        """Runs statements, each once for every row of values, in one durable transaction."""
+    def write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> int:
+        """Runs statements, each once for every row of values, in one durable transaction.
+
+        Returns:
+            How many rows the last one changed.
+        """
+        changed = 0
         try:
             with self._lock, self._connection:
                 for statement, rows in statements:
-                    self._connection.executemany(statement, rows)
+                    with closing(self._connection.executemany(statement, rows)) as cursor:
+                        changed = cursor.rowcount
+            return changed
         except sqlite3.Error as error:
             raise self._explained(error) from error
 

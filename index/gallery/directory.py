@@ -23,6 +23,7 @@ from index.errors import GalleryDamaged, GalleryError, GalleryLocked, ModelMisma
 from index.gallery.catalogue import Catalogue
 from index.gallery.generations import Generation, GenerationManifest, load_generation
 from index.gallery.publishing import publish_base, publish_changes
+from index.gallery.uris import own_uris
 from training.base.errors import BundleError
 from training.model.bundle import copy_bundle, read_manifest
 
@@ -30,6 +31,7 @@ __all__ = ["Gallery", "sampled_recall"]
 
 _SAMPLE = 50  # queries that a check measures recall with
 _TOLERANCE = 0.02
+_URIS = "relative"  # the fact that says that photos in the gallery have relative URIs
 _ROUNDING = 1e-6  # of the root mean square length of vectors; may come of a rotation
 
 
@@ -103,14 +105,13 @@ class Gallery:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise GalleryLocked(f"another process is writing to {self.path}; wait for it to end") from error
+            self._own_uris()
             yield
 
     def configure(self, kind: KindChoice | None, target: float | None) -> None:
         """Chooses the kind of accelerator, and the recall that searches aim at, of the next ``publish``."""
-        if kind is not None:
-            self.catalogue.set_fact("kind", kind)
-        if target is not None:
-            self.catalogue.set_fact("target", str(target))
+        facts = {"kind": kind, "target": None if target is None else str(target)}
+        self.catalogue.set_facts({name: value for name, value in facts.items() if value is not None})
 
     def publish(self) -> GenerationManifest:
         """Publishes a generation built from nothing but the catalogue; see ``publish_base``."""
@@ -157,6 +158,15 @@ class Gallery:
                 return False
         return start == len(served)
 
+    def _own_uris(self) -> None:
+        """Makes the URIs of photos that lie in the gallery relative; earlier versions kept absolute ones."""
+        if self.catalogue.fact("uris") == _URIS or self.catalogue.fact("model") is None:
+            return
+        known = self.catalogue.uris()
+        own = zip(known, own_uris(known, self.path), strict=True)
+        self.catalogue.rename({known[before]: after for before, after in own if before != after})
+        self.catalogue.set_facts({"uris": _URIS})
+
     def _adopt(self, model: Path, digest: str) -> None:
         known = self.catalogue.fact("model")
         if known is not None and known != digest:
@@ -167,8 +177,8 @@ class Gallery:
         if known is None:
             with self.writing():
                 copied = copy_bundle(model, self.model_directory)
-                self.catalogue.set_fact("dim", str(len(copied.spectrum)))
-                self.catalogue.set_fact("model", digest)  # last: it says that the model is there
+                facts = {"dim": str(len(copied.spectrum)), "uris": _URIS, "model": digest}
+                self.catalogue.set_facts(facts)  # after copying: they say that the model is there
 
 
 def sampled_recall(generation: Generation) -> float:

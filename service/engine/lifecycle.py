@@ -160,7 +160,7 @@ class Engine:
     def _remove(self, serving: Serving, identifier: int) -> None:
         with self._writing(serving) as gallery:
             photo = serving.photo(identifier)
-            if gallery.catalogue.count() == 1:
+            if not gallery.catalogue.has_others([identifier]):
                 raise RequestProblem(409, "this is the last photo; a gallery cannot be empty")
             gallery.catalogue.remove([identifier])
             self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), None))

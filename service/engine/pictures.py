@@ -3,10 +3,12 @@
 import io
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 from PIL import Image
 
 from index.gallery.catalogue import Photo
+from index.gallery.uris import resolve_uri
 from index.sources import read_uri
 from service.errors import RequestProblem
 from training.base.errors import ImageError
@@ -15,14 +17,14 @@ from training.model.images import open_image
 __all__ = ["Thumbnails", "image_format", "read_photo"]
 
 
-def read_photo(photo: Photo) -> bytes:
-    """The photo's file.
+def read_photo(gallery: Path, photo: Photo) -> bytes:
+    """The file of a photo of a gallery.
 
     Raises:
         RequestProblem: 404 if it is not there any more.
     """
     try:
-        return read_uri(photo.uri)
+        return read_uri(resolve_uri(photo.uri, gallery))
     except OSError as error:
         raise RequestProblem(404, "the photo's file is not there any more") from error
 
@@ -49,18 +51,18 @@ class Thumbnails:
         self._used = 0
         self._lock = threading.Lock()
 
-    def get(self, photo: Photo, size: int) -> bytes:
-        """The photo as WebP, scaled down to fit a square of ``size`` pixels.
+    def get(self, gallery: Path, photo: Photo, size: int) -> bytes:
+        """A photo of a gallery as WebP, scaled down to fit a square of ``size`` pixels.
 
         Raises:
             RequestProblem: 404 if its file is gone or no image any more.
         """
-        key = (photo.uri, photo.sha256, size)
+        key = (resolve_uri(photo.uri, gallery), photo.sha256, size)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        content = _render(photo, size)
+        content = _render(gallery, photo, size)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = content
@@ -70,9 +72,9 @@ class Thumbnails:
         return content
 
 
-def _render(photo: Photo, size: int) -> bytes:
+def _render(gallery: Path, photo: Photo, size: int) -> bytes:
     try:
-        image = open_image(read_photo(photo), draft=size)
+        image = open_image(read_photo(gallery, photo), draft=size)
     except ImageError as error:
         raise RequestProblem(404, f"the photo's file is not an image any more: {error.reason}") from error
     image.thumbnail((size, size))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.catalogue import NewPhoto
+from index.gallery.uris import UPLOADS, is_upload
 from service.engine.pictures import image_format
 from service.engine.serving import Serving
 from service.errors import RequestProblem
@@ -18,8 +19,6 @@ from training.base.artifacts import atomic_write
 from training.model.images import image_size
 
 __all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
-
-_FOLDER = "photos"
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,13 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
 
 def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
     """Writes the file, whole or not at all; returns what the catalogue is to hold."""
-    path = gallery / _FOLDER / upload.sha256[:2] / f"{upload.sha256}{upload.suffix}"
+    uri = f"{UPLOADS}/{upload.sha256[:2]}/{upload.sha256}{upload.suffix}"
+    path = gallery / uri
     if not path.is_file():
         with atomic_write(path) as temporary:
             temporary.write_bytes(upload.content)
     return NewPhoto(
-        uri=str(path),
+        uri=uri,
         sha256=upload.sha256,
         bytes=len(upload.content),
         modified=path.stat().st_mtime_ns,
@@ -78,7 +78,6 @@ def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
 
 
 def discard_upload(gallery: Path, uri: str) -> None:
-    """Deletes the file of a removed photo if it was uploaded; other files are not the gallery's."""
-    path = Path(uri)
-    if path.is_relative_to(gallery / _FOLDER):
-        path.unlink(missing_ok=True)
+    """Deletes the file of a removed photo if it was uploaded; other files are left alone."""
+    if is_upload(uri):
+        (gallery / uri).unlink(missing_ok=True)

@@ -119,7 +119,7 @@ def photo_image(photo_id: int, request: Request, serving: ServingDependency) -> 
     headers = {"ETag": f'"{photo.sha256}"', "Cache-Control": _CACHED}
     if not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    content = read_photo(photo)
+    content = read_photo(serving.path, photo)
     known = image_format(content)
     return Response(content, media_type=Image.MIME.get(known or "", "application/octet-stream"), headers=headers)
 
@@ -142,7 +142,7 @@ def photo_thumbnail(
     headers = {"ETag": f'"{photo.sha256[:32]}-{size}"', "Cache-Control": _CACHED}
     if not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(thumbnails.get(photo, size), media_type="image/webp", headers=headers)
+    return Response(thumbnails.get(serving.path, photo, size), media_type="image/webp", headers=headers)
 
 
 def _info(photo: Photo) -> PhotoInfo:

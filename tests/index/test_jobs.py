@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from index.commands import Index
 from index.errors import GalleryError, SourceError
@@ -75,6 +77,50 @@ def test_only_what_changed_is_encoded(build, photos):
     )
     position = {Path(row.uri).name: index for index, row in enumerate(after)}
     np.testing.assert_array_equal(vectors[position["twin.png"]], vectors[position["line-1.png"]])
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A folder of 100 pictures, more than are encoded together or read ahead."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(100):
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("job", ["build", "add", "sync"])
+@pytest.mark.parametrize("order", ["next", "far", "swapped", "reversed", "shuffled"])
+def test_names_may_be_dealt_out_anew(build, noise, job, order):
+    """The same bytes under other names: what one name had, another has now."""
+    path, _ = build(noise)
+    rows, before = contents(path)
+    by_content = {row.sha256: vector for row, vector in zip(rows, before, strict=True)}
+    names = np.arange(100)
+    others = {
+        "next": np.roll(names, 1),
+        "far": np.roll(names, 40),
+        "swapped": names ^ 1,
+        "reversed": names[::-1],
+        "shuffled": np.random.default_rng(1).permutation(100),
+    }[order]
+    for number in names:
+        (noise / f"{number:03d}.png").rename(noise / f"old-{number}")
+    for number, other in enumerate(others):
+        (noise / f"old-{other}").rename(noise / f"{number:03d}.png")
+    with closing(Gallery.open(path, write=True)) as gallery:
+        if job == "sync":
+            report = sync_photos(gallery, noise, "cpu")
+        else:
+            report = build(noise)[1] if job == "build" else index_photos(gallery, list_photos(noise), "cpu")
+    changed = int((others != names).sum())
+    assert (report.encoded + report.copied, report.unchanged, report.removed) == (changed, 100 - changed, 0)
+    after, vectors = contents(path)
+    assert [(row.id, row.uri) for row in after] == [(row.id, row.uri) for row in rows]
+    for row, vector in zip(after, vectors, strict=True):
+        assert row.sha256 == hashlib.sha256(Path(row.uri).read_bytes()).hexdigest()
+        np.testing.assert_allclose(vector, by_content[row.sha256], atol=1e-5)
 
 
 def test_unusable_photos_are_reported_exactly(build, photos):
@@ -258,6 +304,16 @@ def test_a_gallery_follows_a_folder(build, photos, tmp_path):
     assert sorted(row.uri for row in rows) == sorted(
         [str(elsewhere / "mine.png"), *(str(file) for file in photos.rglob("*.png"))]
     )
+
+
+def test_a_folder_of_broken_photos_empties_no_gallery(build, photos):
+    path, _ = build(photos)
+    for file in photos.rglob("*.png"):
+        file.unlink()
+    (photos / "broken.png").write_text("no picture")
+    with closing(Gallery.open(path, write=True)) as gallery, pytest.raises(GalleryError, match="leave no photo"):
+        sync_photos(gallery, photos, "cpu")
+    assert len(contents(path)[0]) == 24
 
 
 def test_the_same_bytes_are_embedded_once_whenever_they_come(build, tmp_path):

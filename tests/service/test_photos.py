@@ -3,6 +3,7 @@ import json
 import shutil
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from PIL import Image
@@ -108,12 +109,41 @@ def test_the_same_file_again_is_the_same_photo(changing, photo):
 
 def test_only_uploaded_files_are_deleted(changing, own_gallery, photo, shapes):
     added = changing.post("/v1/photos", content=photo, headers=PNG).json()
-    assert str(own_gallery) in added["uri"]
+    assert added["uri"] == f"photos/{added['sha256'][:2]}/{added['sha256']}.png"
     changing.delete(f"/v1/photos/{added['id']}")
     assert not [file for file in (own_gallery / "photos").rglob("*") if file.is_file()]
     uri = changing.get("/v1/photos/1").json()["uri"]
     changing.delete("/v1/photos/1")
     assert (shapes / "photo" / "circle" / "circle-0.png").samefile(uri)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_moved_gallery_takes_its_pictures_along(start, own_gallery, photo, tmp_path, earlier):
+    added = start(gallery=own_gallery, anonymous="write").post("/v1/photos", content=photo, headers=PNG).json()
+    if earlier:  # as earlier versions kept it
+        with closing(Gallery.open(own_gallery, write=True)) as gallery:
+            gallery.catalogue.rename({added["id"]: str(own_gallery / added["uri"])})
+            gallery.catalogue.set_facts({"uris": "absolute"})
+    client = start(gallery=shutil.move(own_gallery, tmp_path / "moved"), anonymous="write")
+    assert client.get(f"/v1/photos/{added['id']}/image").content == photo
+    assert client.get(f"/v1/photos/{added['id']}/thumbnail").status_code == 200
+    again = client.post("/v1/photos", content=photo, headers=PNG)
+    assert (again.status_code, again.json()["id"], again.json()["uri"]) == (200, added["id"], added["uri"])
+    assert client.delete(f"/v1/photos/{added['id']}").status_code == 204
+    assert not [file for file in (tmp_path / "moved" / "photos").rglob("*") if file.is_file()]
+
+
+def test_files_in_the_gallery_that_were_not_uploaded_stay(changing, own_gallery):
+    mine = own_gallery / "photos" / "mine.png"
+    mine.parent.mkdir()
+    draw_shape("circle", 1, filled=True, size=90).save(mine)
+    with closing(Gallery.open(own_gallery, write=True)) as gallery:
+        index_photos(gallery, [Candidate(str(mine), None, {})], "cpu")
+    assert changing.post("/v1/gallery/reload").status_code == 200
+    assert changing.get("/v1/photos/25").json()["uri"] == "photos/mine.png"
+    assert changing.get("/v1/photos/25/image").content == mine.read_bytes()
+    assert changing.delete("/v1/photos/25").status_code == 204
+    assert mine.is_file()
 
 
 def test_descriptions_change_in_part(changing, start, own_gallery):
@@ -276,10 +306,10 @@ def test_thumbnails_keep_to_their_memory(client, gallery_path):
     gallery = Gallery.open(gallery_path)
     photos = gallery.catalogue.page(0, 24)
     gallery.close()
-    sizes = [len(Thumbnails(10**6).get(photo, 64)) for photo in photos]
+    sizes = [len(Thumbnails(10**6).get(gallery_path, photo, 64)) for photo in photos]
     thumbnails = Thumbnails(sum(sizes[:5]))
     for photo in photos:
-        content = thumbnails.get(photo, 64)
-        assert thumbnails.get(photo, 64) is content
+        content = thumbnails.get(gallery_path, photo, 64)
+        assert thumbnails.get(gallery_path, photo, 64) is content
         assert thumbnails._used <= sum(sizes[:5])
         assert thumbnails._used == sum(map(len, thumbnails._kept.values()))
