@@ -1,5 +1,6 @@
 """Recall against brute force, and the effort that reaches a wanted one."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +12,20 @@ from index.accelerators.candidates import candidates
 from index.accelerators.interface import FLOAT_NOISE, Accelerator
 from training.model.truncation import truncate
 
-__all__ = ["K", "RecallPoint", "calibrate", "effort_for", "measured_recall", "probe_queries"]
+__all__ = [
+    "QUERIES",
+    "K",
+    "RecallPoint",
+    "calibrate",
+    "effort_for",
+    "is_refuted",
+    "measured_recall",
+    "probe_queries",
+]
 
 K = 10
-_QUERIES = 200
+QUERIES = 200  # that recall is measured with
+_RISK = 0.001  # of refuting what is true
 _CHUNK = 1 << 15
 _ENOUGH = 0.9995
 
@@ -76,6 +87,29 @@ def measured_recall(
     return hits / truth.size
 
 
+def is_refuted(target: float, recall: float, queries: int) -> bool:
+    """Whether a sample shows that recall over all queries is below a target.
+
+    What a query finds of its 10 best is a share between 0 and 1, and no count of independent trials, for neighbours are
+    missed together. By Hoeffding's inequality the mean x of n such shares is below their expectation p with
+    P(mean <= x) <= exp(-n KL(x, p)), where KL(x, p) = x log(x/p) + (1-x) log((1-x)/(1-p)). A recall that meets the
+    target is refuted in 1 of 1000 samples at most. One miss refutes a search that claims to be exact.
+
+    Args:
+        target: over 0, at most 1.
+        recall: mean over the sample.
+        queries: size of the sample.
+    """
+    if recall >= target:
+        return False
+    if target == 1:
+        return True
+    divergence = (1 - recall) * math.log((1 - recall) / (1 - target))
+    if recall > 0:
+        divergence += recall * math.log(recall / target)
+    return queries * divergence > -math.log(_RISK)
+
+
 def calibrate(accelerator: Accelerator, vectors: NDArray[np.float32]) -> list[RecallPoint]:
     """Measures recall at growing efforts, for all, a quarter and a sixteenth of the dimensions.
 
@@ -84,7 +118,7 @@ def calibrate(accelerator: Accelerator, vectors: NDArray[np.float32]) -> list[Re
         vectors: ``(n, dim)``, may be memory-mapped.
     """
     count, dim = vectors.shape
-    chosen = np.random.default_rng(0).integers(count, size=2 * _QUERIES)
+    chosen = np.random.default_rng(0).integers(count, size=2 * QUERIES)
     queries = probe_queries(np.asarray(vectors[chosen]))
     points = []
     for dimensions in sorted({dim, -(-dim // 4), -(-dim // 16)}):

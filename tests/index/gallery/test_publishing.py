@@ -4,9 +4,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from index.accelerators.kinds import choose_kind
 from index.errors import GalleryDamaged
-from index.gallery.directory import Gallery
+from index.gallery.directory import Gallery, sampled_recall
 from index.gallery.generations import load_generation, read_generation
 from index.gallery.searcher import Searcher
 from index.jobs import compact, remove_photos
@@ -113,12 +112,6 @@ def test_another_kind_or_target_is_published_without_new_photos(fill):
         assert gallery.publish_changes().generation == 3
 
 
-def test_kinds_by_size():
-    assert choose_kind(1000, 256) == "exact"
-    assert choose_kind(100_000, 256) == "ivf"
-    assert choose_kind(10**12, 256) == "sq8"
-
-
 def test_damage_to_changes_is_named_and_repaired(fill):
     path = fill(decaying(300, 16))
     fill(decaying(5, 16, 1), start=300)
@@ -153,6 +146,16 @@ def test_low_recall_is_noticed(fill):
         [problem] = gallery.problems()
     assert "recall is 0." in problem
     assert "not 0.99" in problem
+
+
+def test_a_check_gives_the_same_answer_every_time(fill):
+    """Also of a gallery whose recall is about the target, where another sample may say something else."""
+    path = fill(decaying(3000, 16), kind="ivf", target=0.9)
+    generation = load_generation(path)
+    found = {sampled_recall(generation) for _ in range(3)}
+    assert len(found) == 1
+    with closing(Gallery.open(path)) as gallery:
+        assert gallery.problems() == []
 
 
 def test_readers_of_an_old_generation_are_left_alone_by_later_ones(fill):
