@@ -1,6 +1,5 @@
 """Kinds of accelerators: which there are, which one suits a gallery, how each is built and read."""
 
-import os
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,6 +10,7 @@ from index.accelerators.hnsw import GraphIndex
 from index.accelerators.interface import Accelerator
 from index.accelerators.ivf import ClusteredIndex
 from index.accelerators.panorama import PanoramaIndex
+from training.base.machine import memory_limit
 
 __all__ = ["COMPRESSED", "Kind", "KindChoice", "WritableAccelerator", "build_kind", "choose_kind", "read_kind"]
 
@@ -33,8 +33,7 @@ def choose_kind(count: int, dim: int) -> Kind:
     """The kind for so many vectors: flat, in clusters, or compressed where half of the memory would not hold them."""
     if count < _FLAT_UP_TO:
         return "exact"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "ivf" if 4 * count * dim <= memory // 2 else "sq8"
+    return "ivf" if 4 * count * dim <= memory_limit() // 2 else "sq8"
 
 
 def build_kind(kind: Kind, vectors: NDArray[np.float32]) -> WritableAccelerator:

@@ -1,11 +1,11 @@
 """How a machine's cores are shared out among requests."""
 
-import os
 from typing import NamedTuple
 
 import torch
 
 from service.settings import ServiceSettings
+from training.base.machine import processors
 
 __all__ = ["Plan", "make_plan"]
 
@@ -34,7 +34,7 @@ def make_plan(settings: ServiceSettings, device: torch.device) -> Plan:
     On a CPU that is an image and a thread for each core: a batch leaves the core's cache, and threads that share an
     image wait for each other. A GPU wants batches, and workers enough to fill the next one meanwhile.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = processors()
     max_batch = settings.max_batch or (1 if device.type == "cpu" else _GPU_BATCH)
     workers = settings.workers or (cores if max_batch == 1 else cores + 2 * max_batch)
     return Plan(workers, max_batch, max(1, cores // workers) if max_batch == 1 else cores, cores)

@@ -1,11 +1,12 @@
 """Working ahead of a consumer with bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from training.base.machine import processors
 
 __all__ = ["map_ahead"]
 
@@ -24,7 +25,7 @@ def map_ahead(
         ahead: how many results may wait.
         workers: threads; one a core when omitted.
     """
-    pool = ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="prefetch")
+    pool = ThreadPoolExecutor(workers or processors(), thread_name_prefix="prefetch")
     try:
         source = iter(items)
         waiting = deque(pool.submit(function, item) for item in islice(source, ahead))

@@ -10,7 +10,6 @@ A fresh machine can train on it without any download of its own. It is an ordina
 """
 
 import json
-import os
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from training.base.artifacts import write_text
 from training.base.errors import DataError
+from training.base.machine import processors
 from training.data.demo_glyphs import (
     Emoji,
     demo_packages,
@@ -151,7 +151,7 @@ def _names(emoji: Sequence[Emoji]) -> list[str]:
 def _render(out: Path, emoji: Sequence[Emoji], settings: _Settings) -> None:
     tasks = [emoji[start : start + CLASSES_PER_TASK] for start in range(0, len(emoji), CLASSES_PER_TASK)]
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(processors()) as pool,
         tqdm(total=len(emoji), desc="render", unit="class", disable=None) as bar,
     ):
         futures = {pool.submit(_render_classes, out, task, settings): len(task) for task in tasks}

@@ -46,7 +46,7 @@ def test_time_in_the_line_is_a_stage_and_failures_reach_the_caller():
 
 
 def test_a_cpu_encodes_one_by_one_and_a_gpu_in_batches(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr("service.encoding.plan.processors", lambda: 8)
     settings = ServiceSettings(gallery="unused")
     assert make_plan(settings, torch.device("cpu"))[:3] == (8, 1, 1)
     workers, max_batch, _, cores = make_plan(settings, torch.device("cuda"))
