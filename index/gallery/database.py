@@ -144,6 +144,11 @@ class Database:
         code = getattr(error, "sqlite_errorname", "")
         if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             return GalleryError(f"{self.path}: {error}; free some space and run the same command again to go on")
+        if code.startswith("SQLITE_CANTOPEN"):
+            return GalleryError(
+                f"{self.path}: {error}; on a read-only disk no {self.path.name}-wal may lie beside it: "
+                "run `svdraw index verify --repair` on it where it can be written"
+            )
         if "no such column: revision" in str(error):
             return GalleryDamaged(f"{self.path} is of version 0.1; run `python -m index verify --repair` on it once")
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from index.accelerators.interface import Accelerator
 from index.accelerators.kinds import Kind, read_kind
@@ -159,12 +159,13 @@ def read_generation(path: Path) -> GenerationManifest:
     pointer = path / "CURRENT"
     if not pointer.is_file():
         raise GalleryDamaged(f"{path} is half-written: no generation is published; run `python -m index build` again")
-    file = path / "generations" / Path(pointer.read_text().strip()).name / MANIFEST
     try:
-        return GenerationManifest.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
+        name = Path(pointer.read_text().strip()).name
+        return GenerationManifest.model_validate_json((path / "generations" / name / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:  # a crash may leave null bytes
         raise GalleryDamaged(
-            f"{file} is missing, damaged or of another version; run `python -m index verify --repair`"
+            f"{pointer}, or the {MANIFEST} of the generation that it names, is missing, damaged or of another version; "
+            "run `python -m index verify --repair`"
         ) from error
 
 

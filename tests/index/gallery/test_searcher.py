@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from index.accelerators.dimension_major import DimensionMajorMatrix
 from index.accelerators.hnsw import GraphIndex
 from index.accelerators.ivf import ClusteredIndex
-from index.accelerators.panorama import PanoramaIndex, panorama_levels
+from index.accelerators.panorama import PanoramaIndex
 from index.accelerators.recall import RecallPoint
 from index.errors import DimensionsError, PageError
 from index.gallery.generations import Generation, GenerationManifest
@@ -133,10 +133,6 @@ def test_the_deepest_page():
 def test_queries_of_another_shape():
     with pytest.raises(ValueError, match=r"must be \(n, 8\)"):
         searcher(decaying(5, 8)).search(decaying(1, 7), 1)
-
-
-def test_levels_cover_every_dimension():
-    assert [panorama_levels(dim) for dim in (1, 16, 17, 256)] == [1, 1, 2, 16]
 
 
 def test_many_threads_get_the_same_answers():
