@@ -1,18 +1,16 @@
 """The application: settings in, ASGI app out."""
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 
 from service.access.admission import Gate
 from service.engine.lifecycle import Engine
-from service.engine.pictures import Thumbnails
 from service.http.limits import BodyLimitMiddleware, HeadMiddleware
 from service.http.metrics import Metrics
 from service.http.observability import ObservabilityMiddleware
@@ -39,37 +37,43 @@ def create_app(
         settings: of the service.
         loaded: engine to serve with; without one, gallery and model are loaded once the app has started, and requests
             are answered with 503 until then.
-        on_failure: told why they could not be loaded.
+        on_failure: told why they could not be loaded; without one the log says so, and requests go on to get 503.
 
     Raises:
         KeysError: if the file of keys cannot be used.
     """
     metrics = loaded.metrics if loaded else Metrics()
 
-    async def load(app: FastAPI) -> None:
+    async def work(app: FastAPI) -> None:
         try:
             app.state.engine = loaded or await anyio.to_thread.run_sync(Engine, settings, metrics)
-        except Exception as error:
+        except Exception as error:  # the app goes on to say so
+            app.state.failure = error
             if on_failure is None:
-                raise
-            on_failure(error)
+                logger.exception("the gallery cannot be served")
+            else:
+                on_failure(error)
             return
         logger.info("ready")
-        while settings.reload_seconds:
-            await asyncio.sleep(settings.reload_seconds)
-            await app.state.engine.reload_if_changed()
+        async with anyio.create_task_group() as loops:
+            for loop in app.state.engine.loops:
+                loops.start_soon(loop.run)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = loaded
-        task = asyncio.create_task(load(app), name="load")
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        engine, app.state.engine = app.state.engine, None
-        if engine:
-            await anyio.to_thread.run_sync(engine.close)
+        try:
+            async with anyio.create_task_group() as background:
+                background.start_soon(work, app)
+                yield
+                background.cancel_scope.cancel()  # waits for what threads have begun
+        finally:
+            engine, app.state.engine = app.state.engine, None
+            try:
+                if engine:
+                    await anyio.to_thread.run_sync(engine.close)
+            except Exception:  # nothing is lost: what was answered is on the disk
+                logger.exception("the service did not close in order")
 
     app = DocumentedApp(
         title="svdraw",
@@ -80,10 +84,10 @@ def create_app(
         redoc_url=None,
         telemetry=TELEMETRY,
     )
+    app.state.engine = app.state.failure = None
     app.state.metrics = metrics
     app.state.settings = settings
     app.state.gate = Gate(settings, metrics)
-    app.state.thumbnails = Thumbnails(settings.thumbnail_cache_bytes)
     install_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(HeadMiddleware)

@@ -24,10 +24,12 @@ __all__ = [
 
 
 async def _engine(request: Request) -> Engine:
-    engine = getattr(request.app.state, "engine", None)
-    if engine is None:
-        raise RequestProblem(503, "the service is starting; try again soon", {"Retry-After": "2"})
-    return cast(Engine, engine)
+    state = request.app.state
+    if state.engine is None and state.failure is not None:
+        raise RequestProblem(503, "the gallery could not be loaded; the service's log says why", {"Retry-After": "60"})
+    if state.engine is None:
+        raise RequestProblem(503, "the service is starting or stopping; try again soon", {"Retry-After": "2"})
+    return cast(Engine, state.engine)
 
 
 EngineDependency = Annotated[Engine, Depends(_engine)]
@@ -50,8 +52,8 @@ async def _settings(request: Request) -> ServiceSettings:
     return cast(ServiceSettings, request.app.state.settings)
 
 
-async def _thumbnails(request: Request) -> Thumbnails:
-    return cast(Thumbnails, request.app.state.thumbnails)
+async def _thumbnails(engine: EngineDependency) -> Thumbnails:
+    return engine.thumbnails
 
 
 ServingDependency = Annotated[Serving, Depends(_serving)]

@@ -27,17 +27,29 @@ class MicroBatcher:
         self._max_batch = max_batch
         self._queue: queue.SimpleQueue[tuple[Tensor, Future[Embedding]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._closed = False
+        self._closing = threading.Lock()
         self._thread.start()
 
     def embed(self, image: Tensor) -> Embedding:
-        """Waits for the embedding of one input, ``(dim,)``; raises whatever its batch failed with."""
+        """Waits for the embedding of one input, ``(dim,)``; raises whatever its batch failed with.
+
+        Raises:
+            RuntimeError: if it is closed.
+        """
         future: Future[Embedding] = Future()
-        self._queue.put((image, future))
+        with self._closing:  # nothing may follow what ends the thread: it would wait for good
+            if self._closed:
+                raise RuntimeError("the encoder is closed")
+            self._queue.put((image, future))
         return future.result()
 
     def close(self) -> None:
         """Ends the thread once what is waiting is encoded."""
-        self._queue.put(None)
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -56,10 +68,10 @@ class MicroBatcher:
 
     def _finish(self, batch: list[tuple[Tensor, Future[Embedding]]]) -> None:
         try:
-            embeddings = self._encode([image for image, _ in batch])
+            embeddings = list(zip(batch, self._encode([image for image, _ in batch]), strict=True))
         except Exception as error:  # every waiting worker must hear of it, whatever it is
             for _, future in batch:
                 future.set_exception(error)
             return
-        for (_, future), embedding in zip(batch, embeddings, strict=True):
+        for (_, future), embedding in embeddings:
             future.set_result(embedding)

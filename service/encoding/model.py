@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.encoding.batching import MicroBatcher
+from service.encoding.decoding import Decoder
 from service.encoding.inference import build_runner
 from service.encoding.plan import make_plan
 from service.errors import RequestProblem
@@ -21,7 +23,6 @@ from training.base.cache import default_cache_directory
 from training.base.errors import ImageError, ImageTooLarge
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
-from training.model.images import open_image
 
 __all__ = ["EncodingModel"]
 
@@ -35,18 +36,20 @@ class EncodingModel:
         bundle: loaded.
         settings: limits.
         metrics: to observe.
+        decoder: of images.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(self, bundle: Bundle, settings: ServiceSettings, metrics: Metrics, decoder: Decoder) -> None:
         self.bundle = bundle
-        self._max_pixels = settings.max_pixels
+        self._decoder = decoder
         self._metrics = metrics
         plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
         self._runners = {
             "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads, settings.precision),
             "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few, and kept for good
         }
-        self._decoding = threading.Semaphore(plan.cores)  # decoded images are large; bounds their memory
+        self._owners = 1
+        self._lock = threading.Lock()
         self._batchers: list[MicroBatcher] = []
         self._embedders = {modality: self._embedder(modality, plan.max_batch) for modality in _MODALITIES}
 
@@ -63,15 +66,25 @@ class EncodingModel:
         Raises:
             RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
         """
-        with stopwatch.stage("decode"), self._decoding:
+        with stopwatch.stage("decode"):
             image = self._decode(content, modality)
         with stopwatch.stage("encode"):
             return self._embedders[modality](image)
 
+    def share(self) -> Self:
+        """The same for one more owner, who closes it as well."""
+        with self._lock:
+            self._owners += 1
+        return self
+
     def close(self) -> None:
-        """Ends the threads."""
-        for batcher in self._batchers:
-            batcher.close()
+        """Ends the threads once every owner has closed it."""
+        with self._lock:
+            self._owners -= 1
+            last = not self._owners
+        if last:
+            for batcher in self._batchers:
+                batcher.close()
 
     def _embedder(self, modality: Modality, max_batch: int) -> Callable[[Tensor], NDArray[np.float32]]:
         if max_batch == 1:
@@ -82,7 +95,8 @@ class EncodingModel:
     def _decode(self, content: bytes, modality: Modality) -> Tensor:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
         try:
-            return preprocessing(open_image(content, max_pixels=self._max_pixels, draft=preprocessing.draft))
+            with self._decoder.image(content, preprocessing.draft) as image:
+                return preprocessing(image)
         except ImageError as error:
             self._metrics.rejected.inc()
             status = 413 if isinstance(error, ImageTooLarge) else 400

@@ -1,31 +1,42 @@
 """What answers requests, and switches to a new generation or model without failing one."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 
+from index.errors import GalleryLocked
 from index.gallery.catalogue import Photo, content_key
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Change
+from service.encoding.decoding import Decoder
 from service.encoding.plan import make_plan
 from service.encoding.workers import Workers
-from service.engine.serving import Serving
+from service.engine.loops import Loop
+from service.engine.pictures import Thumbnails
+from service.engine.serving import Serving, open_serving
+from service.engine.tenure import Tenure
 from service.engine.uploads import Upload, discard_upload, keep_upload
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
-from training.base.errors import SvdrawError
 from training.model.devices import resolve_device
 
 __all__ = ["Engine"]
 
 logger = logging.getLogger(__name__)
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+_PUBLISH_SECONDS = 2.0  # between two looks at how much has changed
 
 
 class Engine:
@@ -37,6 +48,8 @@ class Engine:
 
     Attributes:
         workers: answer requests with images.
+        thumbnails: of photos.
+        loops: what goes on in the background.
 
     Raises:
         GalleryError: if the gallery cannot be served; the message says why.
@@ -47,25 +60,46 @@ class Engine:
         self._settings = settings
         self.metrics = metrics
         plan = make_plan(settings, resolve_device(settings.device))
+        self._decoder = Decoder(plan.cores, settings.max_pixels)
+        self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
         self.workers = Workers(plan.workers, settings.max_waiting, metrics)
-        self._writer = anyio.CapacityLimiter(1)  # whoever changes photos or switches waits in line here
-        self._serving = Serving(settings, metrics)
+        self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
+        self.loops = [Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics)]
+        if settings.reload_seconds:
+            self.loops.append(Loop("reload", self.reload_if_changed, settings.reload_seconds, metrics))
+        self._line = anyio.CapacityLimiter(1)  # whoever changes photos or switches waits here, without a thread,
+        self._changing = threading.Lock()  # and here: a request that is cancelled leaves the line before its thread
+        self._closed = False
         self._observe()
+
+    @property
+    def alarms(self) -> list[str]:
+        """What goes wrong in the background again and again."""
+        return [loop.alarm for loop in self.loops if loop.alarm]
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Serving]:
-        """What is served now, kept open until the end of the block."""
-        serving = self._serving
-        serving.acquire()
+        """What is served now, kept open until the end of the block.
+
+        Raises:
+            RequestProblem: 503 if the engine is closed.
+        """
+        while (serving := (tenure := self._tenure).acquire()) is None:  # it was switched just now
+            if self._closed:
+                raise _stopping()
         try:
             yield serving
         finally:
-            serving.release()
+            tenure.release()
 
     def close(self) -> None:
         """Answers what is waiting and closes files."""
-        self.workers.close()
-        self._serving.retire()
+        self._closed = True
+        try:
+            self.workers.close()
+        finally:
+            with self._changing:
+                self._tenure.retire()
 
     async def reload(self) -> Serving:
         """Switches to the published generation; requests that are running end on the old one.
@@ -73,15 +107,29 @@ class Engine:
         Raises:
             SvdrawError: if it cannot be served; the old one stays.
         """
-        return await anyio.to_thread.run_sync(self._reload, limiter=self._writer)
+        return await self._in_line(self._reload)
 
     async def reload_if_changed(self) -> None:
-        """Switches if a generation was published since, and logs if that cannot be served."""
+        """Switches if a generation was published since.
+
+        Raises:
+            SvdrawError: if it cannot be served; the old one stays.
+        """
+        if await anyio.to_thread.run_sync(self._is_outdated):
+            await self.reload()
+
+    async def publish_if_due(self) -> None:
+        """Publishes a generation once many photos have changed live, unless a job is writing.
+
+        Raises:
+            SvdrawError: if that cannot be done.
+        """
+        if len(self._tenure.serving.searcher.changes) < self._settings.live_changes:
+            return
         try:
-            if await anyio.to_thread.run_sync(self._is_outdated):
-                await self.reload()
-        except SvdrawError as error:
-            logger.error("generation %d stays in service: %s", self._serving.searcher.generation, error)
+            await self._in_line(self._publish)
+        except GalleryLocked:
+            logger.debug("live changes are published once the job that is writing has ended")
 
     async def add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
         """Adds a photo, or replaces the description of the same file; searches that begin afterwards find it.
@@ -93,7 +141,7 @@ class Engine:
             GalleryLocked: if a job is writing.
             RequestProblem: 409 if another gallery was put in service.
         """
-        return await anyio.to_thread.run_sync(self._add, serving, upload, limiter=self._writer)
+        return await self._in_line(self._add, serving, upload)
 
     async def remove(self, serving: Serving, identifier: int) -> None:
         """Removes a photo; searches that begin afterwards do not find it.
@@ -102,7 +150,7 @@ class Engine:
             GalleryLocked: if a job is writing.
             RequestProblem: 404 if there is none, 409 if it is the last one.
         """
-        await anyio.to_thread.run_sync(self._remove, serving, identifier, limiter=self._writer)
+        await self._in_line(self._remove, serving, identifier)
 
     async def describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
         """Changes ``label`` or ``metadata`` of a photo.
@@ -111,40 +159,43 @@ class Engine:
             GalleryLocked: if a job is writing.
             RequestProblem: 404 if there is none.
         """
-        return await anyio.to_thread.run_sync(self._describe, serving, identifier, changes, limiter=self._writer)
+        return await self._in_line(self._describe, serving, identifier, changes)
 
-    async def publish_if_due(self) -> None:
-        """Publishes a generation once many photos have changed live; logs if that cannot be done."""
-        if len(self._serving.searcher.changes) < self._settings.live_changes:
-            return
-        try:
-            await anyio.to_thread.run_sync(self._publish, limiter=self._writer)
-        except SvdrawError as error:
-            logger.error("%d live changes are not published yet: %s", len(self._serving.searcher.changes), error)
+    async def _in_line(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Calls what changes photos or switches, in a thread, one at a time."""
+        return await anyio.to_thread.run_sync(lambda: self._alone(function, *arguments), limiter=self._line)
+
+    def _alone(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        with self._changing:
+            if self._closed:
+                raise _stopping()
+            return function(*arguments)
 
     def _reload(self) -> Serving:
-        old = self._serving
+        retiring = self._tenure
+        old = retiring.serving
         try:
-            new = Serving(self._settings, self.metrics, old)
-        except SvdrawError:
+            new = open_serving(self._settings, self.metrics, self._decoder, old)
+        except Exception:
             self.metrics.reloads.labels("failed").inc()
             raise
         if new.identity == old.identity:
             published = new.searcher.manifest.revision
-            new.searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
-        self._serving = new
-        old.retire(new)
+            searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
+            new = replace(new, searcher=searcher)
+        self._tenure = Tenure(new)
+        retiring.retire()
         self.metrics.reloads.labels("switched").inc()
         self._observe()
         logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
         return new
 
     def _is_outdated(self) -> bool:
-        path = self._settings.gallery.resolve()
-        return path != self._serving.path or read_generation(path) != self._serving.searcher.manifest
+        serving, path = self._tenure.serving, self._settings.gallery.resolve()
+        return path != serving.path or read_generation(path) != serving.searcher.manifest
 
     def _publish(self) -> None:
-        with _open_for_writing(self._serving.path) as gallery:
+        with _open_for_writing(self._tenure.serving.path) as gallery:
             gallery.publish_changes()
         self._reload()
 
@@ -175,21 +226,25 @@ class Engine:
     @contextmanager
     def _writing(self, serving: Serving) -> Iterator[Gallery]:
         """The gallery that the request began with, open for writing if it is still the one in service."""
-        current = self._serving
+        current = self._tenure.serving
         if current.identity != serving.identity or current.bundle.digest != serving.bundle.digest:
             raise RequestProblem(409, "another gallery was put in service meanwhile; send the request again")
         with _open_for_writing(current.path) as gallery:
             yield gallery
 
     def _change(self, change: Change) -> None:
-        self._serving.searcher = self._serving.searcher.with_changes([change])
+        self._tenure.change([change])
         self._observe()
 
     def _observe(self) -> None:
-        searcher = self._serving.searcher
+        searcher = self._tenure.serving.searcher
         self.metrics.photos.set(searcher.count)
         self.metrics.generation.set(searcher.generation)
         self.metrics.changes.set(len(searcher.changes))
+
+
+def _stopping() -> RequestProblem:
+    return RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
 
 
 @contextmanager

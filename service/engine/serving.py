@@ -1,8 +1,8 @@
-"""What is served at one time: a gallery, its model and what has changed live. Loaded together and never mixed."""
+"""What requests are answered from: a gallery, its model and what has changed live. Loaded together and never mixed."""
 
 import logging
-import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,53 +12,42 @@ from index.errors import GalleryError, ModelMismatch
 from index.gallery.catalogue import Photo
 from index.gallery.directory import Gallery
 from index.gallery.searcher import Searcher
+from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from training.model.bundle import Bundle, load_bundle, read_manifest
 
-__all__ = ["Serving"]
+__all__ = ["Serving", "open_serving"]
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class Serving:
-    """A gallery in service. Requests hold it by ``acquire`` and ``release``; once retired it closes with the last one.
+    """What one request is answered from; it stays the same until the request ends.
 
-    Args:
-        settings: gallery, device and limits.
-        metrics: to observe.
-        previous: what is served now; its model goes on if the gallery has the same.
-
-    Raises:
-        GalleryError: if the gallery cannot be served; the message says why.
-        BundleError: if its model cannot be loaded.
+    Attributes:
+        path: of the gallery.
+        identity: differs from gallery to gallery, even at the same path.
+        gallery: opened for reading.
+        model: that embeds sketches and photos.
+        searcher: over the generation and the live changes when the request began.
     """
 
-    def __init__(self, settings: ServiceSettings, metrics: Metrics, previous: "Serving | None" = None) -> None:
-        self.path = settings.gallery.resolve()
-        self.identity = (self.path, _inode(self.path / "catalogue.sqlite"))
-        searcher = Searcher.open(self.path, settings.device)
-        digest = read_manifest(self.path / "model").digest
-        if searcher.manifest.model != digest:
-            raise ModelMismatch(f"{self.path} was built with another model than the one in it; build it again")
-        is_new = previous is None or previous.identity != self.identity
-        if is_new and _publish_what_is_missing(self.path, searcher.manifest.revision):
-            searcher = Searcher.open(self.path, settings.device)
-        self.gallery = Gallery.open(self.path)
-        self._users = 0
-        self._retired = False
-        self._lock = threading.Lock()
+    path: Path
+    identity: tuple[Path, int]
+    gallery: Gallery
+    model: EncodingModel
+    searcher: Searcher
+
+    def close(self) -> None:
+        """Closes the gallery, and the model unless another serving shares it."""
         try:
-            shared = previous is not None and previous.bundle.digest == digest
-            self.model: EncodingModel = previous.model if previous and shared else self._load_model(settings, metrics)
-            self._owns_model = True
-            self.searcher = searcher
-            searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warm
-        except BaseException:
+            self.model.close()
+        finally:
             self.gallery.close()
-            raise
 
     @property
     def bundle(self) -> Bundle:
@@ -83,37 +72,42 @@ class Serving:
             raise RequestProblem(404, f"the gallery has no photo {photo.id} any more")
         return known[2]
 
-    def acquire(self) -> None:
-        """Takes part in its use."""
-        with self._lock:
-            self._users += 1
 
-    def release(self) -> None:
-        """Ends it."""
-        with self._lock:
-            self._users -= 1
-            last = self._retired and not self._users
-        if last:
-            self._close()
+def open_serving(
+    settings: ServiceSettings, metrics: Metrics, decoder: Decoder, previous: Serving | None = None
+) -> Serving:
+    """Opens the gallery's current generation and its model.
 
-    def retire(self, successor: "Serving | None" = None) -> None:
-        """Closes as soon as nobody uses it; a model that the successor took over stays."""
-        with self._lock:
-            self._owns_model = successor is None or successor.model is not self.model
-            self._retired = True
-            last = not self._users
-        if last:
-            self._close()
+    Args:
+        settings: gallery, device and limits.
+        metrics: to observe.
+        decoder: of images.
+        previous: what is served now; its model goes on if the gallery has the same.
 
-    def _close(self) -> None:
-        if self._owns_model:
-            self.model.close()
-        self.gallery.close()
-
-    def _load_model(self, settings: ServiceSettings, metrics: Metrics) -> EncodingModel:
-        model = EncodingModel(load_bundle(self.path / "model", settings.device), settings, metrics)
-        model.warm_up()
-        return model
+    Raises:
+        GalleryError: if the gallery cannot be served; the message says why.
+        BundleError: if its model cannot be loaded.
+    """
+    path = settings.gallery.resolve()
+    identity = (path, _inode(path / "catalogue.sqlite"))
+    searcher = Searcher.open(path, settings.device)
+    digest = searcher.manifest.model
+    if read_manifest(path / "model").digest != digest:
+        raise ModelMismatch(f"{path} was built with another model than the one in it; build it again")
+    is_new = previous is None or previous.identity != identity
+    if is_new and _publish_what_is_missing(path, searcher.manifest.revision):
+        searcher = Searcher.open(path, settings.device)
+    with ExitStack() as opened:
+        gallery = opened.enter_context(closing(Gallery.open(path)))
+        if previous is not None and previous.bundle.digest == digest:
+            model = opened.enter_context(closing(previous.model.share()))
+        else:
+            bundle = load_bundle(path / "model", settings.device)
+            model = opened.enter_context(closing(EncodingModel(bundle, settings, metrics, decoder)))
+            model.warm_up()
+        searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warm
+        opened.pop_all()
+        return Serving(path, identity, gallery, model, searcher)
 
 
 def _inode(path: Path) -> int:

@@ -7,9 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestProblem
 
-__all__ = ["BodyLimitMiddleware", "HeadMiddleware"]
+__all__ = ["BodyLimitMiddleware", "HeadMiddleware", "is_head"]
 
 _DRAINED = 16  # times the limit: how much of an oversized body is read and dropped so that the client sees the answer
+
+_HEAD = "svdraw.head"
 
 
 class BodyLimitMiddleware:
@@ -92,8 +94,13 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        scope["method"] = "GET"
+        scope["method"], scope[_HEAD] = "GET", True
         try:
             await self._app(scope, receive, bodiless)
         finally:
             scope["method"] = "HEAD"
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether a request that looks like GET is HEAD, so that its body need not be made."""
+    return _HEAD in scope

@@ -47,6 +47,9 @@ class Metrics:
         self.reloads = Counter(
             "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
         )
+        self.loop_failures = Counter(
+            "svdraw_loop_failures_total", "Failures of work in the background.", ("loop",), registry=self.registry
+        )
         self.running = Gauge("svdraw_requests_running", "Requests being answered.", registry=self.registry)
         self.refused = Counter(
             "svdraw_refused_requests_total", "Requests turned away.", ("reason",), registry=self.registry

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.dependencies import EngineDependency
+from service.errors import RequestProblem
 from service.http.problems import documented
 from service.schemas import Status
 
@@ -20,7 +21,9 @@ async def livez() -> Status:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(engine: EngineDependency) -> Status:
-    """Whether searches are answered."""
+    """Whether searches are answered, and new generations can be."""
+    if engine.alarms:
+        raise RequestProblem(503, "; ".join(engine.alarms))
     return Status()
 
 

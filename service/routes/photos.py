@@ -1,18 +1,20 @@
 """/v1/photos: list, add, describe and remove photos; their images. Only photos of the gallery can be read."""
 
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
-from PIL import Image
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request, Response
 
 from index.gallery.catalogue import Photo
 from service.access.admission import reader, writer
 from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
-from service.engine.pictures import image_format, read_photo
+from service.engine.pictures import open_photo
 from service.engine.uploads import prepare_upload
 from service.http.bodies import read_form_or_image, read_json
 from service.http.conditional import not_modified
+from service.http.files import image_type, local_file, remote_file
 from service.http.openapi import reference
 from service.http.problems import documented
 from service.routes.search import body_content
@@ -24,6 +26,7 @@ router = APIRouter(prefix="/v1/photos", tags=["photos"], responses=documented(40
 
 _CACHED = "private, max-age=3600"
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified"}}
+_PARTIAL: dict[int | str, dict[str, Any]] = {206: {"description": "Partial Content"}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 _IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}, "application/octet-stream": {}}}}
 
@@ -56,7 +59,6 @@ async def add_photo(
     engine: EngineDependency,
     serving: ServingDependency,
     stopwatch: StopwatchDependency,
-    tasks: BackgroundTasks,
     label: Annotated[str | None, Query(max_length=1000)] = None,
     metadata: Annotated[str | None, Query(description="a JSON object")] = None,
 ) -> PhotoInfo:
@@ -67,7 +69,6 @@ async def add_photo(
     description = PhotoDescription.model_validate(fields)
     upload = await engine.workers.run(stopwatch, prepare_upload, serving, content, description, stopwatch)
     photo, new = await engine.add(serving, upload)
-    tasks.add_task(engine.publish_if_due)
     response.status_code = HTTPStatus.CREATED if new else HTTPStatus.OK
     response.headers["Location"] = f"/v1/photos/{photo.id}"
     return _info(photo)
@@ -99,29 +100,31 @@ async def describe_photo(
 
 
 @router.delete("/{photo_id}", status_code=204, dependencies=[writer], responses=documented(404, 409))
-async def remove_photo(
-    photo_id: int, engine: EngineDependency, serving: ServingDependency, tasks: BackgroundTasks
-) -> None:
+async def remove_photo(photo_id: int, engine: EngineDependency, serving: ServingDependency) -> None:
     """Removes a photo; searches do not find it any more. Only files that were uploaded are deleted."""
     await engine.remove(serving, photo_id)
-    tasks.add_task(engine.publish_if_due)
 
 
 @router.get(
     "/{photo_id}/image",
     dependencies=[reader],
     response_class=Response,
-    responses={**_IMAGE, **_NOT_MODIFIED, **documented(404)},
+    responses={**_IMAGE, **_PARTIAL, **_NOT_MODIFIED, **documented(404, 416)},
 )
 def photo_image(photo_id: int, request: Request, serving: ServingDependency) -> Response:
-    """The photo's file, as it was indexed."""
-    photo = serving.photo(photo_id)
-    headers = {"ETag": f'"{photo.sha256}"', "Cache-Control": _CACHED}
-    if not_modified(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    content = read_photo(serving.path, photo)
-    known = image_format(content)
-    return Response(content, media_type=Image.MIME.get(known or "", "application/octet-stream"), headers=headers)
+    """The photo's file as it is now, whole or in ranges."""
+    opened = open_photo(serving.path, serving.photo(photo_id))
+    with ExitStack() as unsent:
+        unsent.enter_context(opened.file)
+        headers = {"ETag": f'"{opened.version}"', "Cache-Control": _CACHED}
+        if not_modified(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        media_type = image_type(opened.file.read(16))
+        opened.file.seek(0)
+        unsent.pop_all()  # the response closes it
+    if opened.is_local:
+        return local_file(opened.file, media_type, headers)
+    return remote_file(request, opened.file, opened.size, media_type, headers)
 
 
 @router.get(
@@ -130,19 +133,22 @@ def photo_image(photo_id: int, request: Request, serving: ServingDependency) -> 
     response_class=Response,
     responses={**_WEBP, **_NOT_MODIFIED, **documented(404)},
 )
-def photo_thumbnail(
+async def photo_thumbnail(
     photo_id: int,
     request: Request,
     serving: ServingDependency,
     thumbnails: ThumbnailsDependency,
     size: Annotated[int, Query(ge=32, le=1024)] = 256,
 ) -> Response:
-    """The photo as WebP, scaled down to fit a square of ``size`` pixels."""
-    photo = serving.photo(photo_id)
-    headers = {"ETag": f'"{photo.sha256[:32]}-{size}"', "Cache-Control": _CACHED}
-    if not_modified(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(thumbnails.get(serving.path, photo, size), media_type="image/webp", headers=headers)
+    """The photo as it is now, as WebP, scaled down to fit a square of ``size`` pixels."""
+    photo = await anyio.to_thread.run_sync(serving.photo, photo_id)
+    opened = await anyio.to_thread.run_sync(open_photo, serving.path, photo)
+    with opened.file:
+        headers = {"ETag": f'"{opened.version}-{size}"', "Cache-Control": _CACHED}
+        if not_modified(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        content = await thumbnails.get(opened, size)
+        return Response(content, media_type="image/webp", headers=headers)
 
 
 def _info(photo: Photo) -> PhotoInfo:

@@ -1,0 +1,39 @@
+"""Decoding within bounds of memory: only so many images at once, none of them too large."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+from training.model.images import open_image
+
+__all__ = ["Decoder"]
+
+
+class Decoder:
+    """Decodes whatever the service decodes, sketches, photos and thumbnails; may be used from many threads.
+
+    Args:
+        max_at_once: most images that are decoded, or held decoded, at one time.
+        max_pixels: largest width times height.
+    """
+
+    def __init__(self, max_at_once: int, max_pixels: int) -> None:
+        self.max_at_once = max_at_once
+        self._places = threading.Semaphore(max_at_once)
+        self._max_pixels = max_pixels
+
+    @contextmanager
+    def image(self, content: bytes, draft: int | None = None) -> Iterator[Image.Image]:
+        """An image, which counts as long as the block.
+
+        Args:
+            content: of the file.
+            draft: see ``open_image``.
+
+        Raises:
+            ImageError: if it is no usable image; ImageTooLarge if it has too many pixels.
+        """
+        with self._places:
+            yield open_image(content, max_pixels=self._max_pixels, draft=draft)
