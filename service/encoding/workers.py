@@ -1,7 +1,7 @@
 """Threads that answer requests: each takes one from the bytes of its image to its results."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -9,7 +9,7 @@ from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "finish_all"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -64,3 +64,16 @@ class Workers:
     def _admit(self, change: int) -> None:
         self._admitted += change
         self._metrics.waiting.set(max(0, self._admitted - self._count))
+
+
+async def finish_all(jobs: Sequence[Awaitable[Result]]) -> list[Result]:
+    """The outcome of every job; of several errors the first job's is raised, once no job is under way.
+
+    What the jobs use may be closed when this ends, so none may go on behind it.
+    """
+    results = []
+    for outcome in await asyncio.gather(*jobs, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results

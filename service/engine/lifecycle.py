@@ -173,22 +173,30 @@ class Engine:
 
     def _reload(self) -> Serving:
         retiring = self._tenure
-        old = retiring.serving
         try:
-            new = open_serving(self._settings, self.metrics, self._decoder, old)
+            new = self._successor(retiring.serving)
         except Exception:
             self.metrics.reloads.labels("failed").inc()
             raise
-        if new.identity == old.identity:
-            published = new.searcher.manifest.revision
-            searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
-            new = replace(new, searcher=searcher)
         self._tenure = Tenure(new)
         retiring.retire()
         self.metrics.reloads.labels("switched").inc()
         self._observe()
         logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
         return new
+
+    def _successor(self, old: Serving) -> Serving:
+        """What is published now, with the live changes that are not in it."""
+        new = open_serving(self._settings, self.metrics, self._decoder, old)
+        if new.identity != old.identity:
+            return new
+        published = new.searcher.manifest.revision
+        try:
+            searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
+        except BaseException:
+            new.close()
+            raise
+        return replace(new, searcher=searcher)
 
     def _is_outdated(self) -> bool:
         serving, path = self._tenure.serving, self._settings.gallery.resolve()

@@ -1,8 +1,6 @@
 """POST /v1/embeddings: vectors of images, in the shape of OpenAI's API."""
 
-import asyncio
 import base64
-from collections.abc import Awaitable, Sequence
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from index.errors import DimensionsError
 from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
+from service.encoding.workers import finish_all
 from service.engine.serving import Serving
 from service.errors import RequestProblem
 from service.http.bodies import decode_base64, media_type, read_json
@@ -58,22 +57,12 @@ async def embeddings(
     jobs = [
         workers.run(stopwatch, _embed, serving, image, wanted, number, stopwatch) for number, image in enumerate(images)
     ]
-    vectors = truncate(np.stack(await _gather(jobs)), dimensions)
+    vectors = truncate(np.stack(await finish_all(jobs)), dimensions)
     data = [
         Embedding(index=number, embedding=_encoded(vector, wanted.encoding_format))
         for number, vector in enumerate(vectors)
     ]
     return EmbeddingResponse(data=data, model=model)
-
-
-async def _gather(jobs: Sequence[Awaitable[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
-    """The outcome of every job; of several problems the first image's is raised, once no image is under way."""
-    vectors = []
-    for outcome in await asyncio.gather(*jobs, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        vectors.append(outcome)
-    return vectors
 
 
 def _embed(

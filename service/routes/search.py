@@ -1,6 +1,5 @@
 """POST /v1/search and /v1/search/batch: sketches in, photos out."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -8,7 +7,7 @@ from pydantic import BaseModel
 
 from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
-from service.encoding.workers import Workers
+from service.encoding.workers import Workers, finish_all
 from service.engine.searching import search_by_image, search_by_json, search_by_request
 from service.engine.serving import Serving
 from service.errors import RequestProblem
@@ -106,7 +105,7 @@ async def search_batch(
         raise RequestProblem(422, "the JSON body must be an object with the field 'searches', a list that is not empty")
     if len(searches) > settings.max_items:
         raise RequestProblem(413, f"{len(searches)} searches are more than the limit of {settings.max_items}")
-    items = await asyncio.gather(*(_search_one(serving, workers, stopwatch, search) for search in searches))
+    items = await finish_all([_search_one(serving, workers, stopwatch, search) for search in searches])
     return BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
 
 

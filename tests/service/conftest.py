@@ -18,6 +18,14 @@ from service.server import _listen
 from service.settings import ServiceSettings
 
 
+def wait_until(condition, seconds=60):
+    """Waits until something is so; the seconds only keep a test that would hang from hanging."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="session")
 def gallery_path(tiny_bundle, shapes, tmp_path_factory):
     """A real gallery of 24 photos behind the tiny bundle; not to be changed."""
@@ -77,8 +85,8 @@ def serving(**options):
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            while not server.started:
-                time.sleep(0.01)
+            wait_until(lambda: server.started or not thread.is_alive())
+            assert server.started
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True

@@ -1,0 +1,178 @@
+import io
+import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import fsspec
+import pytest
+from PIL import Image
+
+from index.gallery.directory import Gallery
+from service.encoding import decoding
+from service.encoding.decoding import Decoder
+from service.engine.pictures import Thumbnails, open_photo
+from service.errors import RequestProblem
+from tests.conftest import draw_shape
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def photos(gallery_path):
+    with closing(Gallery.open(gallery_path)) as gallery:
+        return gallery.catalogue.page(0, 24)
+
+
+def at(photo, uri):
+    return photo._replace(uri=str(uri))
+
+
+@pytest.fixture
+def file(photos, tmp_path):
+    """A photo's file, to change."""
+    return shutil.copy2(photos[0].uri, tmp_path / "photo.png")
+
+
+def opening(photo):
+    return open_photo(Path("gallery"), photo)
+
+
+def version(photo):
+    opened = opening(photo)
+    opened.file.close()
+    return opened.version
+
+
+def rewritten(file):
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    os.utime(file, ns=(1, 1))
+
+
+def replaced_by_a_twin(file):
+    """Of the same size and time."""
+    facts = file.stat()
+    other = file.with_name("other.png")
+    other.write_bytes(bytes(facts.st_size))
+    os.utime(other, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    other.replace(file)
+
+
+@pytest.mark.parametrize("change", [rewritten, replaced_by_a_twin])
+def test_a_changed_file_has_another_version(photos, file, change):
+    photo = at(photos[0], file)
+    before = version(photo)
+    assert version(photo) == before
+    change(file)
+    assert version(photo) != before
+
+
+def test_what_is_opened_is_read_even_if_another_takes_its_name(photos, file):
+    content = file.read_bytes()
+    opened = opening(at(photos[0], file))
+    replaced_by_a_twin(file)
+    with opened.file:
+        assert opened.file.read() == content
+    assert version(at(photos[0], file)) != opened.version
+
+
+@pytest.mark.parametrize("name", ["nothing.png", "", "photo.png/inside"])
+def test_a_file_that_is_gone(photos, file, name):
+    with pytest.raises(RequestProblem) as caught:
+        opening(at(photos[0], file.parent / name))
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), OSError(24, "too many files"), TimeoutError("slow")])
+def test_a_file_that_cannot_be_read_may_still_be_there(photos, error, monkeypatch, caplog):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr("pathlib.Path.open", fail)
+    with pytest.raises(RequestProblem) as caught:
+        opening(photos[0])
+    assert caught.value.status == 503
+    assert photos[0].uri in caplog.text
+    assert photos[0].uri not in caught.value.detail
+
+
+def test_remote_files(photos):
+    storage = fsspec.filesystem("memory")
+    photo = at(photos[0], "memory://bucket/photo.png")
+    storage.pipe("/bucket/photo.png", b"one")
+    first = opening(photo)
+    assert (first.file.read(), first.size, first.is_local) == (b"one", 3, False)
+    assert version(photo) == first.version
+    storage.pipe("/bucket/photo.png", b"two")
+    assert version(photo) != first.version
+    storage.rm("/bucket/photo.png")
+    for uri, status in [(photo.uri, 404), ("nosuch://bucket/photo.png", 503)]:
+        with pytest.raises(RequestProblem) as caught:
+            opening(at(photo, uri))
+        assert caught.value.status == status
+
+
+def thumbnail(thumbnails, photo, size=64):
+    async def get():
+        opened = opening(photo)
+        with opened.file:
+            return await thumbnails.get(opened, size)
+
+    return anyio.run(get)
+
+
+def test_thumbnails_keep_to_their_memory(photos):
+    sizes = [len(thumbnail(Thumbnails(10**6, Decoder(1, 10**6)), photo)) for photo in photos]
+    thumbnails = Thumbnails(sum(sizes[:5]), Decoder(1, 10**6))
+    for photo in photos:
+        content = thumbnail(thumbnails, photo)
+        assert thumbnail(thumbnails, photo) is content
+        assert thumbnails._used <= sum(sizes[:5])
+        assert thumbnails._used == sum(map(len, thumbnails._kept.values()))
+
+
+def test_a_changed_file_has_another_thumbnail(photos, file):
+    thumbnails, photo = Thumbnails(10**6, Decoder(1, 10**6)), at(photos[0], file)
+    before = thumbnail(thumbnails, photo)
+    draw_shape("line", 3, filled=True, size=80).save(file)
+    assert thumbnail(thumbnails, photo) != before
+    file.write_bytes(b"no image")
+    with pytest.raises(RequestProblem, match="not an image any more") as caught:
+        thumbnail(thumbnails, photo)
+    assert caught.value.status == 404
+
+
+def test_no_thumbnail_is_made_of_a_photo_with_too_many_pixels(photos):
+    thumbnails = Thumbnails(10**6, Decoder(1, 64 * 64 - 1))
+    with pytest.raises(RequestProblem, match="64 x 64 px is more than the limit of 4095 pixels"):
+        thumbnail(thumbnails, photos[0])
+
+
+def test_thumbnails_searches_and_uploads_share_the_limit_of_images_decoded_at_once(
+    start, own_gallery, sketch, monkeypatch
+):
+    """A third decoder would complete the barrier."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
+    client = start(gallery=own_gallery, anonymous="write")
+    barrier, together = threading.Barrier(3, action=lambda: together.append(1)), []
+    decode = decoding.open_image
+
+    def slow(*args, **kwargs):
+        try:
+            barrier.wait(0.3)
+        except threading.BrokenBarrierError:
+            pass
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(decoding, "open_image", slow)
+    buffer = io.BytesIO()
+    Image.effect_noise((50, 70), 90).save(buffer, "PNG")
+    with ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(client.get, f"/v1/photos/{number}/thumbnail") for number in range(1, 9)]
+        answers += [pool.submit(client.post, "/v1/search", content=sketch, headers=PNG) for _ in range(3)]
+        answers.append(pool.submit(client.post, "/v1/photos", content=buffer.getvalue(), headers=PNG))
+    assert sorted(answer.result().status_code for answer in answers) == [200] * 11 + [201]
+    assert together == []
