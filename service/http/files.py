@@ -75,5 +75,13 @@ class _LocalFile(FileResponse):
                 raise RequestProblem(416, detail, {"Content-Range": f"bytes */{size}"})
             await send(message)
 
+        method = "HEAD" if is_head(scope) else scope["method"]
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range" or _is_of_bytes(value)]
         with self._file:
-            await super().__call__({**scope, "method": "HEAD"} if is_head(scope) else scope, receive, checked)
+            await super().__call__({**scope, "method": method, "headers": headers}, receive, checked)
+
+
+def _is_of_bytes(value: bytes) -> bool:
+    """Whether a range is one of bytes; those of other units must be left aside (RFC 9110, section 14.2)."""
+    unit, separator, _ = value.partition(b"=")
+    return not separator or unit.strip().lower() == b"bytes"

@@ -12,6 +12,7 @@ __all__ = ["BodyLimitMiddleware", "HeadMiddleware", "is_head"]
 _DRAINED = 16  # times the limit: how much of an oversized body is read and dropped so that the client sees the answer
 
 _HEAD = "svdraw.head"
+_ROUTING = ("route", "root_path", "path_params", "endpoint")  # what metrics look at afterwards
 
 
 class BodyLimitMiddleware:
@@ -94,11 +95,11 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        scope["method"], scope[_HEAD] = "GET", True
+        inner = {**scope, "method": "GET", _HEAD: True}  # the server looks at its own for the length of the body
         try:
-            await self._app(scope, receive, bodiless)
+            await self._app(inner, receive, bodiless)
         finally:
-            scope["method"] = "HEAD"
+            scope.update({name: inner[name] for name in _ROUTING if name in inner})
 
 
 def is_head(scope: Scope) -> bool:

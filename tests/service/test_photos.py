@@ -1,9 +1,11 @@
 import io
 import json
 import shutil
+import sqlite3
 import threading
 from contextlib import closing
 
+import fsspec
 import pytest
 from PIL import Image
 
@@ -300,3 +302,41 @@ def test_keys_decide_who_changes_photos(start, own_gallery, tmp_path, photo):
     for secret, status in (("r", 403), ("w", 201), ("x", 401)):
         headers = PNG | {"api-key": secret}
         assert client.post("/v1/photos", content=photo, headers=headers).status_code == status
+
+
+def test_a_photo_that_changed_is_served_as_it_is_now(changing, own_gallery, tmp_path, shapes):
+    """Its validators are those of what is served, though the gallery knows it as it was."""
+    copy = shutil.copy2(shapes / "photo" / "circle" / "circle-0.png", tmp_path / "photo.png")
+    move(own_gallery, 1, copy)
+    for path in ("image", "thumbnail"):
+        path = f"/v1/photos/1/{path}"
+        before = changing.get(path)
+        assert changing.get(path, headers={"If-None-Match": before.headers["etag"]}).status_code == 304
+        draw_shape("line", 1, filled=True, size=200 + len(path)).save(copy)
+        after = changing.get(path, headers={"If-None-Match": before.headers["etag"]})
+        assert after.status_code == 200
+        assert after.content != before.content
+        assert changing.get(path, headers={"If-None-Match": after.headers["etag"]}).status_code == 304
+    assert changing.get("/v1/photos/1/image").content == copy.read_bytes()
+
+
+def move(path, identifier, uri):
+    """Tells a gallery that a photo lies elsewhere."""
+    with closing(sqlite3.connect(path / "catalogue.sqlite")) as catalogue, catalogue:
+        catalogue.execute("UPDATE photos SET uri = ? WHERE id = ?", (str(uri), identifier))
+
+
+def test_a_remote_photo_comes_in_pieces(changing, own_gallery, shapes, monkeypatch):
+    content = (shapes / "photo" / "circle" / "circle-0.png").read_bytes()
+    fsspec.filesystem("memory").pipe("/bucket/photo.png", content)
+    move(own_gallery, 1, "memory://bucket/photo.png")
+    monkeypatch.setattr("service.http.files._PIECE", 100)
+    answer = changing.get("/v1/photos/1/image")
+    assert (answer.content, answer.headers["content-type"]) == (content, "image/png")
+    assert answer.headers["content-length"] == str(len(content))
+    assert changing.get("/v1/photos/1/image", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    head = changing.head("/v1/photos/1/image")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(content)))
+    assert changing.get("/v1/photos/1/thumbnail").status_code == 200
+    fsspec.filesystem("memory").rm("/bucket/photo.png")
+    assert changing.get("/v1/photos/1/image").status_code == 404

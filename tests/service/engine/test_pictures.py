@@ -3,7 +3,7 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -161,10 +161,8 @@ def test_thumbnails_searches_and_uploads_share_the_limit_of_images_decoded_at_on
     decode = decoding.open_image
 
     def slow(*args, **kwargs):
-        try:
+        with suppress(threading.BrokenBarrierError):
             barrier.wait(0.3)
-        except threading.BrokenBarrierError:
-            pass
         return decode(*args, **kwargs)
 
     monkeypatch.setattr(decoding, "open_image", slow)

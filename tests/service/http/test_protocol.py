@@ -1,0 +1,222 @@
+"""The protocol against a transport and a clock that the test moves."""
+
+import asyncio
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.http.protocol import patient_protocol
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /v1/search HTTP/1.1\r\nHost: x\r\n"
+
+
+class Timer:
+    def __init__(self, due, call):
+        self.due, self.call, self.cancelled = due, call, False
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Loop:
+    """Time passes when the test says so; tasks are kept, not run."""
+
+    def __init__(self):
+        self.now, self.timers, self.tasks = 0.0, [], []
+
+    def time(self):
+        return self.now
+
+    def call_later(self, delay, call, *arguments):
+        self.timers.append(Timer(self.now + delay, lambda: call(*arguments)))
+        return self.timers[-1]
+
+    def create_task(self, coroutine, **options):
+        coroutine.close()
+        self.tasks.append(coroutine)
+        return asyncio.Future(loop=asyncio.new_event_loop())
+
+    def pass_(self, seconds):
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if not timer.cancelled and timer.due <= end]:
+            first = min(due, key=lambda timer: timer.due)
+            self.timers.remove(first)
+            self.now = first.due
+            first.call()
+        self.now = end
+
+
+class Transport(asyncio.Transport):
+    def __init__(self):
+        super().__init__()
+        self.sent, self.unsent, self.aborted, self.closed, self.options = b"", 0, False, False, []
+
+    def write(self, data):
+        self.sent += data
+
+    def abort(self):
+        self.aborted = True
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.aborted or self.closed
+
+    def get_write_buffer_size(self):
+        return self.unsent
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        assert high == 0
+
+    def get_extra_info(self, name, default=None):
+        return self if name == "socket" else default
+
+    def getsockname(self):
+        return ("127.0.0.1", 1)
+
+    def getpeername(self):
+        return ("127.0.0.1", 2)
+
+    def setsockopt(self, *option):
+        self.options.append(option)
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+async def app(scope, receive, send):
+    pass
+
+
+class Connection:
+    def __init__(self):
+        self.loop, self.transport = Loop(), Transport()
+        config = uvicorn.Config(app, ws="none", log_config=None)
+        kind = patient_protocol(head_seconds=10, send_seconds=30)
+        self.protocol = kind(config, ServerState(), {}, _loop=self.loop)
+        self.protocol.connection_made(self.transport)
+
+    def receive(self, data):
+        self.protocol.data_received(data)
+
+    def answered(self):
+        """The application has answered in full."""
+        self.protocol.cycle.response_complete = True
+        self.protocol.on_response_complete()
+
+
+@pytest.fixture
+def connection():
+    return Connection()
+
+
+def test_silence_is_dropped(connection):
+    connection.loop.pass_(9.9)
+    assert not connection.transport.aborted
+    connection.loop.pass_(0.2)
+    assert connection.transport.aborted
+
+
+def test_a_head_that_trickles_is_dropped_however_often_something_comes(connection):
+    connection.receive(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    for _ in range(9):
+        connection.loop.pass_(1)
+        connection.receive(b"a")
+    assert not connection.transport.aborted
+    connection.loop.pass_(1)
+    assert connection.transport.aborted
+
+
+def test_an_answer_may_take_its_time(connection):
+    connection.receive(HEAD)
+    assert len(connection.loop.tasks) == 1
+    connection.loop.pass_(1000)
+    assert not connection.transport.aborted
+
+
+def test_the_next_head_has_its_own_time(connection):
+    connection.receive(HEAD)
+    connection.loop.pass_(60)
+    connection.answered()
+    connection.loop.pass_(4)
+    connection.receive(b"GET /li")
+    connection.loop.pass_(9)
+    assert not connection.transport.aborted
+    connection.receive(b"vez HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.loop.pass_(60)
+    assert not connection.transport.aborted
+    assert len(connection.loop.tasks) == 2
+
+
+def test_a_body_after_its_answer_is_dropped(connection):
+    connection.receive(POST + b"Content-Length: 100000\r\n\r\n")
+    connection.answered()
+    for _ in range(20):
+        connection.receive(b"a")
+        connection.loop.pass_(1)
+    assert connection.transport.aborted
+
+
+def stalled(connection, unsent):
+    connection.receive(HEAD)
+    connection.transport.unsent = unsent
+    connection.protocol.pause_writing()
+
+
+def test_a_reader_that_takes_nothing_is_dropped(connection):
+    stalled(connection, 1000)
+    connection.loop.pass_(29)
+    assert not connection.transport.aborted
+    connection.loop.pass_(2)
+    assert connection.transport.aborted
+    assert connection.transport.options  # what is unsent goes too
+
+
+def test_a_slow_reader_gets_its_answer(connection):
+    stalled(connection, 1000)
+    for unsent in range(999, 900, -1):
+        connection.transport.unsent = unsent
+        connection.loop.pass_(30)
+    assert not connection.transport.aborted
+    connection.protocol.resume_writing()
+    connection.loop.pass_(1000)
+    assert not connection.transport.aborted
+
+
+def test_a_head_without_end_is_a_400(connection):
+    connection.receive(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ")
+    for _ in range(70):
+        connection.receive(b"a" * 1000)
+    assert connection.transport.sent.startswith(b"HTTP/1.1 400")
+    assert connection.transport.closed
+
+
+def test_a_body_may_be_larger_than_a_head(connection):
+    connection.receive(POST + b"Content-Length: 200000\r\n\r\n")
+    for _ in range(200):
+        connection.receive(b"a" * 1000)
+    assert connection.transport.sent == b""
+    assert not connection.transport.is_closing()
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1, False), (0, True)])
+def test_the_frames_of_a_chunked_body_are_in_proportion_to_it(connection, size, refused):
+    connection.receive(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(20_000):
+        if connection.transport.is_closing():
+            break
+        connection.receive(b"1\r\na\r\n" if size else b"1;an=extension\r\na\r\n")
+    assert connection.transport.is_closing() == refused
+
+
+def test_timers_end_with_the_connection(connection):
+    stalled(connection, 1000)
+    connection.protocol.connection_lost(None)
+    connection.loop.pass_(1000)
+    assert not connection.transport.aborted
