@@ -1,13 +1,22 @@
 import io
 import json
 import re
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from index.errors import GalleryDamaged
 from service.app import create_app
+from service.engine import lifecycle
+from service.engine.lifecycle import Engine
+from service.engine.serving import Serving
+from service.engine.tenure import Tenure
+from service.errors import RequestProblem
+from service.http.metrics import Metrics
 from service.settings import ServiceSettings
+from tests.service.conftest import wait_until
 
 
 def test_probes(client):
@@ -162,3 +171,130 @@ def test_the_page_needs_nothing_from_elsewhere(client):
 def test_bad_settings_die_early(gallery_path, field, value):
     with pytest.raises(ValueError, match=field):
         ServiceSettings(gallery=gallery_path, **{field: value})
+
+
+def broken(error):
+    def fail(*args):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), RuntimeError("CUDA out of memory"), MemoryError()])
+def test_looking_for_generations_goes_on_after_any_error(start, monkeypatch, error):
+    monkeypatch.setattr("service.engine.loops._LONGEST", 0.01)
+    client = start(reload_seconds=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_is_outdated", broken(error))
+        wait_until(lambda: client.get("/readyz").status_code == 503)
+        problem = client.get("/readyz").json()
+        assert "reload has failed" in problem["detail"]
+        assert type(error).__name__ in problem["detail"]
+        assert client.get("/v1/gallery").status_code == 200
+        assert client.get("/livez").status_code == 200
+        [failures] = re.findall(r'svdraw_loop_failures_total\{loop="reload"\} (\S+)', client.get("/metrics").text)
+        assert float(failures) >= 3
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_generation_that_cannot_be_served_leaves_the_service_ready(start, monkeypatch):
+    """Another process could not serve it either, and this one still serves the one before."""
+    monkeypatch.setattr("service.engine.loops._LONGEST", 0.01)
+    monkeypatch.setattr(Engine, "_is_outdated", broken(GalleryDamaged("half-written")))
+    client = start(reload_seconds=0.01)
+    failures = client.app.state.metrics.loop_failures.labels("reload")
+    wait_until(lambda: failures._value.get() > 4)
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_gallery_that_cannot_be_loaded_is_said_to_be_so_and_ends_in_order(gallery_path, monkeypatch, caplog):
+    monkeypatch.setattr("service.app.Engine", broken(OSError("disk")))
+    with TestClient(create_app(ServiceSettings(gallery=gallery_path))) as client:
+        wait_until(lambda: "could not be loaded" in client.get("/readyz").text)
+        assert client.get("/v1/gallery").status_code == 503
+        assert client.get("/livez").status_code == 200
+    assert "disk" in caplog.text
+
+
+def test_who_starts_the_service_hears_why_it_cannot_load(gallery_path, monkeypatch):
+    failures = []
+    monkeypatch.setattr("service.app.Engine", broken(OSError("disk")))
+    with TestClient(create_app(ServiceSettings(gallery=gallery_path), on_failure=failures.append)):
+        wait_until(lambda: failures)
+    assert str(failures[0]) == "disk"
+
+
+class LoadedLate:
+    """An engine that takes as long to load as the test wants."""
+
+    metrics, loops = Metrics(), ()
+
+    def __init__(self):
+        self.begun, self.go_on, self.closed = threading.Event(), threading.Event(), False
+
+    def __call__(self, settings, metrics):
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return self
+
+    def close(self):
+        self.closed = True
+
+
+def test_ending_while_the_gallery_is_loaded_closes_it(gallery_path, monkeypatch):
+    engine = LoadedLate()
+    monkeypatch.setattr("service.app.Engine", engine)
+    with TestClient(create_app(ServiceSettings(gallery=gallery_path))) as client:
+        assert engine.begun.wait(60)
+        assert "starting" in client.get("/readyz").json()["detail"]
+        threading.Timer(0.1, engine.go_on.set).start()
+    assert engine.closed
+
+
+def test_ending_while_a_generation_is_loaded_closes_both(own_gallery, monkeypatch):
+    settings = ServiceSettings(gallery=own_gallery, device="cpu", runtime="torch", reload_seconds=0.01)
+    begun, go_on, closed = threading.Event(), threading.Event(), []
+    load, close = lifecycle.open_serving, Serving.close
+
+    def slow(*args):
+        begun.set()
+        assert go_on.wait(60)
+        return load(*args)
+
+    engine = Engine(settings, Metrics())
+    monkeypatch.setattr(lifecycle, "open_serving", slow)
+    monkeypatch.setattr(Engine, "_is_outdated", lambda self: True)
+    monkeypatch.setattr(Serving, "close", lambda self: (closed.append(self), close(self)))
+    with TestClient(create_app(settings, engine)):
+        assert begun.wait(60)
+        threading.Timer(0.1, go_on.set).start()
+    assert len(closed) == 2
+
+
+def test_ending_is_in_order_even_if_the_engine_cannot_be_closed(gallery_path, monkeypatch, caplog):
+    engine = LoadedLate()
+    monkeypatch.setattr(engine, "close", broken(OSError("disk")))
+    with TestClient(create_app(ServiceSettings(gallery=gallery_path), engine)) as client:
+        assert client.get("/livez").status_code == 200
+    assert "did not close in order" in caplog.text
+
+
+def test_no_search_of_a_batch_goes_on_behind_its_answer(start, monkeypatch):
+    """The first fails by an error that nobody expects, while the others have not begun."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+    client = TestClient(start().app, raise_server_exceptions=False)
+    running, order = [], []
+
+    def search(*args):
+        running.append(1)
+        if len(running) == 1:
+            raise OSError("disk")
+        order.append("searched")
+        raise RequestProblem(400, "no image")
+
+    release = Tenure.release
+    monkeypatch.setattr("service.routes.search.search_by_request", search)
+    monkeypatch.setattr(Tenure, "release", lambda self: (order.append("released"), release(self)))
+    body = {"searches": [{"photo_id": number} for number in (1, 2, 3)]}
+    assert client.post("/v1/search/batch", json=body).status_code == 500
+    assert order == ["searched", "searched", "released"]

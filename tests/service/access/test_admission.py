@@ -2,8 +2,13 @@ import asyncio
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
-from service.access.admission import RateLimiter
+from service.access.admission import Gate, RateLimiter
+from service.access.keys import Scope
+from service.errors import RequestProblem
+from service.http.metrics import Metrics
+from service.settings import ServiceSettings
 from tests.service.access.test_keys import line
 
 PNG = {"Content-Type": "image/png"}
@@ -109,3 +114,51 @@ def test_too_many_at_once_are_refused_and_the_rest_answered(start, sketch):
     assert statuses.count(200) >= 2
     assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 429)
     assert after.status_code == 200
+
+
+def test_only_so_many_clients_are_remembered(monkeypatch):
+    monkeypatch.setattr("service.access.admission._CLIENTS", 3)
+    limiter = RateLimiter(1, 1, lambda: 0.0)
+    assert [limiter.wait(client) for client in "abcd"] == [0] * 4
+    assert limiter.wait("d") > 0
+    assert limiter.wait("a") == 0  # forgotten, for the sake of the others
+    assert len(limiter._full_at) == 3
+
+
+def test_the_rate_counts_before_the_key(keys):
+    """So that keys cannot be guessed quickly, while a client with a key does not share the rate of its address."""
+    settings = ServiceSettings(gallery="unused", keys=keys, rate_limit=0.001, rate_burst=1)
+    gate = Gate(settings, Metrics())
+    statuses = []
+    for secret in (None, None, "guessed", "reading", "reading"):
+        try:
+            gate.check("1.2.3.4", secret, Scope.READ)
+            statuses.append(200)
+        except RequestProblem as problem:
+            statuses.append(problem.status)
+    assert statuses == [401, 429, 429, 200, 429]
+
+
+def test_places_are_taken_and_given_back():
+    metrics = Metrics()
+    gate = Gate(ServiceSettings(gallery="unused", max_concurrent=2), metrics)
+    gate.enter()
+    gate.enter()
+    with pytest.raises(RequestProblem) as caught:
+        gate.enter()
+    assert caught.value.status == 429
+    gate.leave()
+    gate.enter()
+    assert metrics.registry.get_sample_value("svdraw_requests_running") == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), RequestProblem(422, "x")])
+def test_requests_that_fail_give_their_place_back(start, monkeypatch, error):
+    def fail(*args):
+        raise error
+
+    app = start(max_concurrent=1).app
+    monkeypatch.setattr("service.routes.search.search_by_image", fail)
+    client = TestClient(app, raise_server_exceptions=False)
+    statuses = [client.post("/v1/search", content=b"x", headers=PNG).status_code for _ in range(3)]
+    assert statuses == [getattr(error, "status", 500)] * 3
