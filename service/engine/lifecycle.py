@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from index.errors import GalleryLocked
-from index.gallery.catalogue import Photo, content_key
+from index.gallery.catalogue import NewPhoto, Photo, content_key
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Change
@@ -209,7 +209,7 @@ class Engine:
 
     def _add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
         with self._writing(serving) as gallery:
-            photo = keep_upload(gallery.path, upload)
+            photo = _stored(gallery.path, upload)
             known = bool(gallery.catalogue.ids([photo.uri]))
             gallery.catalogue.add([photo])
             identifier = gallery.catalogue.ids([photo.uri])[photo.uri]
@@ -223,7 +223,10 @@ class Engine:
                 raise RequestProblem(409, "this is the last photo; a gallery cannot be empty")
             gallery.catalogue.remove([identifier])
             self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), None))
-            discard_upload(gallery.path, photo.uri)
+            try:
+                discard_upload(gallery.path, photo.uri)
+            except OSError as error:  # the gallery has the photo no more, and that is what was asked for
+                logger.warning("the file of a removed photo stays: %s", error)
 
     def _describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
         with self._writing(serving) as gallery:
@@ -253,6 +256,14 @@ class Engine:
 
 def _stopping() -> RequestProblem:
     return RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
+
+
+def _stored(gallery: Path, upload: Upload) -> NewPhoto:
+    try:
+        return keep_upload(gallery, upload)
+    except OSError as error:
+        logger.error("a photo cannot be stored: %s", error)
+        raise RequestProblem(503, "the photo cannot be stored at the moment; the service's log says why") from error
 
 
 @contextmanager

@@ -63,6 +63,24 @@ def wait_for(browser: Chrome, condition: str, seconds: float = 20) -> None:
     WebDriverWait(browser, seconds, 0.05).until(lambda b: b.execute_script(f"return Boolean({condition})"), condition)
 
 
+def watch(browser: Chrome) -> None:
+    """Counts what the page has under way from now on: requests, their answers and timers; see ``wait_until_idle``."""
+    browser.execute_script(
+        "window.underWay = 0;"
+        "const count = (promise) => { underWay++; return promise.finally(() => underWay--) };"
+        "const send = window.fetch, read = Response.prototype.json, later = window.setTimeout;"
+        "window.fetch = (...given) => count(send(...given));"
+        "Response.prototype.json = function () { return count(read.call(this)) };"
+        "window.setTimeout = (call, ...given) => { underWay++;"
+        " return later(() => { try { call() } finally { underWay-- } }, ...given) };"
+    )
+
+
+def wait_until_idle(browser: Chrome) -> None:
+    """Waits until nothing that the page has begun is under way."""
+    wait_for(browser, "underWay === 0")
+
+
 def draw(browser: Chrome, strokes: list[list[tuple[int, int]]], scale: float = 1.4) -> None:
     """Draws strokes with the mouse; points are pixels from the middle of the canvas."""
     canvas = browser.find_element(By.ID, "canvas")

@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.service.conftest import wait_until
 
 THINGS = 60
 KEY = "a key that may write"
@@ -44,18 +45,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until_ready(url, process, seconds=240):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
-    pytest.fail(f"the service did not become ready (exit status {process.poll()})")
+def answer(url):
+    """What the service says of its state; None if it does not listen."""
+    try:
+        return httpx.get(f"{url}/readyz")
+    except httpx.TransportError:
+        return None
+
+
+def wait_until_ready(url, process):
+    try:
+        wait_until(lambda: process.poll() is not None or ((got := answer(url)) and got.status_code == 200), 240)
+        assert process.poll() is None, "it ended"
+    except AssertionError as error:
+        process.kill()
+        process.wait()
+        pytest.fail(f"the service did not become ready (exit status {process.poll()}): {error}")
 
 
 def start_service(gallery, folder, *flags):

@@ -1,6 +1,5 @@
 import base64
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,11 @@ from tests.end_to_end.browser import (
     open_page,
     result_ids,
     wait_for,
+    wait_until_idle,
+    watch,
 )
 from tests.service.access.test_keys import line
-from tests.service.conftest import serving
+from tests.service.conftest import serving, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
 
@@ -111,6 +112,7 @@ def test_undo_redo_and_clear(page):
 
 
 def test_clearing_right_after_a_stroke_leaves_nothing(page):
+    watch(page)
     page.execute_script(
         "const canvas = document.getElementById('canvas'), box = canvas.getBoundingClientRect();"
         "canvas.setPointerCapture = () => {};"
@@ -120,7 +122,7 @@ def test_clearing_right_after_a_stroke_leaves_nothing(page):
         "document.getElementById('clear').click()"
     )
     assert ink(page) == 0
-    time.sleep(1)  # longer than any search that was on its way
+    wait_until_idle(page)
     assert result_ids(page) == []
     assert page.find_element(By.ID, "empty").is_displayed()
 
@@ -169,8 +171,9 @@ def test_upload(page, deployment):
 
 
 def test_a_result_up_close(page, artifacts):
+    watch(page)
     draw(page, CASTLE)
-    time.sleep(1)  # longer than the searches between strokes
+    wait_until_idle(page)
     wait_for_results(page, 24)
     shown = result_ids(page)
     open_first(page)
@@ -196,10 +199,7 @@ def test_download(page, tmp_path):
     wait_for_results(page, 24)
     open_first(page)
     press(page, "detail-download")
-    deadline = time.monotonic() + 10
-    while not list(tmp_path.glob("*.png")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: list(tmp_path.glob("*.png")))
 
 
 def test_shortcuts(page):
@@ -282,7 +282,7 @@ def test_accessibility(page, theme):
         elif dialog:
             page.execute_script("document.querySelector('dialog[open]').close()")
             press(page, "help")
-        time.sleep(0.3)  # colours fade in
+        wait_for(page, "document.getAnimations().length === 0")  # colours fade in
         assert accessibility_violations(page) == []
 
 

@@ -3,22 +3,17 @@
 import json
 import shutil
 import signal
-import time
-
-import httpx
-import pytest
 
 from service.client.rest import Client
-from tests.end_to_end.conftest import KEY, start_service, wait_until_ready
+from tests.end_to_end.conftest import KEY, answer, start_service, wait_until_ready
+from tests.service.conftest import wait_until
 
 
 def first_answer(url, process):
-    while process.poll() is None:
-        try:
-            return httpx.get(f"{url}/readyz")
-        except httpx.TransportError:
-            time.sleep(0.02)
-    pytest.fail("the service did not start")
+    answers = []
+    wait_until(lambda: process.poll() is not None or answers.append(answer(url)) or answers[-1] is not None)
+    assert process.poll() is None, "the service did not start"
+    return answers[-1]
 
 
 def test_starting_killed_and_started_again(deployment, tmp_path):

@@ -284,3 +284,29 @@ def test_a_change_that_was_cancelled_is_over_before_the_next_begins(engine):
 
     asyncio.run(changes())
     assert ended == ["slow", "next"]
+
+
+def test_a_disk_that_is_full_takes_no_photo(engine, monkeypatch, caplog):
+    def fail(*args):
+        raise OSError("disk full")
+
+    async def changes():
+        with monkeypatch.context() as patch:
+            patch.setattr(lifecycle, "keep_upload", fail)
+            with pytest.raises(RequestProblem) as caught:
+                await add(engine)
+        assert (caught.value.status, await count(engine)) == (503, 24)
+        await add(engine)
+
+    asyncio.run(changes())
+    assert "disk full" in caplog.text
+
+
+def test_a_removed_photo_is_gone_even_if_its_file_is_not(engine, monkeypatch, caplog):
+    def fail(*args):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(lifecycle, "discard_upload", fail)
+    asyncio.run(remove(engine, 7))
+    assert asyncio.run(count(engine)) == 23
+    assert "read-only" in caplog.text
