@@ -1,6 +1,6 @@
 """Top-k retrieval over a gallery's current generation and what changed since: arrays in, ids and scores out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,6 +179,12 @@ class Searcher:
             self._page(prefix, positions[positions >= 0], slice(offset, k), score_threshold)
             for prefix, positions in zip(truncate(queries, dimensions), found, strict=True)
         ]
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Vectors ``(n, dim)`` in the gallery's order of ``(n,)`` different photos that hits have named."""
+        positions = self._current.positions.of_ids(np.array(ids, np.int64))
+        rows = {int(self._current.positions.ids[position]): row for row, position in enumerate(positions)}
+        return self._current.accelerator.gather(positions)[[rows[identifier] for identifier in ids]]
 
     def _check(self, queries: NDArray[np.float32], dimensions: int, limit: int, offset: int, recall: float) -> None:
         if not 1 <= dimensions <= self.dim:

@@ -66,7 +66,7 @@ def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
 
 
 def _open_local(uri: str) -> PhotoFile:
-    file = Path(uri).open("rb")
+    file = Path(uri).open("rb")  # noqa: SIM115 - whoever gets it closes it
     facts = os.fstat(file.fileno())  # of what was opened, whatever has the name by now
     version = _digest(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     return PhotoFile(uri, file, facts.st_size, version, is_local=True)

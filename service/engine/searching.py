@@ -72,9 +72,9 @@ def _find(
     found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # others were removed meanwhile
     results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
-        vectors = np.stack([query, *(serving.vector(photo) for _, photo in found)])
-        ordered = truncate(searcher.order.apply(vectors, dimensions), dimensions)
-        for result, values in zip(results, ordered[0] * ordered[1:], strict=True):
+        [prefix] = truncate(searcher.order.apply(query[None], dimensions), dimensions)
+        vectors = truncate(searcher.vectors([hit.id for hit, _ in found]), dimensions)
+        for result, values in zip(results, prefix * vectors, strict=True):
             result.contributions = values.tolist()
     return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
 

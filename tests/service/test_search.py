@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from index.gallery.database import Database
 from index.gallery.generations import load_generation
 from index.gallery.searcher import MAX_HITS, Searcher
 from service import schemas
@@ -201,6 +202,20 @@ def test_contributions_add_up_to_the_score(client, sketch):
     for result in response.json()["results"]:
         assert len(result["contributions"]) == 8
         assert sum(result["contributions"]) == pytest.approx(result["score"], rel=1e-4)
+
+
+def test_contributions_take_no_query_a_result(client, sketch, monkeypatch):
+    asked, query = [], Database.query
+    monkeypatch.setattr(Database, "query", lambda self, *rest: (asked.append(rest[0]), query(self, *rest))[1])
+    for limit in (1, 20):
+        options = {"limit": limit, "with_contributions": True}
+        assert len(ids(client.post("/v1/search", content=sketch, headers=PNG, params=options))) == limit
+    assert len(asked) == 2
+
+
+def test_no_results_have_no_contributions(client, sketch):
+    options = {"filter": json.dumps({"label": "nothing"}), "with_contributions": True}
+    assert ids(client.post("/v1/search", content=sketch, headers=PNG, params=options)) == []
 
 
 def test_batches_fail_item_by_item(client, sketch):

@@ -257,3 +257,13 @@ def test_gpu_agrees_with_cpu():
     for dimensions in (1, 17, 96):
         scores, _ = matrix.search(queries, 10, dimensions)
         np.testing.assert_allclose(scores, brute_force(queries, vectors, dimensions)[0][:, :10], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_of_photos_in_the_order_asked_for(kind):
+    vectors = decaying(50, 16)
+    new = decaying(2, 16, 1)
+    found = searcher(vectors, kind).with_changes([Change(2, 12, 900, new[0]), Change(3, 99, 901, new[1])])
+    expected = turned(16).apply(np.stack([new[1], vectors[30], new[0], vectors[0]]))
+    np.testing.assert_allclose(found.vectors([99, 40, 12, 10]), expected, rtol=1e-5, atol=1e-6)
+    assert found.vectors([]).shape == (0, 16)

@@ -155,7 +155,7 @@ def test_thumbnails_searches_and_uploads_share_the_limit_of_images_decoded_at_on
     start, own_gallery, sketch, monkeypatch
 ):
     """A third decoder would complete the barrier."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr("service.encoding.plan.processors", lambda: 2)
     client = start(gallery=own_gallery, anonymous="write")
     barrier, together = threading.Barrier(3, action=lambda: together.append(1)), []
     decode = decoding.open_image
