@@ -1,0 +1,78 @@
+"""The encoder as the service runs it, without the service."""
+
+import threading
+import time
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from measurements.process import rate
+from service.encoding.inference import build_runner
+from service.encoding.model import EncodingModel
+from service.encoding.plan import make_plan
+from service.http.metrics import Metrics
+from service.http.stopwatch import Stopwatch
+from service.settings import ServiceSettings
+from training.base.cache import default_cache_directory
+from training.model.bundle import load_bundle
+from training.model.images import open_image
+
+__all__ = ["BareEncoder"]
+
+
+class BareEncoder:
+    """Threads, runtime and preprocessing of the service, fed from memory.
+
+    Args:
+        gallery: whose model encodes.
+    """
+
+    def __init__(self, gallery: Path) -> None:
+        settings = ServiceSettings.model_construct(gallery=gallery, device="cpu")  # whatever the environment says
+        self.bundle = load_bundle(gallery / "model", "cpu")
+        self.plan = make_plan(settings, self.bundle.device)
+        torch.set_num_threads(self.plan.threads)
+        self.model = EncodingModel(self.bundle, settings, Metrics())
+        self.model.warm_up()
+
+    def throughput(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:
+        """Sketches embedded from their bytes by as many threads as the service has workers."""
+        watches = [Stopwatch() for _ in range(self.plan.workers)]
+        end = time.perf_counter() + seconds
+
+        def work(watch: Stopwatch) -> None:
+            for sketch in cycle(sketches):
+                if time.perf_counter() >= end:
+                    return
+                self.model.embed(sketch, "sketch", watch)
+
+        threads = [threading.Thread(target=work, args=(watch,)) for watch in watches]
+        started, cpu = time.perf_counter(), time.process_time()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        passed, cpu = time.perf_counter() - started, time.process_time() - cpu
+        stages = [stage for watch in watches for stage in watch.stages]
+        done = sum(stage.name == "encode" for stage in stages)
+        median = {
+            f"{name}_ms": 1000 * float(np.median([stage.seconds for stage in stages if stage.name == name]))
+            for name in ("decode", "encode")
+        }
+        return {"per_second": done / passed, "cpu_ms": 1000 * cpu / done} | median
+
+    def alternatives(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:
+        """Images a second, preprocessed beforehand: all cores on one batch, and PyTorch one by one."""
+        preprocess, encoder = self.bundle.sketch.preprocessing, self.bundle.sketch
+        images = torch.stack([preprocess(open_image(sketch)) for sketch in sketches[:16]])
+        runner = build_runner(self.bundle, encoder, "onnx", default_cache_directory() / "onnx", self.plan.cores)
+        figures = {}
+        for size in (1, 4, 16):
+            figures[f"batch_of_{size}"] = size * rate(lambda size=size: runner(images[:size]), seconds)
+        torch.set_num_threads(self.plan.cores)
+        figures["pytorch"] = rate(lambda: self.bundle.encode(encoder, images[:1]), seconds)
+        torch.set_num_threads(self.plan.threads)
+        return figures

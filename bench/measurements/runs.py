@@ -1,0 +1,56 @@
+"""Runs of a retrieval benchmark on disk, and the embeddings that each gives unseen sketches and photos."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data.pairs import load_data
+from training.data.splits import load_split
+from training.features.paired import FeatureSet, head_embeddings, paired_features
+from training.model.bundle import load_bundle
+
+__all__ = ["CPU", "Embedded", "Runs"]
+
+CPU = torch.device("cpu")
+
+
+class Embedded(NamedTuple):
+    """Embeddings of sketches ``(n, dim)`` and photos ``(m, dim)``, and the set that they are of."""
+
+    f: NDArray[np.float32]
+    g: NDArray[np.float32]
+    unseen: FeatureSet
+
+
+class Runs(NamedTuple):
+    """Where the runs lie and what they were trained on."""
+
+    data: Path
+    out: Path
+    cache: Path
+
+    def folder(self, split: str, method: str, seed: int) -> Path:
+        """Of a run."""
+        name = method.replace(",", "").replace("'", "").replace(" ", "-")
+        return self.out / Path(split).stem / name / str(seed)
+
+    def embedded(self, folder: Path, split: str) -> Embedded:
+        """What a run's encoders make of the unseen classes."""
+        encoders, unseen = load_bundle(folder, "cpu").encoders, self._unseen(folder, split)
+        f, g = head_embeddings(encoders.sketch, unseen.x), head_embeddings(encoders.photo, unseen.y)
+        return Embedded(f, g, unseen)
+
+    def raw(self, folder: Path, split: str) -> Embedded:
+        """Backbone features, centred on each modality's training data, of unit length."""
+        encoders, unseen = load_bundle(folder, "cpu").encoders, self._unseen(folder, split)
+        centred = (unseen.x - encoders.sketch.head.mean.numpy(), unseen.y - encoders.photo.head.mean.numpy())
+        f, g = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in centred)
+        return Embedded(f, g, unseen)
+
+    def _unseen(self, folder: Path, split: str) -> FeatureSet:
+        everything = load_data(self.data)
+        unseen = everything.select(load_split(split, everything.classes).unseen)
+        return paired_features(unseen, load_bundle(folder, "cpu").encoders, self.cache, CPU)
