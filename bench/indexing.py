@@ -4,8 +4,8 @@
     python bench/indexing.py --model MODEL --photos PHOTOS
 
 Without --model, an untrained network of a few layers at 64 px stands in, which shows what reading, decoding and storing
-cost at most. The bare encoder embeds one preprocessed batch of 32 over and over for as many pictures, before the job and
-after it. Pictures are those below --photos, or else JPEG files of smooth random colours; of these some are cut in half
+cost at most. The bare encoder embeds one preprocessed batch of 32 over and over for as many pictures, before and after
+the job. Pictures are those below --photos, or else JPEG files of smooth random colours; of these some are cut in half
 (--broken), and the job must list exactly those. The job's time is without publishing, which bench/capacity.py measures.
 """
 

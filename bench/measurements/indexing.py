@@ -43,7 +43,7 @@ def measure_indexing(options: Namespace) -> None:
             if problems := gallery.problems():
                 raise BenchmarkError("; ".join(problems))
         bare = (bare + _bare_throughput(model, count, options.device)) / 2
-        rejects = {json.loads(line)["uri"] for line in (root / "gallery" / "rejects.jsonl").read_text().splitlines()}
+        rejects = {json.loads(line)["file"] for line in (root / "gallery" / "rejects.jsonl").read_text().splitlines()}
     job = (report.encoded + report.rejected) / report.seconds
     print(report)
     if broken is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cpu_seconds", "latencies_ms", "private_memory", "rate", "resident_memory"]
+__all__ = ["cpu_seconds", "latencies_ms", "peak_memory", "private_memory", "rate", "resident_memory"]
 
 
 def resident_memory() -> int:
@@ -20,10 +20,19 @@ def resident_memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def peak_memory() -> int:
+    """The most bytes that this process ever had in memory, mapped files included."""
+    return _status("self", "VmHWM")
+
+
 def private_memory(pid: int) -> int:
     """Bytes of a process in memory, without the pages of files that the system may drop."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return 1024 * int(status["RssAnon"].split()[0])
+    return _status(str(pid), "RssAnon")
+
+
+def _status(process: str, field: str) -> int:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * int(dict(line.split(":", 1) for line in lines)[field].split()[0])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,0 +1,124 @@
+"""Benchmarks measure what they say, on data so small that the figures mean nothing."""
+
+import json
+import sys
+from contextlib import closing
+
+import faiss
+import pytest
+
+from index.gallery.directory import Gallery
+from index.jobs import index_photos
+from index.sources import list_photos
+from tests.conftest import SHAPES
+
+
+@pytest.fixture
+def measure(benchmark, monkeypatch, capsys):
+    """Runs a benchmark and returns what it prints."""
+    threads = faiss.omp_get_max_threads()
+
+    def measure(name, *arguments):
+        module = benchmark(name)
+        module.measure(module.parser().parse_args([str(argument) for argument in arguments]))
+        return capsys.readouterr().out
+
+    yield measure
+    faiss.omp_set_num_threads(threads)
+
+
+@pytest.fixture
+def gallery(tiny_bundle, shapes, tmp_path):
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        index_photos(gallery, list_photos(shapes / "photo"), "cpu")
+        return gallery.path
+
+
+def table(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_index_kinds_of_random_vectors(measure, tmp_path):
+    kinds = ["flat", "exact", "ivf", "ivf flat", "sq8", "fp16", "hnsw"]
+    options = ["--dim", 16, "--dimensions", 16, 8, "--queries", 5, "--json", tmp_path / "figures.json"]
+    measure("index_kinds", "--counts", 500, "--kinds", *kinds, *options)
+    measure("index_kinds", "--counts", 800, "--kinds", "flat", *options, "--plot", tmp_path / "plot.png")
+    rows = json.loads((tmp_path / "figures.json").read_text())
+    assert {(row["count"], row["kind"]) for row in rows} == {*((500, kind) for kind in kinds), (800, "flat")}
+    assert {row["dimensions"] for row in rows if row["exact"]} == {16, 8}
+    assert all(row["recall"] == 1 for row in rows if row["exact"])
+    assert all(row["recall"] >= 0.99 for row in rows)
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_index_kinds_of_a_gallery(measure, gallery, shapes):
+    out = measure(
+        "index_kinds", "--gallery", gallery, "--sketches", shapes / "sketch", "--counts", 200, "--kinds", "exact"
+    )
+    assert "top 10, 24 queries, 1 thread(s)" in out
+
+
+def test_a_rival_that_is_not_installed_is_told_before_anything_is_measured(measure, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    with pytest.raises(Exception, match=r"^hnswlib is not installed: pip install .*\[bench\]"):
+        measure("index_kinds", "--counts", 100, "--kinds", "flat", "hnswlib")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_indexing(measure, own, shapes):
+    arguments = ["--photos", shapes / "photo"] if own else ["--count", 40, "--pixels", 80, "--broken", 0.1]
+    out = measure("indexing", "--device", "cpu", *arguments)
+    assert out.startswith("24 encoded" if own else "36 encoded")
+    assert own or "rejects are exactly the broken pictures: True" in out
+
+
+def test_operator_derivatives(measure):
+    out = measure("operator_derivatives", "--repetitions", 2, "--points", 16)
+    assert [line.split("  ")[0].strip() for line in out.splitlines()[1:]] == ["by parts", "direction", "laplacian"]
+
+
+def test_quickdraw(measure, shapes, tmp_path):
+    strokes = tmp_path / "strokes"
+    strokes.mkdir()
+    drawing = json.dumps({"drawing": [[[0, 255], [0, 255]], [[0, 255], [255, 0]]]})
+    for name in ("circle", "comet"):
+        (strokes / f"{name}.ndjson").write_text(f"{drawing}\n" * 3)
+    out = measure(
+        "quickdraw", "--strokes", strokes, "--photos", shapes / "photo", "--out", tmp_path / "data", "--limit", 2
+    )
+    assert out == f"1 classes in {tmp_path / 'data'}\n"
+    assert len(list((tmp_path / "data").glob("sketch/circle/*.png"))) == 2
+    assert len(list((tmp_path / "data" / "photo" / "circle").iterdir())) == 6
+
+
+def test_capacity(measure, tmp_path):
+    out = measure("capacity", "--counts", 600, "--dims", 32, "--kinds", "ivf", "--queries", 3, "--scratch", tmp_path)
+    scaled, measured = (row for row in table(out.partition("For a million")[2]) if row[0] == "ivf")
+    assert scaled[:3] == measured[:3] == ["ivf", "32", "600"]
+    vectors = 1e6 * 32 * 4 / 1e9
+    assert vectors < float(scaled[3]) < 10 * vectors
+    assert vectors < float(scaled[4]) < 10 * vectors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_retrieval(measure, benchmark, monkeypatch, shapes, tmp_path):
+    methods = benchmark("retrieval").EVERY
+    tiny = {"backbone": "test_efficientnet", "image_size": 64}
+    monkeypatch.setitem(methods, "closed form", methods["closed form"] | tiny)
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"seen": list(SHAPES)[:2], "unseen": list(SHAPES)[2:]}))
+    options = ["--splits", split, "--seeds", 0, "--methods", "raw cosine", "--cache", tmp_path / "cache"]
+    out = measure("retrieval", "--data", shapes, "--out", tmp_path / "runs", *options)
+    assert "raw cosine, seed 0: mAP@all" in out
+    rows = table((tmp_path / "runs" / "table.md").read_text())
+    assert [row[0] for row in rows] == ["method", "---", "raw cosine", "closed form"]
+
+
+def test_service_load(measure, gallery, shapes):
+    arguments = ["--gallery", gallery, "--sketches", shapes / "sketch", "--clients", 2, "--seconds", 3]
+    report = json.loads(measure("service_load", *arguments, "--phases", "load", "swap"))
+    assert set(report["load"]["one_client"]["statuses"]) == {"200"}
+    assert report["load"]["rounds"][0]["bare"]["per_second"] > 0
+    changes = report["swap"]["changes"]
+    assert changes["add 201"] == changes["found at once"] == changes["listed at once"]
