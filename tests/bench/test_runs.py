@@ -104,8 +104,7 @@ def test_capacity(measure, tmp_path):
 
 def test_retrieval(measure, benchmark, monkeypatch, shapes, tmp_path):
     methods = benchmark("retrieval").EVERY
-    tiny = {"backbone": "test_efficientnet", "image_size": 64}
-    monkeypatch.setitem(methods, "closed form", methods["closed form"] | tiny)
+    monkeypatch.setitem(methods, "closed form", methods["closed form"] | {"image_size": 32})
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"seen": list(SHAPES)[:2], "unseen": list(SHAPES)[2:]}))
     options = ["--splits", split, "--seeds", 0, "--methods", "raw cosine", "--cache", tmp_path / "cache"]
