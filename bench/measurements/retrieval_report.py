@@ -13,7 +13,7 @@ from PIL import Image
 from measurements.methods import EVERY, METHODS
 from measurements.runs import Runs
 from training.base.artifacts import write_text
-from training.model.bundle import load_bundle
+from training.model.bundle import read_manifest
 
 __all__ = ["write_report"]
 
@@ -102,7 +102,7 @@ def _plot_modes(path: Path, runs: Runs, folders: dict[str, Path], split: str) ->
         f = f - f.mean(axis=0)
         moment = f.T @ f / len(f)
         scale = np.sqrt(np.maximum(np.diag(moment), 1e-12))
-        axes[0, column].plot(load_bundle(folder, "cpu").spectrum)
+        axes[0, column].plot(read_manifest(folder).spectrum)
         axes[0, column].set(title=method, xlabel="mode", ylabel="singular value", ylim=(0, None))
         axes[1, column].imshow(np.abs(moment / scale / scale[:, None]), vmin=0, vmax=1, cmap="magma")
         axes[1, column].set(title="|correlation| of sketch modes, unseen", xticks=[], yticks=[])

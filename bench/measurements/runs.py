@@ -11,6 +11,7 @@ from training.data.pairs import load_data
 from training.data.splits import load_split
 from training.features.paired import FeatureSet, head_embeddings, paired_features
 from training.model.bundle import load_bundle
+from training.model.encoders import PairedEncoders
 
 __all__ = ["CPU", "Embedded", "Runs"]
 
@@ -39,18 +40,20 @@ class Runs(NamedTuple):
 
     def embedded(self, folder: Path, split: str) -> Embedded:
         """What a run's encoders make of the unseen classes."""
-        encoders, unseen = load_bundle(folder, "cpu").encoders, self._unseen(folder, split)
+        encoders = load_bundle(folder, "cpu").encoders
+        unseen = self._unseen(encoders, split)
         f, g = head_embeddings(encoders.sketch, unseen.x), head_embeddings(encoders.photo, unseen.y)
         return Embedded(f, g, unseen)
 
     def raw(self, folder: Path, split: str) -> Embedded:
         """Backbone features, centred on each modality's training data, of unit length."""
-        encoders, unseen = load_bundle(folder, "cpu").encoders, self._unseen(folder, split)
+        encoders = load_bundle(folder, "cpu").encoders
+        unseen = self._unseen(encoders, split)
         centred = (unseen.x - encoders.sketch.head.mean.numpy(), unseen.y - encoders.photo.head.mean.numpy())
         f, g = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in centred)
         return Embedded(f, g, unseen)
 
-    def _unseen(self, folder: Path, split: str) -> FeatureSet:
+    def _unseen(self, encoders: PairedEncoders, split: str) -> FeatureSet:
         everything = load_data(self.data)
         unseen = everything.select(load_split(split, everything.classes).unseen)
-        return paired_features(unseen, load_bundle(folder, "cpu").encoders, self.cache, CPU)
+        return paired_features(unseen, encoders, self.cache, CPU)
