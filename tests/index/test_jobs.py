@@ -1,11 +1,8 @@
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +19,7 @@ from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
 from index.jobs import index_photos, sync_photos
 from index.sources import list_photos, read_uri
-from tests.conftest import SHAPES, draw_shape
+from tests.conftest import draw_shape
 from training.base.command_line import run_command
 from training.model.bundle import load_bundle
 from training.model.images import open_image
@@ -228,32 +225,6 @@ def test_storage_that_needs_a_package(monkeypatch):
 def build_command(model, photos, out):
     options = [f"--model={model}", f"--photos={photos}", f"--out={out}", "--device=cpu"]
     return [sys.executable, "-m", "index", "build", *options]
-
-
-def test_a_killed_build_goes_on_to_the_same_gallery(tiny_bundle, tmp_path):
-    folder = tmp_path / "many"
-    for shape in SHAPES:
-        (folder / shape).mkdir(parents=True)
-        for variant in range(100):
-            draw_shape(shape, variant, filled=True, size=64 + variant).save(folder / shape / f"{variant:03d}.png")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        build_command(tiny_bundle, folder, tmp_path / "whole"), check=True, env=environment, capture_output=True
-    )
-    command = build_command(tiny_bundle, folder, tmp_path / "killed")
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wal = tmp_path / "killed" / "catalogue.sqlite-wal"
-    deadline = time.monotonic() + 60
-    while not (wal.exists() and wal.stat().st_size > 60_000) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-    kept = int(again.stdout.split(" unchanged")[0].split()[-1])
-    assert 0 < kept < 400
-    whole, resumed = contents(tmp_path / "whole"), contents(tmp_path / "killed")
-    assert whole[0] == resumed[0]
-    np.testing.assert_allclose(whole[1], resumed[1], atol=1e-5)
 
 
 @pytest.fixture
