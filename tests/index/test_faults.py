@@ -93,7 +93,7 @@ def watch(see):
             see(f"sql {statement}")
 
         connection.set_trace_callback(begin)
-        connection.set_progress_handler(lambda: see(f"step of {statement}"), 100)
+        connection.set_progress_handler(lambda: see(f"step of {statement}"), 10)
         return connection
 
     def audit(event, arguments):
