@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from measurements.process import rate
+from service.encoding.decoding import Decoder
 from service.encoding.inference import build_runner
 from service.encoding.model import EncodingModel
 from service.encoding.plan import make_plan
@@ -35,7 +36,8 @@ class BareEncoder:
         self.bundle = load_bundle(gallery / "model", "cpu")
         self.plan = make_plan(settings, self.bundle.device)
         torch.set_num_threads(self.plan.threads)
-        self.model = EncodingModel(self.bundle, settings, Metrics())
+        decoder = Decoder(self.plan.cores, settings.max_pixels)
+        self.model = EncodingModel(self.bundle, settings, Metrics(), decoder)
         self.model.warm_up()
 
     def throughput(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:

@@ -43,7 +43,9 @@ def run(name, *arguments):
 @pytest.mark.parametrize(("name", "arguments", "whole"), found_in_texts())
 def test_commands_are_understood(name, arguments, whole, benchmark):
     parser, words = benchmark(name).parser(), shlex.split(arguments)
-    if not whole:  # a sentence names some options
+    if not whole:  # a sentence names some options, the last perhaps without a value
+        assert {word for word in words if word.startswith("--")} <= parser._option_string_actions.keys()
+        words = words[:-1] if words and words[-1].startswith("--") else words
         for action in parser._actions:
             if action.required and not set(action.option_strings) & set(words):
                 words += [action.option_strings[0], "SOMETHING"]
