@@ -32,10 +32,10 @@ class FeatureCache:
         )
 
     def get(self, key: str, sha256: bytes) -> NDArray[np.float32] | None:
-        """The vector of a content under a key, or None."""
+        """The vector of a content under a key, or None if there is none, or none that is whole."""
         query = "SELECT vector FROM features WHERE key = ? AND sha256 = ?"
         row = self._connection.execute(query, (key, sha256)).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype="<f4")
+        return None if row is None or len(row[0]) % 4 else np.frombuffer(row[0], dtype="<f4")
 
     def put(self, key: str, sha256: bytes, vector: NDArray[np.float32]) -> None:
         """Stores a vector; kept once ``commit`` returns."""

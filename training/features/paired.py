@@ -65,7 +65,7 @@ class FeatureSet:
         """Leaves out unusable files.
 
         Raises:
-            DataError: if fewer than two groups remain.
+            DataError: if no group remains.
         """
         return self.restricted(self.data.without(sketches, photos))
 
@@ -102,10 +102,10 @@ def paired_features(
         encoders: their backbones and preprocessing are used.
         cache: directory of cached features; None computes all anew and keeps none.
         device: where backbones run.
-        rejects: file that lists the images left out.
+        rejects: file to which the images left out are added.
 
     Raises:
-        DataError: if too little is usable.
+        DataError: if nothing is usable.
         TrainingError: if the cache cannot be read or written.
     """
     try:
@@ -118,6 +118,6 @@ def paired_features(
         ) from error
     reasons = {str(data.sketches[row]): reason for row, reason in x.rejected.items()}
     reasons |= {str(data.photos[row]): reason for row, reason in y.rejected.items()}
-    report_rejects(rejects, reasons, len(data.sketches) + len(data.photos))
+    report_rejects(rejects, reasons, len(data.sketches) + len(data.photos), add=True)
     everything = FeatureSet(data, x.values, y.values)
     return everything.without(x.rejected, y.rejected) if reasons else everything

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from training.base.errors import DivergenceError
 from training.features.paired import FeatureSet, head_embeddings
 from training.fit.closed_form import Moments, solve, solve_shared
 from training.model.canonical import CanonicalForm, canonical_form, weighted_second_moment
@@ -67,9 +68,15 @@ def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: Featu
 
 
 def learned_form(encoders: PairedEncoders, features: FeatureSet) -> CanonicalForm:
-    """The canonical form of what was learned, from the training data's second moments."""
+    """The canonical form of what was learned, from the training data's second moments.
+
+    Raises:
+        DivergenceError: if an embedding is not finite.
+    """
     f = head_embeddings(encoders.sketch, features.x, canonical=False)
     g = head_embeddings(encoders.photo, features.y, canonical=False)
+    if not (np.isfinite(f).all() and np.isfinite(g).all()):
+        raise DivergenceError("the trained heads give embeddings that are not finite; lower the learning rate")
     return canonical_form(
         weighted_second_moment(f, features.sketch_probabilities),
         weighted_second_moment(g, features.photo_probabilities),

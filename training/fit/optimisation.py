@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from tqdm import tqdm
 
+from training.base.errors import DivergenceError
 from training.fit.checkpoints import EpochRecord, Progress, load_checkpoint, save_checkpoint
 
 __all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "minimise"]
@@ -79,7 +80,8 @@ def minimise(
         module: holds every trained parameter, and whatever else a checkpoint must restore; used in the mode
             (training or evaluation) that it is in.
         groups: the trained parameters.
-        loss: scalar to descend at a step; what it draws at random must depend on the step alone.
+        loss: scalar to descend at a step; what it draws at random must depend on the step alone. It may raise
+            FloatingPointError where it is not defined any more.
         optimization: how.
         checkpoint: file written after every epoch.
         fingerprint: identifies data and settings.
@@ -90,7 +92,7 @@ def minimise(
 
     Raises:
         CheckpointError: if the checkpoint is damaged or of another run.
-        FloatingPointError: if the loss is no longer finite.
+        DivergenceError: if the loss, its gradient or a parameter is no longer finite.
     """
     updates = _Updates(groups, loss, optimization)
     state = nn.ModuleDict({"module": module, "average": updates.average})
@@ -105,7 +107,10 @@ def minimise(
         losses = 0.0
         bar = tqdm(steps, f"epoch {epoch} of {optimization.epochs}", unit="batch", leave=False, dynamic_ncols=True)
         for step in bar:
-            value = updates(step)
+            try:
+                value = updates(step)
+            except FloatingPointError as error:
+                raise DivergenceError(_diverged(str(error), step, epoch, checkpoint)) from error
             losses += value
             bar.set_postfix(loss=f"{value:.4f}")
         record = EpochRecord(
@@ -120,6 +125,11 @@ def minimise(
             on_epoch(progress.history)
     updates.average.take_over()
     return progress.history
+
+
+def _diverged(what: str, step: int, epoch: int, checkpoint: Path) -> str:
+    kept = f"the checkpoint of epoch {epoch - 1} is kept in {checkpoint}" if epoch > 1 else "no epoch was finished yet"
+    return f"{what} at step {step} of epoch {epoch}: lower the learning rate and give another --out; {kept}"
 
 
 class MovingAverage(nn.Module):
@@ -174,19 +184,30 @@ class _Updates:
         self._optimization = optimization
 
     def __call__(self, step: int) -> float:
-        """Updates every parameter; returns the loss before."""
+        """Updates every parameter.
+
+        Returns:
+            The loss before.
+
+        Raises:
+            FloatingPointError: if the loss, its gradient or a parameter is not finite.
+        """
         optimization = self._optimization
         factor = cosine_factor(step, optimization.epochs * optimization.steps)
         for group, settings in zip(self._groups, self.optimizer.param_groups, strict=True):
             settings["lr"] = group.learning_rate * factor
         value = self._loss(step)
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss is {value.item()} at step {step}; lower the learning rate")
+            raise FloatingPointError(f"the loss is {value.item()}")
         self.optimizer.zero_grad()
         torch.autograd.backward(value)
-        if optimization.clip > 0:
-            nn.utils.clip_grad_norm_((p for group in self._groups for p in group.parameters), optimization.clip)
+        parameters = [parameter for group in self._groups for parameter in group.parameters]
+        norm = nn.utils.clip_grad_norm_(parameters, optimization.clip or math.inf)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the norm of the gradient is {norm.item()}")
         self.optimizer.step()
+        if (step + 1) % optimization.steps == 0 and not all(bool(p.isfinite().all()) for p in parameters):
+            raise FloatingPointError("a parameter is not finite")  # a checkpoint of it could never go on
         self.average.update()
         return float(value.item())
 

@@ -49,14 +49,17 @@ def _searches(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], csr_array]]:
     """What sketches of some classes may be wanted to find, as arguments of ``mean_average_precision``.
 
-    Photos of the same class and, where the data tells which was drawn, that photo alone; among all photos and among
-    those of these classes alone.
+    Photos of the same class and, where the data says which photo a sketch depicts, that photo alone; among all photos
+    and among those of these classes alone. Where every group has a single photo, as in a pairs table, the photos of the
+    class are that photo, and one search stands for both.
     """
     for part in (features, features.select(classes)):
         queries = sorted({row for group in part.data.groups if group.label in classes for row in group.sketches})
         sketches = head_embeddings(encoders.sketch, part.x[queries])
         photos = head_embeddings(encoders.photo, part.y)
         yield sketches, photos, part.relevance()[queries]
+        if all(len(group.photos) == 1 for group in part.data.groups):
+            continue
         own = own_photos(part.data)[queries]
         if known := np.flatnonzero(own >= 0).tolist():
             cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))

@@ -125,6 +125,7 @@ class Stage:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             device=encoders.sketch.head.mean.device,
+            rejects=self.out / "rejects.jsonl",
         )
 
         def embed(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -276,8 +276,16 @@ def test_data_without_a_usable_class(shapes, tmp_path):
     root = Path(shutil.copytree(shapes, tmp_path / "data"))
     for file in root.rglob("photo/*/*.png"):
         file.write_text("no picture")
-    with pytest.raises(DataError, match="fewer than two"):
+    with pytest.raises(DataError, match="no sketch and photo that belong together are usable"):
         run(root, tmp_path / "run", tune="none")
+    for label in ("circle", "line", "square"):
+        shutil.rmtree(root / "photo" / label)
+        shutil.copytree(shapes / "photo" / label, root / "photo" / label)
+        try:
+            run(root, tmp_path / label, tune="none")
+        except DataError as error:
+            assert label == "circle"
+            assert "fewer than two classes" in str(error)
 
 
 def test_weights_that_need_a_network_say_so(shapes, tmp_path, monkeypatch):
