@@ -10,12 +10,11 @@ from training.data.pairs import load_data
 
 def files(label, sketches, photos):
     """Files of a class by their names without suffix."""
-    folder = [
-        Path(side, label, f"{stem}{suffix}")
-        for side, stems, suffix in (("sketch", sketches, ".png"), ("photo", photos, ".jpg"))
-        for stem in stems.split()
-    ]
-    return ClassFiles(label, folder[: len(sketches.split())], folder[len(sketches.split()) :])
+    return ClassFiles(
+        label,
+        [Path("sketch", label, f"{stem}.png") for stem in sketches.split()],
+        [Path("photo", label, f"{stem}.jpg") for stem in photos.split()],
+    )
 
 
 SKETCHY = [files("bat", "n1_7-1 n1_7-2 n1_8-1", "n1_7 n1_8 n1_9"), files("cow", "n2_1-1 n2_2-3", "n2_1 n2_2")]
