@@ -55,7 +55,10 @@ def as_text(value: Any) -> str:
     Raises:
         ValueError: if bytes are not UTF-8.
     """
-    return value.decode() if isinstance(value, bytes) else str(value)
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise ValueError(f"{value[:8]!r}... is not UTF-8 text") from None
 
 
 def parse_number(value: Any) -> float:

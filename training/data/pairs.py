@@ -209,7 +209,7 @@ def _row(place: str, cells: Mapping[str, Any]) -> _Row:
         try:
             texts[name] = as_text(cells.get(name, ""))
         except ValueError as error:
-            raise DataError(f"{place}: {name}: not UTF-8 text") from error
+            raise DataError(f"{place}: {name}: {error}") from error
         if "\0" in texts[name]:
             raise DataError(f"{place}: {name}: holds a NUL character")
         if not texts[name] and name != "class":

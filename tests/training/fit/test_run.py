@@ -287,7 +287,7 @@ def test_too_few_classes_are_left_to_train_or_to_hold_any_out(shapes, tmp_path, 
         for file in (root / "photo" / label).iterdir():
             file.write_text("no picture")
     if usable == 1:
-        with pytest.raises(DataError, match=r"fewer than two classes .* rejects.jsonl"):
+        with pytest.raises(DataError, match=r"fewer than two classes .*rejects.jsonl"):
             run(root, tmp_path / "run", tune="none")
     else:
         manifest = run(root, tmp_path / "run", tune="none")
