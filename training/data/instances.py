@@ -27,8 +27,8 @@ def with_instances(data: PairedData, share: float) -> PairedData:
     Groups of a single photo, as in a pairs table, are instance pairs already and get no second group.
 
     Args:
-        data: groups of classes.
-        share: of the probability p(g), between 0 and 1, that the new groups get together.
+        data: sketches, photos and their groups.
+        share: share of the probability, between 0 and 1, that the new groups get together.
     """
     photos_of = own_photos(data)
     own = []
@@ -57,10 +57,10 @@ def with_line_drawings(data: PairedData, share: float, folder: Path, *, drawings
     """Mixes in a group for every photo and line drawings made from it; photos that cannot be read get none.
 
     Args:
-        data: any groups.
-        share: of the probability p(g), between 0 and 1, that the new groups get together; 0 draws nothing.
-        folder: where the drawings are kept.
-        drawings: of each photo.
+        data: sketches, photos and their groups.
+        share: share of the probability, between 0 and 1, that the new groups get together; 0 draws nothing.
+        folder: folder where the drawings are kept.
+        drawings: number of drawings of each photo.
     """
     if share == 0:
         return data

@@ -1,7 +1,7 @@
 """Paired data: sketches, photos and the groups that tie them.
 
-A group is the latent cause that a sketch and a photo have in common: given it they are independent, so
-p(x, y) = sum_g p(g) p(x|g) p(y|g). In folders a group is a class; in a pairs table it is one row.
+A group is the latent cause that a sketch and a photo have in common. Given the group, sketch and photo are independent,
+so p(x, y) = sum_g p(g) p(x|g) p(y|g). In folders a group is a class; in a pairs table it is one row.
 """
 
 import logging
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Group:
-    """Sketches and photos of one thing.
+    """Sketches and photos that belong together: those of one class, of one instance, or of one row of a table.
 
     Attributes:
-        label: class name.
-        sketches: positions in ``PairedData.sketches``.
-        photos: positions in ``PairedData.photos``.
-        weight: p(g) up to a common factor.
+        label: name of the class.
+        sketches: positions of the sketches in ``PairedData.sketches``.
+        photos: positions of the photos in ``PairedData.photos``.
+        weight: probability p(g) of the group, up to a factor common to all groups.
     """
 
     label: str
@@ -46,11 +46,11 @@ class PairedData:
     """Files of both modalities and how they belong together.
 
     Attributes:
-        sketches: files.
-        photos: files.
-        groups: what ties them.
-        instances: which photo each sketch depicts, where the data says so; of the whole data set, of which this may be
-            a part.
+        sketches: files of the sketches.
+        photos: files of the photos.
+        groups: the groups that tie sketches and photos.
+        instances: which photo each sketch depicts, where the data says so. Where this is part of a data set, these are
+            the pairs of the whole.
     """
 
     sketches: tuple[Path, ...]
@@ -65,26 +65,30 @@ class PairedData:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """p(g), ``(groups,)``, summing to one."""
+        """The probability p(g) of each group, ``(groups,)``."""
         weights = np.array([group.weight for group in self.groups], dtype=np.float64)
         weights /= weights.sum()
         return weights
 
     def sketch_incidence(self) -> csr_array:
-        """p(x|g): ``(groups, sketches)``, rows summing to one."""
+        """The probabilities p(x|g), ``(groups, sketches)``; each row sums to one."""
         return _incidence([group.sketches for group in self.groups], len(self.sketches))
 
     def photo_incidence(self) -> csr_array:
-        """p(y|g): ``(groups, photos)``, rows summing to one."""
+        """The probabilities p(y|g), ``(groups, photos)``; each row sums to one."""
         return _incidence([group.photos for group in self.groups], len(self.photos))
 
     def select(self, classes: Collection[str]) -> "PairedData":
-        """The part made of the given classes; files that no group uses are dropped."""
+        """The part of the data that belongs to the given classes; files that no group uses are dropped."""
         wanted = frozenset(classes)
         return _compact(replace(self, groups=tuple(g for g in self.groups if g.label in wanted)))
 
     def without(self, sketches: Collection[int], photos: Collection[int]) -> "PairedData":
-        """Leaves out unusable files, then groups that have lost a side.
+        """Leaves out unusable files, and groups that have no sketch or no photo left.
+
+        Args:
+            sketches: positions of unusable sketches.
+            photos: positions of unusable photos.
 
         Raises:
             DataError: if no group remains.

@@ -23,12 +23,12 @@ _SIDE = 256  # pixels of a drawing
 
 
 def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
-    """Draws the outlines of every photo below a folder; what is drawn already is kept.
+    """Draws the outlines of every photo below a folder; drawings that are there already are kept.
 
     Args:
-        photos: folder, searched with its subfolders.
-        out: gets ``pairs.csv``, the drawings and ``rejects.jsonl``, the photos that cannot be used.
-        drawings: of each photo.
+        photos: folder of photos, searched with its subfolders.
+        out: folder for ``pairs.csv``, the drawings, and ``rejects.jsonl``, which lists photos that cannot be used.
+        drawings: number of drawings of each photo.
 
     Returns:
         The pairs table; every photo is a class of its own.
@@ -53,12 +53,12 @@ def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
 
 
 def draw_outlines(photos: Sequence[Path], folder: Path, drawings: int) -> tuple[dict[Path, list[Path]], dict[str, str]]:
-    """Draws the outlines of photos; what is drawn already is kept.
+    """Draws the outlines of photos; drawings that are there already are kept.
 
     Args:
-        photos: files.
-        folder: gets the drawings, named by the photo's content.
-        drawings: of each photo.
+        photos: files of the photos.
+        folder: folder for the drawings, which are named by the content of the photo.
+        drawings: number of drawings of each photo.
 
     Returns:
         The drawings of each photo, and the reason for each photo that has none.

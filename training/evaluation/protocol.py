@@ -1,4 +1,4 @@
-"""Evaluation of a model bundle on a data set, by the zero-shot protocol."""
+"""Evaluation of a model bundle on a data set by the zero-shot protocol."""
 
 import logging
 from pathlib import Path
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 
 class EvaluationReport(RetrievalFigures):
-    """Figures with what they are figures of.
+    """Figures of retrieval, with the model and the classes that they belong to.
 
     Attributes:
         instance_accuracy: acc@K by K of instance retrieval, where only the photo that a sketch depicts is relevant,
             over the sketches for which the data says which photo that is; empty if there are none.
         instance_queries: number of these sketches.
         instance_rule: how the data says which photo a sketch depicts, or why it does not; see ``InstancePairs``.
-        gallery_curve: truncation curve in the order of the gallery, as an index has it; the order comes of the photos
-            alone. ``curve`` is in the model's.
+        gallery_curve: truncation curve in the order of the gallery, which an index computes from the photos alone;
+            ``curve`` is in the order of the model.
         spectrum: singular values of the model, ``(dim,)``.
         model: digest of the bundle.
         classes: number of query classes.
@@ -61,7 +61,7 @@ def evaluate(
     cache: Path,
     device: torch.device,
 ) -> EvaluationReport:
-    """Every sketch of the evaluated classes queries the gallery.
+    """Measures retrieval with every sketch of the evaluated classes as a query.
 
     Args:
         bundle: model to evaluate.
@@ -71,7 +71,7 @@ def evaluate(
         gallery: ``unseen``, the photos of the query classes; or ``all`` photos of the data set, those the model
             was trained on included (generalised retrieval).
         cache: directory of cached features.
-        device: where to compute.
+        device: device that computes.
 
     Raises:
         SplitError: if the model's own split does not fit the data set.

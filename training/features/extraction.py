@@ -41,7 +41,7 @@ class Features:
 
 
 def feature_key(encoder: Encoder) -> str:
-    """Identifies what features depend on besides the image: backbone, its weights, preprocessing, flip."""
+    """A key of all that features depend on besides the image: the backbone, its weights, preprocessing and flip."""
     digest = hashlib.sha256()
     for name, tensor in module_tensors(encoder.backbone).items():
         digest.update(name.encode())
@@ -60,14 +60,14 @@ def extract_features(
     Interrupted, it loses at most the last few batches: the next call goes on from the cache.
 
     Args:
-        files: images.
-        encoder: its backbone, preprocessing and flip are used; put in evaluation mode.
-        cache: read and filled; None computes everything.
-        device: where the backbone runs.
-        title: of the progress bar.
+        files: image files; those that cannot be read or decoded are rejected.
+        encoder: its backbone, preprocessing and ``flip`` are used; it is put in evaluation mode.
+        cache: cache to read and to fill; None computes every feature.
+        device: device that the backbone runs on.
+        title: title of the progress bar.
 
     Returns:
-        Features and the files that could not be used.
+        The features, and the reason for each file that could not be used.
     """
     encoder.to(device).eval()
     key = feature_key(encoder) if cache else ""

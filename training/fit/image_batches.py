@@ -33,11 +33,11 @@ class ImageBatches:
     """Image batches by step number; a step's images depend on nothing but the seed and the step.
 
     Args:
-        data: files and groups.
+        data: sketches, photos and the groups that pairs are drawn from.
         encoders: their preprocessing is used.
         batch_size: number of pairs in a batch; fewer where a file has become unusable.
-        seed: of all randomness.
-        device: where the batches go.
+        seed: seed of the draws and of the augmentation.
+        device: device that the batches are moved to.
         rejects: file to which images that have become unusable are added.
     """
 

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a peak learning rate."""
+    """Parameters that are trained with the same peak learning rate."""
 
     parameters: Sequence[nn.Parameter]
     learning_rate: float
@@ -31,16 +31,16 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Optimization:
-    """How parameters are optimised.
+    """Optimiser and schedule of a training.
 
     Learning rates are warmed up linearly over 5% of all steps, then follow a cosine to zero.
 
     Attributes:
-        epochs: passes; 0 trains nothing.
-        steps: batches an epoch.
-        optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (Nesterov-free momentum).
-        weight_decay: decoupled for AdamW.
-        momentum: of SGD.
+        epochs: number of epochs; 0 trains nothing.
+        steps: number of batches in an epoch.
+        optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (with plain, not Nesterov, momentum).
+        weight_decay: weight decay; decoupled from the gradient for AdamW.
+        momentum: momentum of SGD.
         memory: decay of the mean squared gradient that AdamW and RMSprop divide by.
         clip: largest gradient norm; 0 leaves gradients as they are.
         average: decay of the exponential moving average of parameters that training ends with; 0 for none.
@@ -57,7 +57,12 @@ class Optimization:
 
 
 def cosine_factor(step: int, total: int) -> float:
-    """Learning rate of a step as a fraction of its peak."""
+    """The learning rate of a step as a fraction of its peak: a linear warm-up, then a cosine to zero.
+
+    Args:
+        step: number of the step, from 0.
+        total: number of steps of the whole training.
+    """
     warmup = max(1, total // 20)
     if step < warmup:
         return (step + 1) / warmup
@@ -82,13 +87,13 @@ def minimise(
         groups: the trained parameters.
         loss: scalar to descend at a step; what it draws at random must depend on the step alone. It may raise
             FloatingPointError where it is not defined any more.
-        optimization: how.
-        checkpoint: file written after every epoch.
-        fingerprint: identifies data and settings.
+        optimization: optimiser and schedule.
+        checkpoint: file that is replaced after every epoch.
+        fingerprint: identifies the data and the settings; a checkpoint with another fingerprint is refused.
         on_epoch: called with the history after every epoch.
 
     Returns:
-        One record an epoch.
+        One record for each epoch, those before a resumption included.
 
     Raises:
         CheckpointError: if the checkpoint is damaged or of another run.
@@ -133,11 +138,11 @@ def _diverged(what: str, step: int, epoch: int, checkpoint: Path) -> str:
 
 
 class MovingAverage(nn.Module):
-    """Exponential moving average of parameters, which a noisy end of training does not sway.
+    """Exponential moving average of parameters, which varies less than they do from step to step.
 
     Args:
         groups: parameters to average.
-        decay: weight of the past, reached gradually; 0 keeps no average.
+        decay: weight of the earlier average at each update, reached gradually; 0 keeps no average.
     """
 
     steps: Tensor
@@ -152,7 +157,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the parameters as they are now."""
+        """Adds the current values of the parameters to the average."""
         self.steps += 1
         weight = 1 - min(self._decay, float(self.steps) / (float(self.steps) + 9))
         for average, parameter in zip(self._averages(), self._current, strict=True):
@@ -160,7 +165,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def take_over(self) -> None:
-        """Puts the averages in the parameters' place."""
+        """Sets the parameters to their averages."""
         for average, parameter in zip(self._averages(), self._current, strict=True):
             parameter.copy_(average)
 

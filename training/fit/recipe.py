@@ -1,4 +1,4 @@
-"""Every choice of a training run but where its files are."""
+"""All settings of a training run except the paths of its files."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""A training run from data to model bundle: features, choices on held-out classes, final fit, canonical form."""
+"""A training run: from data to features, through choices on held-out classes, to the final model bundle."""
 
 import copy
 import hashlib
@@ -58,9 +58,9 @@ def fit(
 ) -> BundleManifest:
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
-    How the heads end (as trained, or as a closed form with some ridge) and how many dimensions are needed is
-    decided on classes held out from the seen ones, whose sketches query all seen photos and their own classes' photos;
-    the final model is then trained on all seen classes. Unseen classes of the split are never opened.
+    Some of the seen classes are held out first. On them the run decides whether the heads stay as trained or are
+    replaced by a closed form, and with which ridge, and how many dimensions suffice; see ``held_out_score``. The final
+    model is then trained on all seen classes. Images of the split's unseen classes are never opened.
 
     Args:
         data_path: folders or pairs table; see ``load_data``.
