@@ -1,5 +1,7 @@
 """Where photos come from: a folder, a text list or a table; local paths or any URI that fsspec opens."""
 
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from index.errors import SourceError
-from training.base.tables import TABLE_SUFFIXES, read_table
+from training.base.tables import TABLE_SUFFIXES, as_text, open_table, parse_number
 from training.model.images import IMAGE_SUFFIXES
 
 __all__ = ["Candidate", "list_folder", "list_photos", "local_path", "read_uri"]
@@ -26,7 +28,8 @@ def list_photos(source: str | Path) -> list[Candidate]:
 
     Args:
         source: a folder or its URI, searched with its subfolders, whose names below it become labels; a ``.csv`` or
-            ``.parquet`` table with a column ``uri`` (or ``path``), optionally ``label``, and metadata in the others;
+            ``.parquet`` table with a column ``uri`` (or ``path``), optionally ``label``, and metadata in the others,
+            which in CSV are text unless a column is called ``NAME:int``, ``NAME:float`` or ``NAME:bool``;
             or a text file with one path or URI a line and comments after ``#``. Relative paths are taken from the
             folder that holds the list or table.
 
@@ -121,18 +124,47 @@ def _from_list(path: Path) -> list[Candidate]:
 
 
 def _from_table(path: Path) -> list[Candidate]:
-    table = read_table(path)
-    column = next((name for name in ("uri", "path") if name in table.column_names), None)
-    if column is None:
-        raise SourceError(f"{path} has no column 'uri' or 'path'; its columns are {', '.join(table.column_names)}")
-    candidates = []
-    for number, row in enumerate(table.to_pylist(), start=1):
-        uri, label = row.pop(column), row.pop("label", None)
-        if not isinstance(uri, str) or not uri:
-            raise SourceError(f"{path}, row {number}: {column} must be text and not empty")
-        metadata = {name: _plain(value) for name, value in row.items() if value is not None}
-        candidates.append(Candidate(_absolute(uri, path.parent), None if label is None else str(label), metadata))
-    return candidates
+    with open_table(path) as table:
+        column = next((name for name in ("uri", "path") if name in table.columns), None)
+        if column is None:
+            columns = ", ".join(repr(name) for name in table.columns)
+            raise SourceError(f"{path} has no column 'uri' or 'path'; its columns are {columns}")
+        fields = [_field(path, name, typed=table.typed) for name in table.columns if name not in (column, "label")]
+        names = [field.name for field in fields]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise SourceError(f"{path} has two columns for the metadata field {min(twice)!r}; remove one")
+        return [_candidate(path, number, cells, column, fields) for number, cells in table.rows]
+
+
+class _Field(NamedTuple):
+    """A column of a table, the metadata field that it fills, and what turns its cells into values."""
+
+    column: str
+    name: str
+    parse: Callable[[Any], Any]
+
+
+def _field(path: Path, column: str, *, typed: bool) -> _Field:
+    name, _, kind = column.rpartition(":")
+    if typed or kind not in _PARSERS:
+        return _Field(column, column, _plain)
+    if name in ("", "uri", "path", "label"):
+        raise SourceError(f"{path}: column {column!r} needs the name of a metadata field before the colon")
+    return _Field(column, name, _PARSERS[kind])
+
+
+def _candidate(path: Path, number: int, cells: Mapping[str, Any], column: str, fields: Sequence[_Field]) -> Candidate:
+    def value(name: str, parse: Callable[[Any], Any]) -> Any:
+        try:
+            return parse(cells[name]) if name in cells else None
+        except ValueError as error:
+            raise SourceError(f"{path}, row {number}: {name}: {error}") from error
+
+    uri = value(column, as_text)
+    if not uri or "\0" in uri:
+        raise SourceError(f"{path}, row {number}: {column}: every row needs the path or URI of a photo there")
+    metadata = {field.name: value(field.column, field.parse) for field in fields if field.column in cells}
+    return Candidate(_absolute(uri, path.parent), value("label", as_text), metadata)
 
 
 def _absolute(name: str, folder: Path) -> str:
@@ -141,4 +173,26 @@ def _absolute(name: str, folder: Path) -> str:
 
 def _plain(value: Any) -> Any:
     """A value that JSON can hold."""
-    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+    if isinstance(value, float):
+        return parse_number(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, str | int) else as_text(value)
+
+
+def _parse_int(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text.strip()) or abs(int(text)) >= 2**63:
+        raise ValueError(f"{text!r} is not a whole number of 64 bits")
+    return int(text)
+
+
+def _parse_bool(text: str) -> bool:
+    value = {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower())
+    if value is None:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return value
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {"int": _parse_int, "float": parse_number, "bool": _parse_bool}

@@ -148,7 +148,7 @@ def test_sources(photos, tmp_path):
     )
     assert [c.uri for c in list_photos(listing)] == [str(photos / "circle" / "circle-0.png"), "memory://bucket/a.png"]
     table = tmp_path / "table.csv"
-    table.write_text("uri,label,price\nphotos/circle/circle-0.png,round,3\n")
+    table.write_text("uri,label,price:int\nphotos/circle/circle-0.png,round,3\n")
     [candidate] = list_photos(table)
     assert (candidate.label, candidate.metadata) == ("round", {"price": 3})
     for name, text, message in (

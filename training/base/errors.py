@@ -8,6 +8,7 @@ SvdrawError
 │   │   └── ImageTooLarge  more pixels than the limit
 │   ├── BackboneError      an unknown backbone, or weights that cannot be had
 │   ├── CheckpointError    a run that cannot be resumed
+│   ├── DivergenceError    a training whose loss or parameters are no longer finite
 │   └── BundleError        a model bundle that is missing, damaged or of another version
 
 ``SvdrawError`` is the root for every package: entry points turn it into one line and an exit status.
@@ -18,6 +19,7 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "DataError",
+    "DivergenceError",
     "ImageError",
     "ImageTooLarge",
     "SplitError",
@@ -64,6 +66,10 @@ class BackboneError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A training run that cannot be resumed."""
+
+
+class DivergenceError(TrainingError):
+    """A training whose loss, gradient or parameters are no longer finite numbers."""
 
 
 class BundleError(TrainingError):

@@ -6,26 +6,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from training.base.artifacts import write_text
+from training.base.errors import ImageError
 
-__all__ = ["report_rejects"]
+__all__ = ["reject_reason", "report_rejects"]
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
 
 
-def report_rejects(path: Path | None, reasons: Mapping[str, str], total: int) -> None:
+def reject_reason(error: ImageError | OSError) -> str:
+    """Why an image cannot be used, in a few words that hold no path."""
+    return error.reason if isinstance(error, ImageError) else error.strerror or str(error)
+
+
+def report_rejects(path: Path | None, reasons: Mapping[str, str], total: int, *, add: bool = False) -> None:
     """Logs and lists images that could not be used.
 
     Args:
-        path: JSON lines file to write, with ``file`` (a path or URI) and ``reason``; an earlier one is replaced.
+        path: JSON lines file to write, with ``file`` (a path or URI) and ``reason``; None to log only.
         reasons: why, by file.
         total: number of files read.
+        add: whether to keep what the file lists already, instead of replacing it.
     """
     if path is not None:
-        write_text(path, "".join(json.dumps({"file": f, "reason": r}) + "\n" for f, r in reasons.items()))
+        listed = {**(_listed(path) if add else {}), **reasons}
+        write_text(path, "".join(json.dumps({"file": f, "reason": r}) + "\n" for f, r in listed.items()))
     if reasons:
         where = f"; all are listed in {path}" if path is not None else ""
         logger.warning("%d of %d images rejected%s", len(reasons), total, where)
         for file, reason in list(reasons.items())[:_SHOWN]:
             logger.warning("  %s: %s", file, reason)
+
+
+def _listed(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row["file"]: row["reason"] for row in rows}

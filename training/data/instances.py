@@ -1,13 +1,12 @@
-"""Pairs below the level of classes: a sketch and the very photo that it depicts.
+"""Groups below the level of classes: instance pairs, and line drawings with the photo they were made from.
 
 A class-level model p(x, y) = sum_c p(c) p(x|c) p(y|c) has no more modes than classes. Mixed with one group for every
 photo that sketches are known to depict, the operator gains a mode for each of them: what makes one castle unlike
 another is then learned too, and serves classes that were never seen.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,52 +19,48 @@ from training.data.photo_pairs import draw_outlines
 __all__ = ["DRAWINGS", "own_photos", "with_instances", "with_line_drawings"]
 
 DRAWINGS = "line-drawings-1"  # folder of a cache; another way of drawing needs another name
-_NUMBER = re.compile(r"[-_]\d+$")
 
 
 def with_instances(data: PairedData, share: float) -> PairedData:
-    """Mixes in a group for every photo that file names tie sketches to; without any, the data stays as it is.
+    """Mixes in a group for every photo and the sketches that depict it; without instance pairs nothing changes.
 
-    Sketch ``NAME-3.png`` depicts photo ``NAME.jpg`` of the same class, as in the Sketchy Database.
+    Groups of a single photo, as in a pairs table, are instance pairs already and get no second group.
 
     Args:
-        data: groups of classes.
-        share: of the pairs, that the new groups get.
+        data: sketches, photos and their groups.
+        share: share of the probability, between 0 and 1, that the new groups get together.
     """
+    photos_of = own_photos(data)
     own = []
     for group in (group for group in data.groups if len(group.photos) > 1):
         drawn: dict[int, list[int]] = defaultdict(list)
-        for sketch, photo in _own_photos(data, group):
-            drawn[photo].append(sketch)
+        members = frozenset(group.photos)
+        for sketch in group.sketches:
+            if (photo := int(photos_of[sketch])) in members:
+                drawn[photo].append(sketch)
         own += [Group(group.label, tuple(rows), (photo,)) for photo, rows in sorted(drawn.items())]
     return _mixed(data, own, share)
 
 
 def own_photos(data: PairedData) -> NDArray[np.int64]:
-    """The photo that each sketch depicts as far as file names tell, ``(sketches,)``; -1 where they do not."""
-    own = np.full(len(data.sketches), -1)
-    for group in data.groups:
-        for sketch, photo in _own_photos(data, group):
-            own[sketch] = photo
-    return own
+    """The photo that each sketch depicts, as far as the data says so.
 
-
-def _own_photos(data: PairedData, group: Group) -> Iterator[tuple[int, int]]:
-    photos = {data.photos[row].stem: row for row in group.photos}
-    for row in group.sketches:
-        photo = photos.get(_NUMBER.sub("", data.sketches[row].stem))
-        if photo is not None:
-            yield row, photo
+    Returns:
+        ``(sketches,)`` positions of photos; -1 where no photo of the data is known to be depicted.
+    """
+    positions = {photo: row for row, photo in enumerate(data.photos)}
+    pairs = data.instances.photos
+    return np.array([positions.get(pairs[file], -1) if file in pairs else -1 for file in data.sketches], dtype=np.int64)
 
 
 def with_line_drawings(data: PairedData, share: float, folder: Path, *, drawings: int = 2) -> PairedData:
-    """Mixes in a group for every photo and line drawings made from it.
+    """Mixes in a group for every photo and line drawings made from it; photos that cannot be read get none.
 
     Args:
-        data: any groups.
-        share: of the pairs, that the new groups get; 0 draws nothing.
-        folder: where the drawings are kept.
-        drawings: of each photo.
+        data: sketches, photos and their groups.
+        share: share of the probability, between 0 and 1, that the new groups get together; 0 draws nothing.
+        folder: folder where the drawings are kept.
+        drawings: number of drawings of each photo.
     """
     if share == 0:
         return data

@@ -1,7 +1,7 @@
 """Line drawings made from photos: outlines by OpenCV, thinned out and drawn in strokes of varying width.
 
-They stand in for sketches where nobody has drawn any, and vary the sketches of a training set: each is a
-pair with the very photo it was made from.
+They stand in for sketches where nobody has drawn any, and add variety to the sketches of a training set. Each forms an
+instance pair with the photo it was made from.
 """
 
 import cv2
@@ -24,12 +24,12 @@ def line_drawing(photo: Image.Image, random: np.random.Generator, size: int) -> 
     """Draws the outlines of a photo, dark on white; each call chooses detail and stroke width anew.
 
     Args:
-        photo: RGB.
-        random: decides the variation.
-        size: side of the square result, in pixels.
+        photo: photo in RGB.
+        random: source of all random choices.
+        size: side of the square drawing, in pixels.
 
     Returns:
-        RGB.
+        The drawing, in RGB.
     """
     pixels = np.asarray(photo.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
     smooth = cv2.bilateralFilter(pixels, 7, 60, 7)

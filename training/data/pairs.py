@@ -1,22 +1,23 @@
 """Paired data: sketches, photos and the groups that tie them.
 
-A group is the latent cause that a sketch and a photo have in common: given it they are independent, so
-p(x, y) = sum_g p(g) p(x|g) p(y|g). In folders a group is a class; in a pairs table it is one row.
+A group is the latent cause that a sketch and a photo have in common. Given the group, sketch and photo are independent,
+so p(x, y) = sum_g p(g) p(x|g) p(y|g). In folders a group is a class; in a pairs table it is one row.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.sparse import csr_array
 
 from training.base.errors import DataError
-from training.base.tables import TABLE_SUFFIXES, read_table
-from training.model.images import IMAGE_SUFFIXES
+from training.base.tables import TABLE_SUFFIXES, as_text, open_table, parse_number
+from training.data.pairing import NO_INSTANCES, ClassFiles, InstancePairs, Pairing, pairs_by_name
+from training.model.images import IMAGE_SUFFIXES, image_files
 
 __all__ = ["Group", "PairedData", "load_data", "scan_folders", "scan_table"]
 
@@ -25,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Group:
-    """Sketches and photos of one thing.
+    """Sketches and photos that belong together: those of one class, of one instance, or of one row of a table.
 
     Attributes:
-        label: class name.
-        sketches: positions in ``PairedData.sketches``.
-        photos: positions in ``PairedData.photos``.
-        weight: p(g) up to a common factor.
+        label: name of the class.
+        sketches: positions of the sketches in ``PairedData.sketches``.
+        photos: positions of the photos in ``PairedData.photos``.
+        weight: probability p(g) of the group, up to a factor common to all groups.
     """
 
     label: str
@@ -45,14 +46,17 @@ class PairedData:
     """Files of both modalities and how they belong together.
 
     Attributes:
-        sketches: files.
-        photos: files.
-        groups: what ties them.
+        sketches: files of the sketches.
+        photos: files of the photos.
+        groups: the groups that tie sketches and photos.
+        instances: which photo each sketch depicts, where the data says so. Where this is part of a data set, these are
+            the pairs of the whole.
     """
 
     sketches: tuple[Path, ...]
     photos: tuple[Path, ...]
     groups: tuple[Group, ...]
+    instances: InstancePairs = NO_INSTANCES
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,57 +65,73 @@ class PairedData:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """p(g), ``(groups,)``, summing to one."""
+        """The probability p(g) of each group, ``(groups,)``."""
         weights = np.array([group.weight for group in self.groups], dtype=np.float64)
         weights /= weights.sum()
         return weights
 
     def sketch_incidence(self) -> csr_array:
-        """p(x|g): ``(groups, sketches)``, rows summing to one."""
+        """The probabilities p(x|g), ``(groups, sketches)``; each row sums to one."""
         return _incidence([group.sketches for group in self.groups], len(self.sketches))
 
     def photo_incidence(self) -> csr_array:
-        """p(y|g): ``(groups, photos)``, rows summing to one."""
+        """The probabilities p(y|g), ``(groups, photos)``; each row sums to one."""
         return _incidence([group.photos for group in self.groups], len(self.photos))
 
     def select(self, classes: Collection[str]) -> "PairedData":
-        """The part made of the given classes; files that no group uses are dropped."""
+        """The part of the data that belongs to the given classes; files that no group uses are dropped."""
         wanted = frozenset(classes)
         return _compact(replace(self, groups=tuple(g for g in self.groups if g.label in wanted)))
 
     def without(self, sketches: Collection[int], photos: Collection[int]) -> "PairedData":
-        """Leaves out unusable files, then groups that have lost a side.
+        """Leaves out unusable files, and groups that have no sketch or no photo left.
+
+        Args:
+            sketches: positions of unusable sketches.
+            photos: positions of unusable photos.
 
         Raises:
-            DataError: if fewer than two groups remain.
+            DataError: if no group remains.
         """
-        kept = []
+        kept, lost = [], []
         for group in self.groups:
             left = tuple(i for i in group.sketches if i not in sketches)
             right = tuple(i for i in group.photos if i not in photos)
             if left and right:
                 kept.append(replace(group, sketches=left, photos=right))
             else:
-                logger.warning("%s has no usable image left and is skipped", group.label)
-        if len(kept) < 2:
-            raise DataError("fewer than two groups have usable images; see the rejected files above")
+                lost.append(group)
+        if not kept:
+            raise DataError("no sketch and photo that belong together are usable; see the rejected files")
+        if lost:
+            text = "%d of %d groups have no usable sketch or photo left and are skipped, one of %s among them"
+            logger.warning(text, len(lost), len(self.groups), lost[0].label)
         return _compact(replace(self, groups=tuple(kept)))
 
 
-def load_data(path: Path) -> PairedData:
+def load_data(path: Path, pairing: Pairing = "auto") -> PairedData:
     """Reads ``sketch/<class>/*`` and ``photo/<class>/*`` folders, or a pairs table (.csv, .parquet).
+
+    Args:
+        path: the folder that holds ``sketch`` and ``photo``, or the table.
+        pairing: how instance pairs are found in folders; see ``pairs_by_name``. The rows of a pairs table are instance
+            pairs unless it is ``none``.
 
     Raises:
         DataError: if there is nothing there to train on; the message says what to change.
     """
-    data = scan_table(path) if path.suffix.lower() in TABLE_SUFFIXES else scan_folders(path)
+    data = scan_table(path, pairing) if path.suffix.lower() in TABLE_SUFFIXES else scan_folders(path, pairing)
     if len(data.groups) < 2:
         raise DataError(f"{path} has one class only ({data.groups[0].label}); at least two are needed")
     return data
 
 
-def scan_folders(root: Path) -> PairedData:
+def scan_folders(root: Path, pairing: Pairing = "auto") -> PairedData:
     """Reads ``root/sketch/<class>/*`` and ``root/photo/<class>/*``; subfolders of a class are searched.
+
+    Args:
+        root: holds the folders ``sketch`` and ``photo``.
+        pairing: how instance pairs are found; see ``pairs_by_name``.
 
     Raises:
         DataError: if a folder is missing, a class is empty or stands on one side only.
@@ -133,13 +153,19 @@ def scan_folders(root: Path) -> PairedData:
         groups.append(Group(label, sketches, photos))
         for side, members in zip(sides, files, strict=True):
             members.extend(side[label])
-    return PairedData(tuple(files[0]), tuple(files[1]), tuple(groups))
+    classes = [ClassFiles(label, sides[0][label], sides[1][label]) for label in sorted(sides[0])]
+    return PairedData(tuple(files[0]), tuple(files[1]), tuple(groups), pairs_by_name(classes, pairing))
 
 
-def scan_table(path: Path) -> PairedData:
+def scan_table(path: Path, pairing: Pairing = "auto") -> PairedData:
     """Reads a CSV or Parquet table with columns ``sketch``, ``photo`` and optionally ``weight`` and ``class``.
 
-    Relative paths are taken from the table's folder. Without ``class`` every photo is a class of its own.
+    Relative paths are taken from the table's folder. Without ``class`` every photo is a class of its own. A sketch that
+    stands beside one photo only depicts that photo.
+
+    Args:
+        path: the table.
+        pairing: ``none`` to take no row for an instance pair.
 
     Raises:
         DataError: if the table cannot be read, lacks a column, is empty or holds a bad weight.
@@ -154,33 +180,61 @@ def scan_table(path: Path) -> PairedData:
         for row in rows
     )
     folder = path.parent
-    return PairedData(tuple(folder / name for name in sketches), tuple(folder / name for name in photos), groups)
+    return PairedData(
+        tuple(folder / name for name in sketches),
+        tuple(folder / name for name in photos),
+        groups,
+        _instances(rows, folder, pairing),
+    )
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    sketch: str = Field(min_length=1)
-    photo: str = Field(min_length=1)
-    label: str | None = Field(None, alias="class")
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+class _Row(NamedTuple):
+    sketch: str
+    photo: str
+    label: str | None
+    weight: float
 
 
 def _read_rows(path: Path) -> list[_Row]:
-    table = read_table(path)
-    for name in ("sketch", "photo"):
-        if name not in table.column_names:
-            raise DataError(f"{path} has no column {name!r}; its columns are {', '.join(table.column_names)}")
-    rows = []
-    for number, content in enumerate(table.to_pylist(), start=1):
-        try:
-            rows.append(_Row.model_validate({name: value for name, value in content.items() if value is not None}))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise DataError(f"{path}, row {number}: {first['loc'][0]}: {first['msg']}") from error
+    with open_table(path) as table:
+        for name in ("sketch", "photo"):
+            if name not in table.columns:
+                columns = ", ".join(repr(column) for column in table.columns)
+                raise DataError(f"{path} has no column {name!r}; its columns are {columns}")
+        rows = [_row(f"{path}, row {number}", cells) for number, cells in table.rows]
     if not rows:
         raise DataError(f"{path} has no rows")
     return rows
+
+
+def _row(place: str, cells: Mapping[str, Any]) -> _Row:
+    texts = {}
+    for name in ("sketch", "photo", "class"):
+        try:
+            texts[name] = as_text(cells.get(name, ""))
+        except ValueError as error:
+            raise DataError(f"{place}: {name}: {error}") from error
+        if "\0" in texts[name]:
+            raise DataError(f"{place}: {name}: holds a NUL character")
+        if not texts[name] and name != "class":
+            raise DataError(f"{place}: {name}: empty; every row needs a path there")
+    try:
+        weight = parse_number(cells.get("weight", 1.0))
+    except ValueError as error:
+        raise DataError(f"{place}: weight: {error}") from error
+    if weight <= 0:
+        raise DataError(f"{place}: weight: {weight:g} is not greater than 0; remove the row or give a positive weight")
+    return _Row(texts["sketch"], texts["photo"], texts["class"] or None, weight)
+
+
+def _instances(rows: Sequence[_Row], folder: Path, pairing: Pairing) -> InstancePairs:
+    if pairing == "none":
+        return pairs_by_name([], "none")
+    drawn: dict[str, set[str]] = {}
+    for row in rows:
+        drawn.setdefault(row.sketch, set()).add(row.photo)
+    pairs = {folder / sketch: folder / next(iter(photos)) for sketch, photos in drawn.items() if len(photos) == 1}
+    return InstancePairs(pairs, "by the rows of the pairs table")
 
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
@@ -189,12 +243,14 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
             f"{folder} is not a folder; --data needs sketch/<class>/* and photo/<class>/* below it, or a pairs table"
         )
     classes = {
-        entry.name: sorted(f for f in entry.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+        entry.name: image_files(entry)
         for entry in sorted(folder.iterdir())
         if entry.is_dir() and not entry.name.startswith(".")
     }
     if not classes:
         raise DataError(f"{folder} holds no class folders")
+    if strange := [name for name in classes if name.encode(errors="ignore").decode() != name]:
+        raise DataError(f"{folder} holds a class folder whose name is not UTF-8, {strange[0]!r}; rename it")
     if empty := [name for name, files in classes.items() if not files]:
         raise DataError(
             f"{len(empty)} classes are empty: {folder / empty[0]} holds no image "
@@ -224,4 +280,9 @@ def _compact(data: PairedData) -> PairedData:
         )
         for group in data.groups
     )
-    return PairedData(tuple(data.sketches[i] for i in sketches), tuple(data.photos[i] for i in photos), groups)
+    return replace(
+        data,
+        sketches=tuple(data.sketches[i] for i in sketches),
+        photos=tuple(data.photos[i] for i in photos),
+        groups=groups,
+    )

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from training.base.artifacts import atomic_write, write_text
 from training.base.errors import DataError, ImageError
 from training.base.prefetch import map_ahead
-from training.base.rejects import report_rejects
+from training.base.rejects import reject_reason, report_rejects
 from training.data.line_drawings import line_drawing
-from training.model.images import IMAGE_SUFFIXES, open_image
+from training.model.images import image_files, open_image
 
 __all__ = ["draw_outlines", "draw_pairs"]
 
@@ -23,12 +23,12 @@ _SIDE = 256  # pixels of a drawing
 
 
 def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
-    """Draws the outlines of every photo below a folder; what is drawn already is kept.
+    """Draws the outlines of every photo below a folder; drawings that are there already are kept.
 
     Args:
-        photos: folder, searched with its subfolders.
-        out: gets ``pairs.csv``, the drawings and ``rejects.jsonl``, the photos that cannot be used.
-        drawings: of each photo.
+        photos: folder of photos, searched with its subfolders.
+        out: folder for ``pairs.csv``, the drawings, and ``rejects.jsonl``, which lists photos that cannot be used.
+        drawings: number of drawings of each photo.
 
     Returns:
         The pairs table; every photo is a class of its own.
@@ -38,9 +38,11 @@ def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
     """
     if not photos.is_dir():
         raise DataError(f"{photos} is not a folder; --photos needs a folder of photos")
-    files = sorted(f for f in photos.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    drawn, reasons = draw_outlines(files, out / "drawings", drawings)
-    rows = [(f.relative_to(out), photo.resolve()) for photo, outlines in drawn.items() for f in outlines]
+    files = image_files(photos)
+    unspeakable = {str(file): "its path is not UTF-8" for file in files if not _is_utf8(file)}
+    drawn, reasons = draw_outlines([file for file in files if str(file) not in unspeakable], out / "drawings", drawings)
+    reasons |= unspeakable
+    rows = [(f.relative_to(out), photo.absolute()) for photo, outlines in drawn.items() for f in outlines]
     report_rejects(out / "rejects.jsonl", reasons, len(files))
     if len(files) - len(reasons) < 2:
         raise DataError(f"{photos} holds {len(files) - len(reasons)} usable photos; at least two are needed")
@@ -51,12 +53,12 @@ def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
 
 
 def draw_outlines(photos: Sequence[Path], folder: Path, drawings: int) -> tuple[dict[Path, list[Path]], dict[str, str]]:
-    """Draws the outlines of photos; what is drawn already is kept.
+    """Draws the outlines of photos; drawings that are there already are kept.
 
     Args:
-        photos: files.
-        folder: gets the drawings, named by the photo's content.
-        drawings: of each photo.
+        photos: files of the photos.
+        folder: folder for the drawings, which are named by the content of the photo.
+        drawings: number of drawings of each photo.
 
     Returns:
         The drawings of each photo, and the reason for each photo that has none.
@@ -73,15 +75,21 @@ def draw_outlines(photos: Sequence[Path], folder: Path, drawings: int) -> tuple[
     return drawn, reasons
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
     """A photo's drawings; or why there are none."""
     try:
         content = file.read_bytes()
         photo = open_image(content, draft=_SIDE)
-    except ImageError as error:
-        return error.reason
-    except OSError as error:
-        return error.strerror or str(error)
+    except (ImageError, OSError) as error:
+        return reject_reason(error)
     digest = hashlib.sha256(content).digest()
     random = np.random.default_rng(list(digest))
     names = [folder / f"{digest.hex()[:24]}-{number}.png" for number in range(drawings)]

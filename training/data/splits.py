@@ -1,4 +1,4 @@
-"""Which classes are seen in training and which are held out."""
+"""Splits of the classes into those seen in training and those held out."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -37,7 +37,7 @@ _SKETCHY_2_UNSEEN = (
 
 
 class ClassSplit(NamedTuple):
-    """Disjoint class names, each sorted."""
+    """Names of the classes seen in training and of the unseen ones; disjoint, and each sorted."""
 
     seen: tuple[str, ...]
     unseen: tuple[str, ...]
@@ -63,7 +63,12 @@ def load_split(name: str, classes: Collection[str]) -> ClassSplit:
 
 
 def hold_out(classes: Collection[str], fraction: float, seed: int) -> ClassSplit:
-    """Holds out a random fraction of classes, at least one and leaving at least two.
+    """Holds out a random fraction of the classes: at least one, and so few that at least two remain.
+
+    Args:
+        classes: names of all classes.
+        fraction: share of the classes to hold out, between 0 and 1.
+        seed: seed of the choice.
 
     Raises:
         SplitError: if there are fewer than three classes.

@@ -1,4 +1,4 @@
-"""Zero-shot retrieval figures of a pair of embeddings, at full dimension and truncated."""
+"""Figures of zero-shot retrieval with given embeddings, at full dimension and truncated."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,13 @@ CUTOFFS = (1, 5, 10, 25, 50, 100, 200)
 
 
 class CurvePoint(BaseModel):
-    """mAP@all with so many dimensions, the most and the least significant ones."""
+    """One point of a truncation curve.
+
+    Attributes:
+        dimensions: number of dimensions kept.
+        most: mAP@all with the first, most significant dimensions.
+        least: mAP@all with the last, least significant dimensions.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,15 +49,15 @@ class CurvePoint(BaseModel):
 
 
 class RetrievalFigures(BaseModel):
-    """Means over queries; keys of the mappings are K.
+    """Figures of retrieval, each a mean over all queries; the keys of the mappings are K.
 
     Attributes:
-        map_all: standard average precision over the whole gallery.
-        map_200: average precision of the first 200, divided by min(200, positives).
-        map_interpolated: with optimistic interpolated precision, which is higher.
-        precision: relevant among the first K, divided by K.
-        precision_min: the same divided by min(K, positives).
-        accuracy: share of queries with a relevant result among the first K.
+        map_all: mAP@all, the standard average precision over the whole gallery.
+        map_200: mAP@200, the average precision of the first 200 results, divided by min(200, positives).
+        map_interpolated: mAP@all with optimistically interpolated precision, which is higher.
+        precision: P@K, the number of relevant photos among the first K results, divided by K.
+        precision_min: the same number divided by min(K, positives).
+        accuracy: acc@K, the share of queries with a relevant photo among the first K results.
         curve: truncation curve, in the order of the coordinates given.
         queries: number of sketches.
         gallery: number of photos.
@@ -73,12 +79,12 @@ class RetrievalFigures(BaseModel):
 def retrieval_figures(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
 ) -> RetrievalFigures:
-    """Every figure of the zero-shot protocol.
+    """Computes every figure of the zero-shot protocol.
 
     Args:
-        sketches: ``(queries, dim)``; each must have at least one relevant photo.
-        photos: ``(gallery, dim)``.
-        relevance: ``(queries, gallery)``, non-zero where relevant.
+        sketches: embeddings of the queries, ``(queries, dim)``; each must have at least one relevant photo.
+        photos: embeddings of the gallery, ``(gallery, dim)``.
+        relevance: ``(queries, gallery)``, non-zero where a photo is relevant to a sketch.
     """
     totals: dict[str, float] = {}
 
@@ -110,7 +116,7 @@ def retrieval_figures(
 def truncation_curve(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
 ) -> list[CurvePoint]:
-    """mAP@all at growing numbers of dimensions; arguments as in ``retrieval_figures``."""
+    """mAP@all at 1, 2, 4, ... dimensions; the arguments are those of ``retrieval_figures``."""
     curve = []
     for dimensions in curve_dimensions(sketches.shape[1]):
         ends = (slice(None, dimensions), slice(sketches.shape[1] - dimensions, None))
@@ -122,12 +128,16 @@ def truncation_curve(
 def instance_accuracy(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], own: NDArray[np.int64]
 ) -> dict[int, float]:
-    """Share of sketches whose very photo is among the first K of the gallery, by K; empty if no photo is known.
+    """acc@K of instance retrieval: the share of sketches whose exact match is among the first K results.
 
     Args:
-        sketches: ``(queries, dim)``.
-        photos: ``(gallery, dim)``.
-        own: ``(queries,)``, position of the photo that each sketch depicts; -1 where unknown.
+        sketches: embeddings of the queries, ``(queries, dim)``.
+        photos: embeddings of the gallery, ``(gallery, dim)``.
+        own: ``(queries,)``, position of the photo that each sketch depicts; -1 where it is not known, and the sketch is
+            left out.
+
+    Returns:
+        acc@K by K; empty if no sketch has a known match.
     """
     known = np.flatnonzero(own >= 0)
     if not len(known):
@@ -138,7 +148,7 @@ def instance_accuracy(
 
 
 def mean_average_precision(sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array) -> float:
-    """mAP@all alone; arguments as in ``retrieval_figures``."""
+    """mAP@all alone; the arguments are those of ``retrieval_figures``."""
     total = sum(float(average_precision(ranked).sum()) for ranked in _ranked_blocks(sketches, photos, relevance))
     return total / len(sketches)
 
@@ -146,9 +156,16 @@ def mean_average_precision(sketches: NDArray[np.float32], photos: NDArray[np.flo
 def sufficient_dimensions(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array, share: float = 0.99
 ) -> int:
-    """The fewest dimensions that keep a share of the full mAP@all; other arguments as in ``retrieval_figures``.
+    """The fewest dimensions that keep a share of mAP@all at full dimension.
 
-    Found by bisection, as if mAP never fell by keeping more: what is returned keeps the share.
+    They are found by bisection, which assumes that mAP does not fall as dimensions are added. Where it does, fewer
+    dimensions might suffice, but those returned keep the share.
+
+    Args:
+        sketches: see ``retrieval_figures``.
+        photos: see ``retrieval_figures``.
+        relevance: see ``retrieval_figures``.
+        share: the share to keep, between 0 and 1.
     """
     target = share * mean_average_precision(sketches, photos, relevance)
     too_few, enough = 0, int(sketches.shape[1])
@@ -162,7 +179,7 @@ def sufficient_dimensions(
 
 
 def curve_dimensions(dim: int) -> list[int]:
-    """1, 2, 4, ... and ``dim`` itself."""
+    """The numbers of dimensions of a truncation curve: 1, 2, 4, ... and ``dim`` itself."""
     return sorted({*(2**power for power in range(dim.bit_length())), dim})
 
 

@@ -25,8 +25,11 @@ def rank_relevance(scores: NDArray[np.float32], relevant: Ranked) -> Ranked:
     """Orders relevance by descending score, ties by position.
 
     Args:
-        scores: ``(queries, gallery)``.
-        relevant: ``(queries, gallery)``.
+        scores: ``(queries, gallery)``, higher for a better match.
+        relevant: ``(queries, gallery)`` bool.
+
+    Returns:
+        ``(queries, gallery)`` bool, best match first.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(relevant, order, axis=1)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, for people who would rather look."""
+"""Plots of an evaluation: the truncation curve and the spectrum."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ def plot_evaluation(
 
     Args:
         path: file to write.
-        curve: mAP by number of dimensions, in the model's order.
-        gallery_curve: the same in the gallery's.
+        curve: mAP by number of dimensions, in the order of the model.
+        gallery_curve: mAP by number of dimensions, in the order of the gallery.
         spectrum: singular values, descending.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")

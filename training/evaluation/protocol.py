@@ -1,11 +1,12 @@
-"""Evaluation of a model bundle on a data set, by the zero-shot protocol."""
+"""Evaluation of a model bundle on a data set by the zero-shot protocol."""
 
+import logging
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from training.base.errors import SplitError
+from training.base.errors import DataError, SplitError
 from training.data.instances import own_photos
 from training.data.pairs import PairedData, load_data
 from training.data.splits import load_split
@@ -22,15 +23,19 @@ from training.model.gallery_order import order_of_photos
 
 __all__ = ["EvaluationReport", "evaluate"]
 
+logger = logging.getLogger(__name__)
+
 
 class EvaluationReport(RetrievalFigures):
-    """Figures with what they are figures of.
+    """Figures of retrieval, with the model and the classes that they belong to.
 
     Attributes:
-        instance_accuracy: share of sketches whose very photo is among the first K, of those whose file names say
-            which photo they depict; empty if none does.
-        gallery_curve: truncation curve in the order of the gallery, as an index has it; the order comes of the photos
-            alone. ``curve`` is in the model's.
+        instance_accuracy: acc@K by K of instance retrieval, where only the photo that a sketch depicts is relevant,
+            over the sketches for which the data says which photo that is; empty if there are none.
+        instance_queries: number of these sketches.
+        instance_rule: how the data says which photo a sketch depicts, or why it does not; see ``InstancePairs``.
+        gallery_curve: truncation curve in the order of the gallery, which an index computes from the photos alone;
+            ``curve`` is in the order of the model.
         spectrum: singular values of the model, ``(dim,)``.
         model: digest of the bundle.
         classes: number of query classes.
@@ -38,6 +43,8 @@ class EvaluationReport(RetrievalFigures):
     """
 
     instance_accuracy: dict[int, float]
+    instance_queries: int
+    instance_rule: str
     gallery_curve: list[CurvePoint]
     spectrum: list[float]
     model: str
@@ -54,7 +61,7 @@ def evaluate(
     cache: Path,
     device: torch.device,
 ) -> EvaluationReport:
-    """Every sketch of the evaluated classes queries the gallery.
+    """Measures retrieval with every sketch of the evaluated classes as a query.
 
     Args:
         bundle: model to evaluate.
@@ -64,25 +71,31 @@ def evaluate(
         gallery: ``unseen``, the photos of the query classes; or ``all`` photos of the data set, those the model
             was trained on included (generalised retrieval).
         cache: directory of cached features.
-        device: where to compute.
+        device: device that computes.
 
     Raises:
         SplitError: if the model's own split does not fit the data set.
         TrainingError: for other data or splits that cannot be used.
     """
-    data = load_data(data_path)
+    data = load_data(data_path, bundle.manifest.training.settings.get("pairing", "auto"))
     classes = _query_classes(bundle, data, split)
     wanted = data if gallery == "all" else data.select(classes)
+    logger.info(wanted.instances.describe(wanted.sketches))
     features = paired_features(wanted, bundle.encoders, cache, device)
     wanted_labels = frozenset(classes)
     queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
+    if not queries:
+        raise DataError("no sketch of the evaluated classes is usable; see the rejected files")
     sketches, photos = head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y)
     relevance = features.relevance()[queries]
+    own = own_photos(features.data)[queries]
     order = order_of_photos(photos, bundle.spectrum)
     return EvaluationReport(
         **retrieval_figures(sketches, photos, relevance).model_dump(),
         gallery_curve=truncation_curve(order.apply(sketches), order.apply(photos), relevance),
-        instance_accuracy=instance_accuracy(sketches, photos, own_photos(features.data)[queries]),
+        instance_accuracy=instance_accuracy(sketches, photos, own),
+        instance_queries=int((own >= 0).sum()),
+        instance_rule=data.instances.rule,
         spectrum=list(bundle.spectrum),
         model=bundle.digest,
         classes=len(classes),

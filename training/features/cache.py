@@ -10,10 +10,12 @@ __all__ = ["FeatureCache"]
 
 
 class FeatureCache:
-    """Vectors by (key, content hash) in one SQLite file; safe to kill, safe for several processes.
+    """Feature vectors by key and content hash, in one SQLite file.
+
+    Several processes may use the same cache at once, and a kill at any moment leaves it usable.
 
     Args:
-        directory: made if missing.
+        directory: folder of the file; it is made if it is missing.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,18 +34,18 @@ class FeatureCache:
         )
 
     def get(self, key: str, sha256: bytes) -> NDArray[np.float32] | None:
-        """The vector of a content under a key, or None."""
+        """The vector of a content under a key, or None if there is none, or none that is whole."""
         query = "SELECT vector FROM features WHERE key = ? AND sha256 = ?"
         row = self._connection.execute(query, (key, sha256)).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype="<f4")
+        return None if row is None or len(row[0]) % 4 else np.frombuffer(row[0], dtype="<f4")
 
     def put(self, key: str, sha256: bytes, vector: NDArray[np.float32]) -> None:
-        """Stores a vector; kept once ``commit`` returns."""
+        """Stores a vector; it is kept once ``commit`` returns."""
         blob = vector.astype("<f4").tobytes()
         self._connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", (key, sha256, blob))
 
     def commit(self) -> None:
-        """Makes all that was put durable."""
+        """Makes every vector that was put durable."""
         self._connection.commit()
 
     def close(self) -> None:

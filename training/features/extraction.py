@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
+from training.base.rejects import reject_reason
 from training.features.cache import FeatureCache
 from training.model.encoders import Encoder
 from training.model.images import open_image
@@ -39,7 +41,7 @@ class Features:
 
 
 def feature_key(encoder: Encoder) -> str:
-    """Identifies what features depend on besides the image: backbone, its weights, preprocessing, flip."""
+    """A key of all that features depend on besides the image: the backbone, its weights, preprocessing and flip."""
     digest = hashlib.sha256()
     for name, tensor in module_tensors(encoder.backbone).items():
         digest.update(name.encode())
@@ -58,66 +60,74 @@ def extract_features(
     Interrupted, it loses at most the last few batches: the next call goes on from the cache.
 
     Args:
-        files: images.
-        encoder: its backbone, preprocessing and flip are used; put in evaluation mode.
-        cache: read and filled; None computes everything.
-        device: where the backbone runs.
-        title: of the progress bar.
+        files: image files; those that cannot be read or decoded are rejected.
+        encoder: its backbone, preprocessing and ``flip`` are used; it is put in evaluation mode.
+        cache: cache to read and to fill; None computes every feature.
+        device: device that the backbone runs on.
+        title: title of the progress bar.
 
     Returns:
-        Features and the files that could not be used.
+        The features, and the reason for each file that could not be used.
     """
     encoder.to(device).eval()
     key = feature_key(encoder) if cache else ""
     values = np.zeros((len(files), encoder.backbone.num_features), dtype=np.float32)
     rejected: dict[int, str] = {}
-    missing: dict[int, bytes] = {}
-    for position, digest in enumerate(map_ahead(_content_digest, files) if cache else repeat(b"", len(files))):
-        vector = cache.get(key, digest) if cache else None
-        if vector is None:
-            missing[position] = digest
+    missing: list[int] = []
+    for position, digest in enumerate(map_ahead(_content_digest, files) if cache else repeat(None, len(files))):
+        vector = cache.get(key, digest) if cache and digest else None
+        if vector is None or vector.shape != values[position].shape:
+            missing.append(position)
         else:
             values[position] = vector
-    for batch in _batches(files, list(missing), encoder, rejected, title):
-        rows = [position for position, _ in batch]
+    for batch in _batches(files, missing, encoder, rejected, title):
+        rows = [each.position for each in batch]
         with torch.inference_mode():
-            images = torch.stack([image for _, image in batch]).to(device)
+            images = torch.stack([each.image for each in batch]).to(device)
             values[rows] = encoder.features(images).float().cpu().numpy()
         if cache:
-            for row in rows:
-                cache.put(key, missing[row], values[row])
+            for each in batch:
+                cache.put(key, each.digest, values[each.position])
             cache.commit()
     return Features(values, rejected)
 
 
-def _content_digest(file: Path) -> bytes:
+class _Decoded(NamedTuple):
+    """An image and the digest of the very bytes it was decoded from, for the file may have changed meanwhile."""
+
+    position: int
+    image: Tensor
+    digest: bytes
+
+
+def _content_digest(file: Path) -> bytes | None:
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError:
-        return b""  # never in the cache; opening it again gives the reason
+        return None  # opening it again gives the reason
 
 
 def _batches(
     files: Sequence[Path], positions: list[int], encoder: Encoder, rejected: dict[int, str], title: str
-) -> Iterator[list[tuple[int, Tensor]]]:
-    """Yields decoded (position, image) batches; files that cannot be used go to ``rejected``."""
+) -> Iterator[list[_Decoded]]:
+    """Yields decoded batches; files that cannot be used go to ``rejected``."""
 
-    def prepare(position: int) -> Tensor | str:
+    def prepare(position: int) -> _Decoded | str:
         try:
-            return encoder.preprocessing(open_image(files[position], draft=encoder.preprocessing.draft))
-        except ImageError as error:
-            return error.reason
-        except OSError as error:
-            return error.strerror or str(error)
+            content = files[position].read_bytes()
+            image = encoder.preprocessing(open_image(content, draft=encoder.preprocessing.draft))
+        except (ImageError, OSError) as error:
+            return reject_reason(error)
+        return _Decoded(position, image, hashlib.sha256(content).digest())
 
-    batch: list[tuple[int, Tensor]] = []
+    batch: list[_Decoded] = []
     progress = tqdm(positions, desc=title, unit="image", dynamic_ncols=True, disable=not positions)
     for position, image in zip(progress, map_ahead(prepare, positions), strict=True):
         if isinstance(image, str):
             rejected[position] = image
             continue
-        batch.append((position, image))
+        batch.append(image)
         if len(batch) == _BATCH:
             yield batch
             batch = []

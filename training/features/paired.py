@@ -23,12 +23,12 @@ __all__ = ["FeatureSet", "head_embeddings", "paired_features"]
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features in the order of the data's files.
+    """Paired data with the backbone features of every file.
 
     Attributes:
-        data: files and groups.
-        x: ``(sketches, features)``.
-        y: ``(photos, features)``.
+        data: sketches, photos and their groups.
+        x: features of the sketches in the order of ``data.sketches``, ``(sketches, features)``.
+        y: features of the photos in the order of ``data.photos``, ``(photos, features)``.
     """
 
     data: PairedData
@@ -37,12 +37,12 @@ class FeatureSet:
 
     @property
     def sketch_probabilities(self) -> NDArray[np.float64]:
-        """p(x), ``(sketches,)``."""
+        """The probability p(x) of each sketch, ``(sketches,)``."""
         return np.asarray(self.data.weights @ self.data.sketch_incidence())
 
     @property
     def photo_probabilities(self) -> NDArray[np.float64]:
-        """p(y), ``(photos,)``."""
+        """The probability p(y) of each photo, ``(photos,)``."""
         return np.asarray(self.data.weights @ self.data.photo_incidence())
 
     def select(self, classes: Collection[str]) -> "FeatureSet":
@@ -50,7 +50,15 @@ class FeatureSet:
         return self.restricted(self.data.select(classes))
 
     def restricted(self, part: PairedData) -> "FeatureSet":
-        """The features of part of the files, in that part's groups; files without features are left out."""
+        """The features of part of the data.
+
+        Args:
+            part: data made of some of these files, with groups of its own; files that have no features here are left
+                out.
+
+        Raises:
+            DataError: if no group remains.
+        """
         rows = {file: row for row, file in enumerate(self.data.sketches)}
         columns = {file: row for row, file in enumerate(self.data.photos)}
         sketches = {row for row, file in enumerate(part.sketches) if file not in rows}
@@ -64,8 +72,12 @@ class FeatureSet:
     def without(self, sketches: Collection[int], photos: Collection[int]) -> "FeatureSet":
         """Leaves out unusable files.
 
+        Args:
+            sketches: positions of unusable sketches.
+            photos: positions of unusable photos.
+
         Raises:
-            DataError: if fewer than two groups remain.
+            DataError: if no group remains.
         """
         return self.restricted(self.data.without(sketches, photos))
 
@@ -75,11 +87,11 @@ class FeatureSet:
 
 
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:
-    """Embeddings of features.
+    """Embeds backbone features with the head of an encoder.
 
     Args:
-        encoder: its head is used.
-        features: ``(n, features)``.
+        encoder: the encoder whose head is used.
+        features: backbone features, ``(n, features)``.
         canonical: whether to apply the canonical transformation.
 
     Returns:
@@ -98,14 +110,14 @@ def paired_features(
     """Backbone features of every usable image of a data set.
 
     Args:
-        data: files and groups.
+        data: sketches, photos and their groups.
         encoders: their backbones and preprocessing are used.
-        cache: directory of cached features; None computes all anew and keeps none.
-        device: where backbones run.
-        rejects: file that lists the images left out.
+        cache: directory of cached features; None computes every feature and caches none.
+        device: device that the backbones run on.
+        rejects: file to which images that cannot be used are added.
 
     Raises:
-        DataError: if too little is usable.
+        DataError: if nothing is usable.
         TrainingError: if the cache cannot be read or written.
     """
     try:
@@ -118,6 +130,6 @@ def paired_features(
         ) from error
     reasons = {str(data.sketches[row]): reason for row, reason in x.rejected.items()}
     reasons |= {str(data.photos[row]): reason for row, reason in y.rejected.items()}
-    report_rejects(rejects, reasons, len(data.sketches) + len(data.photos))
+    report_rejects(rejects, reasons, len(data.sketches) + len(data.photos), add=True)
     everything = FeatureSet(data, x.values, y.values)
     return everything.without(x.rejected, y.rejected) if reasons else everything

@@ -1,6 +1,6 @@
-"""Random variation of training images, batch by batch: a drawing's strokes and placement, a photo's framing and light.
+"""Augmentation of training images: the strokes and placement of drawings, the framing and light of photos.
 
-Everything is drawn from one generator, so that a step's images depend on its seed alone and a resumed run
+All random numbers come from one generator, so that the images of a step depend on its seed alone and a resumed run
 sees the same ones. Images are float tensors ``(n, 3, size, size)`` with values 0 (black) to 1 (white).
 """
 
@@ -16,15 +16,15 @@ __all__ = ["AffineRange", "augment_photos", "augment_sketches"]
 
 @dataclass(frozen=True)
 class AffineRange:
-    """How far images are moved about.
+    """Ranges from which random affine transformations are drawn.
 
     Attributes:
-        rotation: degrees, either way.
-        smallest: of the scales, log-uniform; below 1 things shrink.
-        largest: of the scales.
-        shift: as a fraction of the side, either way.
-        shear: either way.
-        stretch: natural logarithm of the change of aspect, either way.
+        rotation: largest angle in degrees, in either direction.
+        smallest: smallest scale; scales are log-uniform, and below 1 the content shrinks.
+        largest: largest scale.
+        shift: largest shift as a fraction of the side, in either direction.
+        shear: largest shear factor, in either direction.
+        stretch: largest natural logarithm of the change of aspect ratio, in either direction.
     """
 
     rotation: float
@@ -43,11 +43,14 @@ _ERASED_SIDE = (0.1, 0.4)  # of the image's side
 
 
 def augment_sketches(images: Tensor, generator: Generator) -> Tensor:
-    """Varies thickness and placement, mirrors half, and rubs a rectangle out of half the drawings.
+    """Varies stroke width and placement, mirrors half of the drawings, and erases a rectangle from half of them.
 
     Args:
-        images: ``(n, 3, size, size)``, dark strokes on white.
-        generator: of all randomness.
+        images: drawings with dark strokes on white, ``(n, 3, size, size)``.
+        generator: source of all random numbers.
+
+    Returns:
+        ``(n, 3, size, size)``.
     """
     images = _vary_thickness(images, generator)
     images = 1 - _place(1 - images, SKETCH_PLACEMENT, generator, outside="zeros")
@@ -55,11 +58,14 @@ def augment_sketches(images: Tensor, generator: Generator) -> Tensor:
 
 
 def augment_photos(images: Tensor, generator: Generator) -> Tensor:
-    """Varies framing, light and colour (down to none), mirrors half, and covers a rectangle of a quarter.
+    """Varies framing, light and saturation, mirrors half of the photos, and covers a rectangle in a quarter of them.
 
     Args:
-        images: ``(n, 3, size, size)``.
-        generator: of all randomness.
+        images: photos, ``(n, 3, size, size)``.
+        generator: source of all random numbers.
+
+    Returns:
+        ``(n, 3, size, size)``.
     """
     images = _vary_light(_place(images, PHOTO_PLACEMENT, generator, outside="reflection"), generator)
     return _erase(images, 0.25, generator, fill=torch.rand(len(images), generator=generator))

@@ -16,7 +16,14 @@ __all__ = ["EpochRecord", "Progress", "load_checkpoint", "save_checkpoint"]
 
 
 class EpochRecord(BaseModel):
-    """Figures of one epoch: mean training loss, learning rate at its end, seconds."""
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        loss: mean of the training loss over the epoch.
+        learning_rate: learning rate of the first parameter group at the end of the epoch.
+        seconds: duration.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,8 +37,8 @@ class Progress(BaseModel):
     """How far a run has come.
 
     Attributes:
-        fingerprint: identifies data and settings; another run's checkpoint is refused.
-        history: one record an epoch, starting with epoch 0, before any training.
+        fingerprint: identifies the data and the settings; a checkpoint with another fingerprint is refused.
+        history: one record for each finished epoch.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,7 +48,14 @@ class Progress(BaseModel):
 
 
 def save_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-    """Replaces the checkpoint; a kill at any moment leaves the old one or the new one."""
+    """Replaces the checkpoint atomically: a kill at any moment leaves the old one or the new one.
+
+    Args:
+        path: file to replace.
+        module: its parameters and buffers are saved.
+        optimizer: its state is saved.
+        progress: how far the run has come.
+    """
     tensors = {f"module.{name}": tensor for name, tensor in module_tensors(module).items()}
     for position, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -51,7 +65,13 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, progres
 
 
 def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerprint: str) -> Progress | None:
-    """Restores module and optimizer in place.
+    """Restores a module and its optimizer in place.
+
+    Args:
+        path: file written by ``save_checkpoint``.
+        module: a module with the same parameters and buffers.
+        optimizer: an optimizer of the same kind over the same parameters.
+        fingerprint: identifies the data and the settings of this run.
 
     Returns:
         The run's progress, or None if there is no checkpoint.

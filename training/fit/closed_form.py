@@ -35,10 +35,10 @@ class Moments:
     """Centred second moments of the features under the model p(x, y) = sum_g p(g) p(x|g) p(y|g).
 
     Attributes:
-        mean_x: ``(features,)``.
-        mean_y: ``(features,)``.
-        x: covariance of x.
-        y: covariance of y.
+        mean_x: E[x], ``(features,)``.
+        mean_y: E[y], ``(features,)``.
+        x: covariance of x, ``(features, features)``, by its eigenvectors.
+        y: covariance of y, ``(features, features)``, by its eigenvectors.
         groups_x: ``(groups, features)``, E[x|g] times the square root of p(g).
         groups_y: ``(groups, features)``; the cross-covariance is ``groups_x.T @ groups_y``.
     """
@@ -83,11 +83,11 @@ def feature_moments(
     incidence_y: csr_array,
     weights: Matrix,
 ) -> Moments:
-    """Moments of features under group-wise independence.
+    """Second moments of features, with sketch and photo independent given their group.
 
     Args:
-        x: ``(sketches, features)``.
-        y: ``(photos, features)``.
+        x: features of the sketches, ``(sketches, features)``.
+        y: features of the photos, ``(photos, features)``.
         incidence_x: p(x|g), ``(groups, sketches)``.
         incidence_y: p(y|g), ``(groups, photos)``.
         weights: p(g), ``(groups,)``.
@@ -98,13 +98,13 @@ def feature_moments(
 
 
 def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
-    """Separate maps for the two modalities.
+    """Solves for separate maps of the two modalities.
 
     The cross-covariance has no more rank than there are groups, so its SVD is taken in the groups' span.
 
     Args:
-        moments: of the features.
-        dim: modes wanted; fewer come back where the data has no more.
+        moments: second moments of the features.
+        dim: number of modes wanted; fewer are returned if the data has fewer.
         ridge: r in units of the mean eigenvalue of each covariance.
     """
     white_x, white_y = moments.x.whitening(ridge), moments.y.whitening(ridge)
@@ -121,11 +121,11 @@ def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
 
 
 def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
-    """One map for both modalities, from pooled covariances and the symmetric part of the cross-covariance.
+    """Solves for one map of both modalities, from pooled covariances and the symmetric part of the cross-covariance.
 
     Args:
-        moments: of the features.
-        dim: modes wanted; fewer come back where the data has no more.
+        moments: second moments of the features.
+        dim: number of modes wanted; fewer are returned if the data has fewer.
         ridge: r in units of the mean eigenvalue of the pooled covariance.
     """
     white = moments.pooled.whitening(ridge)

@@ -1,10 +1,11 @@
-"""Heads before training: standardisation from the data, maps from the closed form or at random."""
+"""Sets the parameters of heads from data: their standardisation, the closed-form maps and the canonical form."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from training.base.errors import DivergenceError
 from training.features.paired import FeatureSet, head_embeddings
 from training.fit.closed_form import Moments, solve, solve_shared
 from training.model.canonical import CanonicalForm, canonical_form, weighted_second_moment
@@ -14,7 +15,14 @@ __all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_
 
 
 def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
-    """Centres each modality and gives each block of its features (a backbone stage) unit mean variance."""
+    """Sets how each head standardises its inputs: centred, and each block of them scaled to mean variance one.
+
+    A block holds the features of one stage of the backbone; see ``Backbone.widths``.
+
+    Args:
+        encoders: their heads are changed in place.
+        features: training data, by the encoders' backbones.
+    """
     for encoder, values, probabilities in (
         (encoders.sketch, features.x, features.sketch_probabilities),
         (encoders.photo, features.y, features.photo_probabilities),
@@ -24,15 +32,16 @@ def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
 
 
 def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: Moments, ridge: float) -> None:
-    """Sets linear heads to the closed-form solution, modes beyond the data's rank to zero.
+    """Sets linear heads to the closed-form solution; coordinates beyond the rank of the data are set to zero.
 
-    A sphere's radius is set so that the score is the best multiple of itself as an estimate of the kernel.
+    Where photo embeddings are projected onto a sphere, its radius is set to the factor that makes the score the best
+    estimate of the kernel in the least-squares sense.
 
     Args:
-        encoders: standardised, with linear heads.
+        encoders: standardised, with linear heads, which are changed in place.
         features: training data.
-        moments: of the features, as standardised.
-        ridge: regularisation, in mean eigenvalues.
+        moments: second moments of the standardised features.
+        ridge: regularisation, in units of the mean eigenvalue of the covariance.
     """
     solver = solve_shared if encoders.config.share_head else solve
     maps = solver(moments, encoders.dim, ridge)
@@ -42,16 +51,17 @@ def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: M
 
 
 def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: FeatureSet, share: float) -> None:
-    """Adds another model's kernel to that of the heads, and keeps the coordinates in which photos differ most.
+    """Replaces the kernel of the heads by a weighted sum of it and the kernel of another model.
 
-    The sum of two kernels is the inner product of their embeddings side by side; each counts by its share once photos
-    have the same mean length in both. As many principal axes of the photos as the heads have coordinates remain.
+    The sum of two kernels is the inner product of both embeddings concatenated. Each embedding is scaled so that photos
+    have the same mean length in both, then weighted. The result is projected onto the leading principal axes of the
+    training photos, as many as the heads have coordinates.
 
     Args:
-        encoders: with one linear head for both modalities, standardised with the scales of ``start``.
-        start: the other model, of the same kind and backbone.
+        encoders: with one linear head for both modalities, standardised with the scales of ``start``; changed in place.
+        start: the other model, with the same backbone and the same kind of head.
         features: training data.
-        share: of the kernel of ``start``, between 0 and 1.
+        share: weight of the kernel of ``start``, between 0 and 1; the kernel of the heads weighs the rest.
     """
     head = encoders.photo.head
     inputs = (torch.from_numpy(features.y).to(head.mean.device) - head.mean) / head.scale
@@ -67,9 +77,15 @@ def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: Featu
 
 
 def learned_form(encoders: PairedEncoders, features: FeatureSet) -> CanonicalForm:
-    """The canonical form of what was learned, from the training data's second moments."""
+    """The canonical form of the trained encoders, from the second moments of their embeddings of the training data.
+
+    Raises:
+        DivergenceError: if an embedding is not finite.
+    """
     f = head_embeddings(encoders.sketch, features.x, canonical=False)
     g = head_embeddings(encoders.photo, features.y, canonical=False)
+    if not (np.isfinite(f).all() and np.isfinite(g).all()):
+        raise DivergenceError("the trained heads give embeddings that are not finite; lower the learning rate")
     return canonical_form(
         weighted_second_moment(f, features.sketch_probabilities),
         weighted_second_moment(g, features.photo_probabilities),

@@ -1,5 +1,11 @@
-"""Batches of augmented images, decoded in the background while the step before is computed."""
+"""Batches of augmented images, decoded in the background while the step before is computed.
 
+An image that was usable when the run began may be gone or damaged by the time a batch needs it. Its pair is then left
+out of that batch and of all later ones, and listed with the run's rejected images; the others still depend on nothing
+but the seed and the step.
+"""
+
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.base.errors import DataError, ImageError
+from training.base.rejects import reject_reason, report_rejects
 from training.data.pairs import PairedData
 from training.fit.augmentation import augment_photos, augment_sketches
 from training.fit.sampling import Batch, PairSampler
@@ -25,11 +33,12 @@ class ImageBatches:
     """Image batches by step number; a step's images depend on nothing but the seed and the step.
 
     Args:
-        data: files and groups; every file must be usable.
+        data: sketches, photos and the groups that pairs are drawn from.
         encoders: their preprocessing is used.
-        batch_size: pairs a batch.
-        seed: of all randomness.
-        device: where the batches go.
+        batch_size: number of pairs in a batch; fewer where a file has become unusable.
+        seed: seed of the draws and of the augmentation.
+        device: device that the batches are moved to.
+        rejects: file to which images that have become unusable are added.
     """
 
     def __init__(
@@ -40,12 +49,15 @@ class ImageBatches:
         batch_size: int,
         seed: int,
         device: torch.device,
+        rejects: Path | None = None,
     ) -> None:
         self._data = data
         self._sampler = PairSampler(data, batch_size, seed)
         self._sketch, self._photo = encoders.sketch, encoders.photo
         self._seed = seed
         self._device = device
+        self._rejects = rejects
+        self._rejected: dict[Path, str] = {}
         self._decoded: dict[Path, Pixels] = {}
         self._room = _MEMORY
         # One thread of its own, so that preparing a batch does not take both cores from the step being computed.
@@ -53,7 +65,11 @@ class ImageBatches:
         self._next: tuple[int, Future[Batch]] | None = None
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step: normalised images, ``(batch_size, 3, size, size)``."""
+        """The batch of a step: normalised images, ``(batch_size, 3, size, size)``.
+
+        Raises:
+            DataError: if fewer than two of its pairs are usable.
+        """
         expected = self._next
         future = expected[1] if expected and expected[0] == step else self._pool.submit(self._prepare, step)
         batch = future.result()
@@ -61,32 +77,49 @@ class ImageBatches:
         return Batch(*(part.to(self._device, non_blocking=True) for part in batch))
 
     def close(self) -> None:
-        """Stops working ahead."""
+        """Stops working ahead, and lists the files that have become unusable."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._rejected:
+            reasons = {str(file): reason for file, reason in self._rejected.items()}
+            report_rejects(self._rejects, reasons, len(self._data.sketches) + len(self._data.photos), add=True)
 
     def _prepare(self, step: int) -> Batch:
         sketches, photos, groups = self._sampler.draw(step)
         random = np.random.default_rng([self._seed, step, 1])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        drawings = [self._arranged(self._data.sketches[row], self._sketch) for row in sketches]
-        pictures = [self._arranged(self._data.photos[row], self._photo) for row in photos]
+        pairs = [
+            (drawing, picture, group)
+            for sketch, photo, group in zip(sketches, photos, groups, strict=True)
+            if (drawing := self._arranged(self._data.sketches[sketch], self._sketch)) is not None
+            and (picture := self._arranged(self._data.photos[photo], self._photo)) is not None
+        ]
+        if len(pairs) < 2:
+            raise DataError(
+                f"{len(pairs)} of {len(groups)} pairs of a batch can still be read; check where the images lie and run "
+                "the same command again to go on"
+            )
+        drawings, pictures, labels = zip(*pairs, strict=True)
         return Batch(
             self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), generator)),
             self._photo.preprocessing.normalise(augment_photos(_stack(pictures), generator)),
-            torch.from_numpy(groups),
+            torch.tensor(labels),
         )
 
-    def _arranged(self, file: Path, encoder: Encoder) -> Pixels:
-        """Decoded and resized, from memory where there was room for it."""
+    def _arranged(self, file: Path, encoder: Encoder) -> Pixels | None:
+        """Decoded and resized, from memory where there was room for it; None if the file cannot be used any more."""
         pixels = self._decoded.get(file)
-        if pixels is None:
+        if pixels is None and file not in self._rejected:
             preprocessing = encoder.preprocessing
-            pixels = np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.draft)))
+            try:
+                pixels = np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.draft)))
+            except (ImageError, OSError) as error:
+                self._rejected[file] = reject_reason(error)
+                return None
             if pixels.nbytes <= self._room:
                 self._decoded[file] = pixels
                 self._room -= pixels.nbytes
         return pixels
 
 
-def _stack(images: list[Pixels]) -> Tensor:
+def _stack(images: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)

@@ -30,11 +30,11 @@ __all__ = [
 
 
 class Nesting(StrEnum):
-    """How the ranks are learned at once.
+    """How the objectives of all ranks are combined.
 
-    ``joint``: one weighted sum over ranks, for networks whose modes share parameters.
-    ``sequential``: mode i follows the gradient of rank i with lower modes held fixed.
-    ``none``: rank L alone; spans the same subspace but leaves it unordered.
+    ``joint``: their weighted sum, for networks whose modes share parameters.
+    ``sequential``: mode i follows the gradient of rank i with the lower modes held fixed.
+    ``none``: rank L alone, whose minimum spans the same subspace but leaves it unordered.
     """
 
     JOINT = "joint"
@@ -43,7 +43,12 @@ class Nesting(StrEnum):
 
 
 class NestingWeights(NamedTuple):
-    """Weights of the two terms: ``vector`` ``(dim,)`` m_i and ``matrix`` ``(dim, dim)`` M_ij."""
+    """Weights of the two terms of the nested objective.
+
+    Attributes:
+        vector: m_i, ``(dim,)``.
+        matrix: M_ij, ``(dim, dim)``.
+    """
 
     vector: Tensor
     matrix: Tensor
@@ -182,11 +187,22 @@ class _NestedObjective(nn.Module):
 class NestedLoRALoss(_NestedObjective):
     """NestedLoRA of the conditional expectation operator from a batch of pairs.
 
+    Minimising it orders the coordinates of both encoders by singular value, most significant first. It needs no
+    negative pairs and no temperature.
+
     Args:
         dim: number of modes L.
         nesting: how ranks are nested.
         step: distance between nested ranks of joint nesting.
         constant_mode: whether the constant function is mode 0, known and never trained.
+
+    Example:
+        >>> encode_x, encode_y = nn.Linear(8, 4), nn.Linear(6, 4)
+        >>> x, y = torch.randn(32, 8), torch.randn(32, 6)  # paired row by row
+        >>> loss = NestedLoRALoss(dim=4)(encode_x(x), encode_y(y))
+        >>> loss.backward()
+        >>> loss.shape, encode_x.weight.grad.shape
+        (torch.Size([]), torch.Size([4, 8]))
     """
 
     def forward(self, f: Tensor, g: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -226,7 +242,17 @@ class SelfAdjointLoss(_NestedObjective):
         dim: number of modes L.
         nesting: how ranks are nested.
         step: distance between nested ranks of joint nesting.
-        constant_mode: whether the first column of what follows is the constant function, known and never trained.
+        constant_mode: whether the first mode of the arguments is the constant function, known and never trained.
+
+    Example:
+        The two leading eigenvectors of a diagonal matrix T; f has the length of the root of its eigenvalue.
+
+        >>> operator = torch.diag(torch.tensor([9.0, 4.0, 1.0]))
+        >>> loss = SelfAdjointLoss(dim=2, constant_mode=False)
+        >>> f = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])  # columns are modes
+        >>> rows = 3**0.5 * f  # so that the second moment over 3 rows is f.T @ f
+        >>> round(float(loss((f * (operator @ f)).sum(dim=0), rows, rows)), 3)  # minus 9**2 + 4**2 / 2
+        -89.0
     """
 
     def forward(self, cross: Tensor, first: Tensor, second: Tensor) -> Tensor:

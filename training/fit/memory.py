@@ -1,4 +1,4 @@
-"""How freed memory is kept."""
+"""Keeps freed memory in the process, which makes training steps on a CPU faster."""
 
 import ctypes
 import sys

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from tqdm import tqdm
 
+from training.base.errors import DivergenceError
 from training.fit.checkpoints import EpochRecord, Progress, load_checkpoint, save_checkpoint
 
 __all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "minimise"]
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a peak learning rate."""
+    """Parameters that are trained with the same peak learning rate."""
 
     parameters: Sequence[nn.Parameter]
     learning_rate: float
@@ -30,16 +31,16 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Optimization:
-    """How parameters are optimised.
+    """Optimiser and schedule of a training.
 
     Learning rates are warmed up linearly over 5% of all steps, then follow a cosine to zero.
 
     Attributes:
-        epochs: passes; 0 trains nothing.
-        steps: batches an epoch.
-        optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (Nesterov-free momentum).
-        weight_decay: decoupled for AdamW.
-        momentum: of SGD.
+        epochs: number of epochs; 0 trains nothing.
+        steps: number of batches in an epoch.
+        optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (with plain, not Nesterov, momentum).
+        weight_decay: weight decay; decoupled from the gradient for AdamW.
+        momentum: momentum of SGD.
         memory: decay of the mean squared gradient that AdamW and RMSprop divide by.
         clip: largest gradient norm; 0 leaves gradients as they are.
         average: decay of the exponential moving average of parameters that training ends with; 0 for none.
@@ -56,7 +57,12 @@ class Optimization:
 
 
 def cosine_factor(step: int, total: int) -> float:
-    """Learning rate of a step as a fraction of its peak."""
+    """The learning rate of a step as a fraction of its peak: a linear warm-up, then a cosine to zero.
+
+    Args:
+        step: number of the step, from 0.
+        total: number of steps of the whole training.
+    """
     warmup = max(1, total // 20)
     if step < warmup:
         return (step + 1) / warmup
@@ -79,18 +85,19 @@ def minimise(
         module: holds every trained parameter, and whatever else a checkpoint must restore; used in the mode
             (training or evaluation) that it is in.
         groups: the trained parameters.
-        loss: scalar to descend at a step; what it draws at random must depend on the step alone.
-        optimization: how.
-        checkpoint: file written after every epoch.
-        fingerprint: identifies data and settings.
+        loss: scalar to descend at a step; what it draws at random must depend on the step alone. It may raise
+            FloatingPointError where it is not defined any more.
+        optimization: optimiser and schedule.
+        checkpoint: file that is replaced after every epoch.
+        fingerprint: identifies the data and the settings; a checkpoint with another fingerprint is refused.
         on_epoch: called with the history after every epoch.
 
     Returns:
-        One record an epoch.
+        One record for each epoch, those before a resumption included.
 
     Raises:
         CheckpointError: if the checkpoint is damaged or of another run.
-        FloatingPointError: if the loss is no longer finite.
+        DivergenceError: if the loss, its gradient or a parameter is no longer finite.
     """
     updates = _Updates(groups, loss, optimization)
     state = nn.ModuleDict({"module": module, "average": updates.average})
@@ -105,7 +112,10 @@ def minimise(
         losses = 0.0
         bar = tqdm(steps, f"epoch {epoch} of {optimization.epochs}", unit="batch", leave=False, dynamic_ncols=True)
         for step in bar:
-            value = updates(step)
+            try:
+                value = updates(step)
+            except FloatingPointError as error:
+                raise DivergenceError(_diverged(str(error), step, epoch, checkpoint)) from error
             losses += value
             bar.set_postfix(loss=f"{value:.4f}")
         record = EpochRecord(
@@ -122,12 +132,17 @@ def minimise(
     return progress.history
 
 
+def _diverged(what: str, step: int, epoch: int, checkpoint: Path) -> str:
+    kept = f"the checkpoint of epoch {epoch - 1} is kept in {checkpoint}" if epoch > 1 else "no epoch was finished yet"
+    return f"{what} at step {step} of epoch {epoch}: lower the learning rate and give another --out; {kept}"
+
+
 class MovingAverage(nn.Module):
-    """Exponential moving average of parameters, which a noisy end of training does not sway.
+    """Exponential moving average of parameters, which varies less than they do from step to step.
 
     Args:
         groups: parameters to average.
-        decay: weight of the past, reached gradually; 0 keeps no average.
+        decay: weight of the earlier average at each update, reached gradually; 0 keeps no average.
     """
 
     steps: Tensor
@@ -142,7 +157,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the parameters as they are now."""
+        """Adds the current values of the parameters to the average."""
         self.steps += 1
         weight = 1 - min(self._decay, float(self.steps) / (float(self.steps) + 9))
         for average, parameter in zip(self._averages(), self._current, strict=True):
@@ -150,7 +165,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def take_over(self) -> None:
-        """Puts the averages in the parameters' place."""
+        """Sets the parameters to their averages."""
         for average, parameter in zip(self._averages(), self._current, strict=True):
             parameter.copy_(average)
 
@@ -174,19 +189,30 @@ class _Updates:
         self._optimization = optimization
 
     def __call__(self, step: int) -> float:
-        """Updates every parameter; returns the loss before."""
+        """Updates every parameter.
+
+        Returns:
+            The loss before.
+
+        Raises:
+            FloatingPointError: if the loss, its gradient or a parameter is not finite.
+        """
         optimization = self._optimization
         factor = cosine_factor(step, optimization.epochs * optimization.steps)
         for group, settings in zip(self._groups, self.optimizer.param_groups, strict=True):
             settings["lr"] = group.learning_rate * factor
         value = self._loss(step)
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss is {value.item()} at step {step}; lower the learning rate")
+            raise FloatingPointError(f"the loss is {value.item()}")
         self.optimizer.zero_grad()
         torch.autograd.backward(value)
-        if optimization.clip > 0:
-            nn.utils.clip_grad_norm_((p for group in self._groups for p in group.parameters), optimization.clip)
+        parameters = [parameter for group in self._groups for parameter in group.parameters]
+        norm = nn.utils.clip_grad_norm_(parameters, optimization.clip or math.inf)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the norm of the gradient is {norm.item()}")
         self.optimizer.step()
+        if (step + 1) % optimization.steps == 0 and not all(bool(p.isfinite().all()) for p in parameters):
+            raise FloatingPointError("a parameter is not finite")  # a checkpoint of it could never go on
         self.average.update()
         return float(value.item())
 

@@ -1,10 +1,11 @@
-"""Every choice of a training run but where its files are."""
+"""All settings of a training run except the paths of its files."""
 
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from training.data.pairing import Pairing
 from training.fit.losses import Nesting
 from training.model.backbones import DEFAULT_BACKBONE
 from training.model.heads import Norm
@@ -62,6 +63,11 @@ class Recipe(BaseModel):
         ge=0,
         lt=1,
         description="share, in the closed form, of pairs of a sketch and the photo it depicts, where file names tell",
+    )
+    pairing: Pairing = Field(
+        "auto",
+        description="instance pairs in folders: auto pairs sketches NAME-k with photo NAME if file names follow that "
+        "pattern throughout the data set, names pairs them in any case, none never does",
     )
     line_drawings: float = Field(
         0.3, ge=0, lt=1, description="share of pairs of a photo and a line drawing made from it"

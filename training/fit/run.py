@@ -1,4 +1,4 @@
-"""A training run from data to model bundle: features, choices on held-out classes, final fit, canonical form."""
+"""A training run: from data to features, through choices on held-out classes, to the final model bundle."""
 
 import copy
 import hashlib
@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from training.base.artifacts import write_text
-from training.base.errors import BundleError, CheckpointError
+from training.base.errors import BundleError, CheckpointError, DataError, DivergenceError
 from training.data.instances import DRAWINGS, with_instances, with_line_drawings
 from training.data.pairs import PairedData, load_data
 from training.data.splits import ClassSplit, hold_out, load_split
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 RIDGES = (0.3, 1.0, 2.0, 4.0, 8.0, 16.0)
 _RUN_NAME = "run.json"
+_REJECTS_NAME = "rejects.jsonl"
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,25 @@ def fit(
 ) -> BundleManifest:
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
-    How the heads end (as trained, or as a closed form with some ridge) and how many dimensions are needed is
-    decided on classes held out from the seen ones, whose sketches query all seen photos and their own classes' photos;
-    the final model is then trained on all seen classes. Unseen classes of the split are never opened.
+    Some of the seen classes are held out first. On them the run decides whether the heads stay as trained or are
+    replaced by a closed form, and with which ridge, and how many dimensions suffice; see ``held_out_score``. The final
+    model is then trained on all seen classes. Images of the split's unseen classes are never opened.
 
     Args:
         data_path: folders or pairs table; see ``load_data``.
         out: becomes the bundle; also holds metrics, checkpoints and the list of rejected images.
-        recipe: every other choice.
+        recipe: all other choices.
         split: see ``load_split``; every class is seen when omitted.
         cache: directory of cached features and line drawings.
         device: where to compute.
 
     Raises:
         TrainingError: for data, split, backbone or checkpoint that cannot be used.
+        DivergenceError: if the loss diverges.
     """
     started = time.monotonic()
     keep_freed_memory()
-    data = load_data(data_path)
+    data = load_data(data_path, recipe.pairing)
     classes = load_split(split, data.classes) if split else ClassSplit(data.classes, ())
     seen = data.select(classes.seen)
     fingerprint = _fingerprint(seen, recipe, classes)
@@ -81,6 +84,8 @@ def fit(
         logger.info("%s is finished already; nothing to do", out)
         return finished
     write_text(out / _RUN_NAME, json.dumps({"fingerprint": fingerprint, "recipe": recipe.model_dump(mode="json")}))
+    write_text(out / _REJECTS_NAME, "")
+    logger.info(seen.instances.describe(seen.sketches))
     run = _Run(out, fingerprint, recipe, seen, cache, device)
     choice = run.choose()
     encoders, form, history, used = run.finish(choice)
@@ -109,8 +114,8 @@ def fit(
 class _Run:
     """The two stages of a run: one on part of the seen classes, to choose on the others, and one on all.
 
-    Backbones learn from ``tuning``, classes and line drawings; heads end on ``pairs``, which holds the pairs of
-    single things too. Tuning on those as well made held-out classes worse.
+    Backbones are trained on ``tuning``, the classes and the line drawings. The heads are fitted last, on ``pairs``,
+    which has the instance pairs too: training backbones on those as well made held-out classes worse.
     """
 
     def __init__(
@@ -131,14 +136,20 @@ class _Run:
 
     def choose(self) -> _Choice:
         """Decides how the heads end and how many dimensions are needed, on held-out classes."""
+        unchosen = _Choice((self.recipe.ridge or DEFAULT_RIDGE) if self._may_be_closed else None, None, None)
         if len(self.seen.classes) < 3 or self.recipe.validation == 0:
-            return _Choice((self.recipe.ridge or DEFAULT_RIDGE) if self._may_be_closed else None, None, None)
+            return unchosen
         stage, features = self._stage("choose")
-        held_out = hold_out(features.data.classes, self.recipe.validation, self.recipe.seed)
+        usable = features.restricted(self.seen).data.classes
+        if len(usable) < 3:
+            return unchosen
+        held_out = hold_out(usable, self.recipe.validation, self.recipe.seed)
         stage.train(features.restricted(self.tuning).select(held_out.seen))
         tuned = self._tuned(stage, features)
         training, queries = tuned.select(held_out.seen), frozenset(held_out.unseen)
         tuned = tuned.restricted(self.seen)  # no line drawings among the queries
+        if not queries.intersection(tuned.data.classes):
+            raise DataError(f"no held-out class has usable images any more; see {self.out / _REJECTS_NAME}")
         best, moments, ended = _Choice(None, None, None), None, stage.encoders
         for ridge in self._candidates():
             if ridge is not None and moments is None:
@@ -172,16 +183,25 @@ class _Run:
         encoders = _build(self.recipe, self.pairs).to(self.device).eval()
         if self.recipe.tune == "all":
             encoders.resize(self.recipe.training_size or self.recipe.image_size)
-        features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / "rejects.jsonl")
+        features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / _REJECTS_NAME)
+        if len(features.restricted(self.seen).data.groups) < 2:
+            raise DataError(f"fewer than two classes or pairs have usable images; see {self.out / _REJECTS_NAME}")
         start = self.start if self.recipe.start_heads else None
         return Stage(name, self.out, self.fingerprint, self.recipe, encoders, self.log, start), features
 
     def _tuned(self, stage: Stage, features: FeatureSet) -> FeatureSet:
-        """Features by the backbones as training left them."""
+        """Features by the backbones as training left them.
+
+        Raises:
+            DivergenceError: if one is not finite.
+        """
         if self.recipe.tune != "all":
             return features
         stage.encoders.resize(self.recipe.image_size)
-        return paired_features(features.data, stage.encoders, None, self.device)
+        tuned = paired_features(features.data, stage.encoders, None, self.device, rejects=self.out / _REJECTS_NAME)
+        if not (np.isfinite(tuned.x).all() and np.isfinite(tuned.y).all()):
+            raise DivergenceError("the trained backbone gives features that are not finite; lower the learning rate")
+        return tuned
 
     def _candidates(self) -> tuple[float | None, ...]:
         """Ways the heads may end: as trained, or as the closed form with a ridge."""
@@ -242,11 +262,18 @@ def _backbones(recipe: Recipe) -> list[Backbone]:
 
 def _fingerprint(data: PairedData, recipe: Recipe, classes: ClassSplit) -> str:
     """Identifies what a run depends on: recipe, classes, and every file's name, size and time."""
-    files = [
-        (str(file), stat.st_size, stat.st_mtime_ns) for file in (*data.sketches, *data.photos) if (stat := file.stat())
-    ]
+    files = [(str(file), *_version(file)) for file in (*data.sketches, *data.photos)]
     content = [recipe.model_dump(mode="json"), classes, files]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _version(file: Path) -> tuple[int, int]:
+    """Size and time of change; zeros for a file that is not there, which will be rejected when it is opened."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return (0, 0)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _finished(out: Path, fingerprint: str) -> BundleManifest | None:

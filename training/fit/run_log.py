@@ -1,4 +1,4 @@
-"""What a run leaves to look at: metrics.jsonl, TensorBoard events and the list of rejected images."""
+"""Figures that a run writes after every epoch: ``metrics.jsonl`` and TensorBoard events."""
 
 import json
 import logging
@@ -27,7 +27,12 @@ class RunLog:
         self._stages: dict[str, Sequence[EpochRecord]] = {}
 
     def write(self, stage: str, history: Sequence[EpochRecord]) -> None:
-        """Replaces ``metrics.jsonl`` with all stages so far, so that a resumed run never repeats a line."""
+        """Writes the figures of a stage; ``metrics.jsonl`` is replaced, so that a resumed run never repeats a line.
+
+        Args:
+            stage: name of the stage.
+            history: one record for each finished epoch; at least one.
+        """
         self._stages[stage] = history
         rows = [
             json.dumps({"stage": name, **record.model_dump(exclude_none=True)}) + "\n"

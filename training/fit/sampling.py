@@ -13,7 +13,13 @@ __all__ = ["Batch", "FeatureBatches", "PairSampler"]
 
 
 class Batch(NamedTuple):
-    """Paired rows: inputs ``x`` and ``y`` ``(batch, ...)`` and their groups ``labels`` ``(batch,)``."""
+    """A batch of pairs.
+
+    Attributes:
+        x: inputs of the sketch encoder, or of its head; ``(batch, ...)``.
+        y: inputs of the photo encoder, or of its head, paired row by row with ``x``; ``(batch, ...)``.
+        labels: number of the group that each pair was drawn from, ``(batch,)``.
+    """
 
     x: Tensor
     y: Tensor
@@ -24,9 +30,9 @@ class PairSampler:
     """Draws pairs; the draw of a step depends on nothing but the seed and the step, so a run can resume anywhere.
 
     Args:
-        data: sketches, photos and groups.
-        batch_size: pairs a batch.
-        seed: of all draws.
+        data: sketches, photos and the groups that pairs are drawn from.
+        batch_size: number of pairs in a batch.
+        seed: seed of all draws.
     """
 
     def __init__(self, data: PairedData, batch_size: int, seed: int) -> None:
@@ -37,7 +43,11 @@ class PairSampler:
         self._seed = seed
 
     def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Positions of sketches, positions of photos and groups of one batch, each ``(batch_size,)``."""
+        """Draws the pairs of one step.
+
+        Returns:
+            Positions of the sketches, positions of the photos, and numbers of the groups; each ``(batch_size,)``.
+        """
         random = np.random.default_rng([self._seed, step])
         groups = random.choice(len(self._weights), self.batch_size, p=self._weights)
         sketches = np.array([random.choice(self._sketches[group]) for group in groups])
@@ -49,9 +59,9 @@ class FeatureBatches:
     """Batches of backbone features held in memory.
 
     Args:
-        sampler: says which.
-        x: ``(sketches, features)``, on the device that trains.
-        y: ``(photos, features)``, on the same.
+        sampler: draws the pairs of each step.
+        x: features of the sketches, ``(sketches, features)``, on the device that trains.
+        y: features of the photos, ``(photos, features)``, on the same device.
     """
 
     def __init__(self, sampler: PairSampler, x: Tensor, y: Tensor) -> None:
@@ -60,6 +70,6 @@ class FeatureBatches:
         self._y = y
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step."""
+        """The batch of a step: the features of the pairs that the sampler draws."""
         sketches, photos, groups = (torch.from_numpy(part).to(self._x.device) for part in self._sampler.draw(step))
         return Batch(self._x[sketches], self._y[photos], groups)

@@ -1,4 +1,4 @@
-"""How well encoders serve classes that were held out of training: what a run chooses by."""
+"""Scores of encoders on classes held out of training, by which a run chooses between candidates."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -18,24 +18,29 @@ __all__ = ["held_out_score", "sufficient_dimensions"]
 
 
 def held_out_score(features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]) -> float:
-    """How well sketches of some classes find photos: the geometric mean of mAP@all over the searches they serve.
+    """The geometric mean of mAP@all over several searches with the sketches of held-out classes.
+
+    The searches are for photos of the same class and, where instance pairs are known, for the exact match; each among
+    all photos and among the photos of the held-out classes alone.
 
     Args:
-        features: of all seen classes.
-        encoders: whose heads embed the features.
-        classes: their sketches are the queries.
+        features: features of all seen classes, the held-out ones included.
+        encoders: their heads embed the features.
+        classes: the held-out classes, whose sketches are the queries.
     """
     scores = [mean_average_precision(*search) for search in _searches(features, encoders, classes)]
     return math.exp(sum(math.log(max(score, 1e-12)) for score in scores) / len(scores))
 
 
 def sufficient_dimensions(features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]) -> int:
-    """Fewest dimensions that keep 99% of mAP@all in every search, in the order of the gallery searched.
+    """The fewest dimensions that keep 99% of mAP@all in each of the searches of ``held_out_score``.
+
+    Dimensions are counted in the order of the gallery searched; see ``gallery_order``.
 
     Args:
-        features: of all seen classes.
-        encoders: in canonical form.
-        classes: their sketches are the queries.
+        features: features of all seen classes, the held-out ones included.
+        encoders: encoders in canonical form.
+        classes: the held-out classes, whose sketches are the queries.
     """
     counts = []
     for sketches, photos, relevance in _searches(features, encoders, classes):
@@ -47,16 +52,18 @@ def sufficient_dimensions(features: FeatureSet, encoders: PairedEncoders, classe
 def _searches(
     features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], csr_array]]:
-    """What sketches of some classes may be wanted to find, as arguments of ``mean_average_precision``.
+    """Yields the searches of ``held_out_score``, as arguments of ``mean_average_precision``.
 
-    Photos of the same class and, where the data tells which was drawn, that photo alone; among all photos and among
-    those of these classes alone.
+    Where every group has a single photo, as in a pairs table, the search for the class is also the search for the exact
+    match, and is not repeated.
     """
     for part in (features, features.select(classes)):
         queries = sorted({row for group in part.data.groups if group.label in classes for row in group.sketches})
         sketches = head_embeddings(encoders.sketch, part.x[queries])
         photos = head_embeddings(encoders.photo, part.y)
         yield sketches, photos, part.relevance()[queries]
+        if all(len(group.photos) == 1 for group in part.data.groups):
+            continue
         own = own_photos(part.data)[queries]
         if known := np.flatnonzero(own >= 0).tolist():
             cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))

@@ -32,15 +32,15 @@ DEFAULT_RIDGE = 8.0
 
 @dataclass(frozen=True)
 class Stage:
-    """One training, with a checkpoint of its own.
+    """One training of paired encoders, with a checkpoint of its own.
 
     Attributes:
-        name: of the checkpoint and in the figures.
+        name: name of the checkpoint, and of the stage in the figures.
         out: folder of the run.
-        fingerprint: identifies data and settings.
-        recipe: how to train.
-        encoders: trained in place.
-        log: where figures go.
+        fingerprint: identifies the data and the settings; a checkpoint with another fingerprint is refused.
+        recipe: the choices of the run.
+        encoders: the encoders, which are trained in place.
+        log: where the figures of each epoch are written.
         start: the model whose heads keep a share in the closed form, if any.
     """
 
@@ -53,7 +53,18 @@ class Stage:
     start: PairedEncoders | None = None
 
     def train(self, features: FeatureSet) -> list[EpochRecord]:
-        """Initialises the heads from features of the untouched backbones and trains what the recipe says."""
+        """Initialises the heads and trains the heads, or heads and backbones, as the recipe says.
+
+        Args:
+            features: training data, by the backbones as they are before training.
+
+        Returns:
+            One record for each epoch; none if the recipe trains nothing beyond the closed form.
+
+        Raises:
+            CheckpointError: if the checkpoint is damaged or belongs to another run.
+            DivergenceError: if the loss diverges.
+        """
         if self.recipe.tune == "none":
             return []  # the heads get all their values at the end
         self._initialise(features)
@@ -62,7 +73,14 @@ class Stage:
         return self._train_all(features)
 
     def standardised_moments(self, features: FeatureSet) -> Moments:
-        """Standardises the heads' inputs by features of the backbones as they are now; what a closed form needs."""
+        """Sets the standardisation of the heads and computes the moments that a closed form needs.
+
+        Args:
+            features: training data, by the backbones as they are now.
+
+        Returns:
+            Second moments of the standardised features.
+        """
         standardise(self.encoders, features)
         if self.start:  # its heads fit its own scales only
             self.encoders.sketch.head.scale.copy_(self.start.sketch.head.scale)
@@ -70,15 +88,18 @@ class Stage:
         return _moments(self.encoders, features)
 
     def refit(self, features: FeatureSet, ridge: float | None, moments: Moments | None = None) -> CanonicalForm:
-        """Gives the heads their last values and puts them in order.
+        """Gives the heads their final values: a closed form or the trained ones, in canonical form.
 
         Args:
-            features: by the backbones as they are now.
-            ridge: of a closed form that replaces the heads; None keeps the trained ones.
-            moments: ``standardised_moments`` of the features, if they are known.
+            features: training data, by the backbones as they are now.
+            ridge: regularisation of a closed form that replaces the heads; None keeps the trained heads.
+            moments: ``standardised_moments`` of the features, if they were computed already.
 
         Returns:
-            The canonical form, which is applied where the recipe says so.
+            The canonical form; it is applied to the heads if the recipe says so.
+
+        Raises:
+            DivergenceError: if an embedding is not finite.
         """
         if ridge is not None:
             moments = moments or self.standardised_moments(features)
@@ -125,6 +146,7 @@ class Stage:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             device=encoders.sketch.head.mean.device,
+            rejects=self.out / "rejects.jsonl",
         )
 
         def embed(batch: Batch) -> tuple[Tensor, Tensor]:

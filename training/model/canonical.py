@@ -14,7 +14,7 @@ _FLOOR = 1e-7  # of the mean eigenvalue; keeps the transformation invertible, he
 
 
 class CanonicalForm(NamedTuple):
-    """f' = transform_f f and g' = transform_g g, with f'^T g' = f^T g.
+    """The linear maps to canonical form: f' = transform_f f and g' = transform_g g, with f'^T g' = f^T g.
 
     Attributes:
         transform_f: ``(dim, dim)``.
@@ -28,11 +28,14 @@ class CanonicalForm(NamedTuple):
 
 
 def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> Matrix:
-    """sum_n p_n f_n f_n^T.
+    """The second moment E[f f^T] = sum_n p_n f_n f_n^T.
 
     Args:
-        embeddings: ``(n, dim)``.
-        weights: ``(n,)`` probabilities.
+        embeddings: f, ``(n, dim)``.
+        weights: probabilities p, ``(n,)``.
+
+    Returns:
+        ``(dim, dim)``.
     """
     values = embeddings.astype(np.float64)
     moment: Matrix = (values * weights[:, None]).T @ values
@@ -40,11 +43,23 @@ def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> 
 
 
 def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
-    """Solves U S V^T = svd(A^{1/2} B^{1/2}); f' = S^{1/2} U^T A^{-1/2} f, g' = S^{1/2} V^T B^{-1/2} g.
+    """The canonical form from the second moments of both embeddings.
+
+    With U S V^T = svd(A^{1/2} B^{1/2}) it is f' = S^{1/2} U^T A^{-1/2} f and g' = S^{1/2} V^T B^{-1/2} g.
 
     Args:
         moment_f: A = E[f f^T], ``(dim, dim)``.
         moment_g: B = E[g g^T], ``(dim, dim)``.
+
+    Example:
+        Scores do not change, and both second moments become the diagonal matrix of the spectrum.
+
+        >>> form = canonical_form(np.diag([1.0, 4.0]), np.diag([1.0, 4.0]))
+        >>> form.spectrum.round(6)
+        array([4., 1.])
+        >>> np.abs(form.transform_f @ np.diag([1.0, 4.0]) @ form.transform_f.T).round(6)
+        array([[4., 0.],
+               [0., 1.]])
     """
     root_f, inverse_f = _roots(moment_f)
     root_g, inverse_g = _roots(moment_g)

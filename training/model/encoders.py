@@ -1,4 +1,4 @@
-"""Paired encoders: a backbone and a head for each modality, sharing what the configuration says."""
+"""Paired encoders: a backbone and a head for each modality, which may share parameters."""
 
 from typing import Literal
 
@@ -16,12 +16,12 @@ Modality = Literal["sketch", "photo"]
 
 
 class EncoderConfig(BaseModel):
-    """What rebuilds one encoder.
+    """Configuration of one encoder, from which it can be rebuilt.
 
     Attributes:
-        preprocessing: from image to input tensor.
-        head: from features to embedding.
-        flip: average the features of each image and its mirror image.
+        preprocessing: how an image becomes an input tensor.
+        head: how backbone features become an embedding.
+        flip: whether to average the features of each image and its mirror image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,16 +32,16 @@ class EncoderConfig(BaseModel):
 
 
 class PairedEncodersConfig(BaseModel):
-    """What rebuilds both encoders.
+    """Configuration of both encoders, from which they can be rebuilt.
 
     Attributes:
-        backbone: timm model name.
-        multi_scale: features of several stages; see ``Backbone``.
-        sketch: of sketches.
-        photo: of photos.
-        share_backbone: one backbone for both modalities.
-        share_head: one trainable map for both modalities; standardisation, norm and canonical
-            transformation stay each modality's own.
+        backbone: name of a timm model.
+        multi_scale: whether features of several stages are used; see ``Backbone``.
+        sketch: configuration of the sketch encoder.
+        photo: configuration of the photo encoder.
+        share_backbone: whether both modalities have one backbone.
+        share_head: whether both modalities have one trainable map; each keeps its own standardisation, norm and
+            canonical transformation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,12 +60,12 @@ class PairedEncodersConfig(BaseModel):
 
 
 class Encoder(nn.Module):
-    """Images of one modality to embeddings.
+    """Maps images of one modality to embeddings.
 
     Args:
-        config: preprocessing and head.
-        backbone: ``(n, 3, size, size)`` to ``(n, features)``.
-        head: ``(n, features)`` to ``(n, dim)``.
+        config: configuration of preprocessing and head.
+        backbone: maps images ``(n, 3, size, size)`` to features ``(n, features)``.
+        head: maps features ``(n, features)`` to embeddings ``(n, dim)``.
     """
 
     def __init__(self, config: EncoderConfig, backbone: Backbone, head: Head) -> None:
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """From image to input tensor."""
+        """How an image becomes an input tensor."""
         return self.config.preprocessing
 
     def features(self, images: Tensor) -> Tensor:
@@ -99,7 +99,22 @@ class Encoder(nn.Module):
 
 
 class PairedEncoders(nn.Module):
-    """A sketch encoder and a photo encoder whose inner product is the retrieval score."""
+    """A sketch encoder and a photo encoder; the inner product of their embeddings is the retrieval score.
+
+    Args:
+        config: configuration of both encoders.
+        sketch: the sketch encoder.
+        photo: the photo encoder.
+
+    Example:
+        >>> from training.model.backbones import build_backbone
+        >>> encoder = EncoderConfig(preprocessing=Preprocessing(size=64), head=HeadConfig(features=256, dim=16))
+        >>> config = PairedEncodersConfig(backbone="test_efficientnet", sketch=encoder, photo=encoder)
+        >>> encoders = build_encoders(config, build_backbone(config.backbone, multi_scale=False)).eval()
+        >>> sketches, photos = torch.rand(2, 3, 64, 64), torch.rand(5, 3, 64, 64)
+        >>> (encoders.sketch(sketches) @ encoders.photo(photos).T).shape  # a score for each sketch and photo
+        torch.Size([2, 5])
+    """
 
     def __init__(self, config: PairedEncodersConfig, sketch: Encoder, photo: Encoder) -> None:
         super().__init__()
@@ -130,9 +145,9 @@ def build_encoders(
     """Assembles encoders around backbones.
 
     Args:
-        config: what to build.
-        sketch_backbone: also the photo backbone when shared.
-        photo_backbone: needed only when backbones are not shared.
+        config: configuration of both encoders.
+        sketch_backbone: backbone of the sketch encoder, and of the photo encoder if they share one.
+        photo_backbone: backbone of the photo encoder; needed only if they do not share one.
 
     Raises:
         ValueError: if backbones are not shared and only one is given.

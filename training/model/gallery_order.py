@@ -1,4 +1,4 @@
-"""The canonical form for one gallery: coordinates in the order in which they tell its own photos apart.
+"""The canonical form for one gallery: its coordinates are ordered by how well they tell its own photos apart.
 
 In canonical form E[f f^T] = E[g g^T] = S on the training data. The photos of a gallery are others, and theirs is
 B = E[g g^T]. Sketches of them are not known, but where f and g are balanced their second moments are equal, so B stands

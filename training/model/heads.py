@@ -20,13 +20,13 @@ Norm = Literal["none", "ball", "sphere"]
 
 
 class HeadConfig(BaseModel):
-    """What rebuilds a head.
+    """Configuration of a head, from which it can be rebuilt.
 
     Attributes:
-        features: size of the backbone's features.
+        features: number of backbone features.
         dim: number of embedding coordinates L.
-        hidden: width of the MLP's hidden layer; 0 for a linear head.
-        norm: ``none``, ``ball`` (project onto ||f||^2 <= mu) or ``sphere`` (||f||^2 = mu).
+        hidden: width of the hidden layer of an MLP; 0 for a linear head.
+        norm: projection of the embedding: ``none``, ``ball`` (project onto ||f||^2 <= mu) or ``sphere`` (||f||^2 = mu).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,11 +55,11 @@ def bound_norm(embeddings: Tensor, norm: Norm, mu: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """One modality's head; see the module's text.
+    """The head of one modality, from backbone features to embedding; its steps are those at the top of this module.
 
     Args:
-        config: what to build.
-        body: trainable map to share with another head; a new one when omitted.
+        config: configuration of the head.
+        body: trainable map to share with another head; a new one if omitted.
     """
 
     mean: Tensor

@@ -1,6 +1,7 @@
 """Opening images that may be corrupt, huge or hostile."""
 
 import io
+import stat
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from training.base.errors import ImageError, ImageTooLarge
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_size", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_files", "image_size", "open_image"]
 
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 64_000_000
@@ -18,6 +19,14 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 # Pillow warns at a limit of its own; the limit here is the caller's, and stricter.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files below a folder that are images by their suffix, sorted.
+
+    Broken links and files that cannot even be looked at are listed too, so that whoever opens them can say why not.
+    """
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and _may_be_file(f))
 
 
 def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Image.Image:
@@ -63,6 +72,13 @@ def image_size(content: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
         return (image.height, image.width) if sideways else image.size
+
+
+def _may_be_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def _too_large(size: tuple[int, int], max_pixels: int) -> str:

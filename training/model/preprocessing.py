@@ -1,4 +1,4 @@
-"""From an image to the tensor an encoder expects; part of the model, saved with it."""
+"""Preprocessing of an image into the tensor that an encoder expects; it is saved as part of the model."""
 
 from typing import Literal
 

@@ -80,8 +80,14 @@ def evaluate_modes(
         functions: networks.
         objective: says how modes are read from their outputs.
         reference: the answer.
+
+    Raises:
+        FloatingPointError: if the functions are not finite.
+        LinAlgError: if they are linearly dependent.
     """
     outputs = _moments(problem, functions, reference)
+    if not all(np.isfinite(matrix).all() for matrix in outputs):
+        raise FloatingPointError("the functions are not finite")
     first = int(problem.constant_mode)
     read_out = objective.read_out(torch.from_numpy(outputs.metric)).numpy().T
     ritz = eigh(outputs.operator, outputs.metric)[1][:, ::-1]

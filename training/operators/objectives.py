@@ -142,6 +142,6 @@ def _factor(metric: Tensor) -> Tensor:
     """Cholesky factor."""
     factor, failed = torch.linalg.cholesky_ex(metric)
     if failed:
-        raise FloatingPointError("outputs became infinite or linearly dependent; lower the learning rate")
+        raise FloatingPointError("the outputs are infinite or linearly dependent")
     lower: Tensor = factor
     return lower

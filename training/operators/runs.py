@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from numpy.linalg import LinAlgError
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.base.artifacts import write_text
+from training.base.errors import DivergenceError
 from training.fit.losses import Nesting
 from training.fit.optimisation import Optimization
 from training.fit.run_log import RunLog
@@ -113,7 +115,7 @@ def run_solver(problem: Problem, reference: Reference, solver: Solver, method: M
 
     Raises:
         CheckpointError: if the folder holds a run with other settings.
-        FloatingPointError: if the loss is no longer finite.
+        DivergenceError: if the training diverges.
     """
     shared = solver.nesting is not Nesting.SEQUENTIAL
     functions = ModeFunctions(
@@ -150,7 +152,12 @@ def run_solver(problem: Problem, reference: Reference, solver: Solver, method: M
         fingerprint=hashlib.sha256(f"{problem.name} {method} {seed} {solver.model_dump_json()}".encode()).hexdigest(),
         on_epoch=lambda history: log.write("solve", history),
     )
-    evaluation = evaluate_modes(problem, functions, objective, reference)
+    try:
+        evaluation = evaluate_modes(problem, functions, objective, reference)
+    except (FloatingPointError, LinAlgError) as error:
+        raise DivergenceError(
+            f"{method}, seed {seed}: no modes can be read off ({error}); lower the learning rate and give another --out"
+        ) from error
     result = Result(
         method=method,
         seed=seed,

@@ -65,7 +65,7 @@ def solve(
 
     Raises:
         CheckpointError: if the checkpoint is damaged or of another run.
-        FloatingPointError: if the loss is no longer finite.
+        DivergenceError: if the training diverges.
     """
     clock = _Clock()
 

@@ -1,7 +1,11 @@
 import json
+import os
 import shutil
 
 import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from training.base.errors import DataError, SplitError
@@ -34,18 +38,36 @@ def test_without_drops_files_and_then_groups(shapes):
     assert len(left.photos) == 18
 
 
-def test_without_needs_two_groups(shapes):
+def test_without_needs_a_group_that_is_left(shapes, caplog):
     data = load_data(shapes)
-    with pytest.raises(DataError, match="fewer than two"):
-        data.without(range(6, 24), [])
+    assert data.without(range(6, 24), []).classes == ("circle",)
+    assert [record.getMessage().split(" have")[0] for record in caplog.records] == ["3 of 4 groups"]
+    with pytest.raises(DataError, match="no sketch and photo that belong together"):
+        data.without(range(24), [])
+
+
+def test_a_broken_link_and_a_loop_are_listed_to_be_rejected(shapes, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(shapes, root)
+    (root / "sketch" / "line" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "sketch" / "line" / "loop.png").symlink_to(root / "sketch" / "line" / "loop.png")
+    (root / "sketch" / "line" / "folder.png").mkdir()
+    names = {file.name for file in load_data(root).sketches if file.parent.name == "line"}
+    assert names == {"gone.png", "loop.png", *(f"line-{number}.png" for number in range(6))}
+
+
+def test_a_class_whose_name_is_not_text_is_refused(tmp_path):
+    for side in ("sketch", "photo"):
+        for name in (b"caf\xe9", b"tea"):
+            folder = os.fsencode(tmp_path / side) + b"/" + name
+            os.makedirs(folder)  # noqa: PTH103 - a path of bytes
+            shutil.copyfile(__file__, os.fsdecode(folder) + "/a.png")
+    with pytest.raises(DataError, match=r"whose name is not UTF-8, 'caf\\udce9'"):
+        load_data(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.parquet"])
 def test_tables_of_pairs(tmp_path, name):
-    import pyarrow
-    import pyarrow.csv
-    import pyarrow.parquet
-
     table = pyarrow.table(
         {"sketch": ["a.png", "b.png", "c.png"], "photo": ["1.jpg", "1.jpg", "2.jpg"], "weight": [1.0, 2.0, 1.0]}
     )
@@ -65,7 +87,12 @@ def test_tables_of_pairs(tmp_path, name):
         ("sketch,image\na,b\n", "no column 'photo'"),
         ("sketch,photo\n", "no rows"),
         ("sketch,photo,weight\na,b,-1\n", "row 1: weight"),
-        ("sketch,photo\na,\nb,c\n", "row 1: photo"),
+        ("sketch,photo\na,\nb,c\n", "row 1: photo: empty"),
+        ("sketch,photo,weight\na,b,1\na,b,heavy\n", "row 2: weight: 'heavy' is not a number"),
+        ("sketch,photo,weight\na,b,inf\n", "row 1: weight: 'inf' is not a finite number"),
+        ("sketch,photo,weight\na,b,1_0\n", "row 1: weight: '1_0' is not a number"),
+        ("sketch,photo,weight\na,b,0\n", "row 1: weight: 0 is not greater than 0"),
+        ("sketch, photo\na,b\n", "no column 'photo'; its columns are 'sketch', ' photo'"),
     ],
 )
 def test_bad_tables_say_what_is_wrong(tmp_path, text, message):
@@ -73,6 +100,38 @@ def test_bad_tables_say_what_is_wrong(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         load_data(path)
+
+
+def test_numbers_in_a_csv_table_stay_text(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("sketch,photo,class,weight\n007,01234,1,2\n7,1234,01,\n")
+    data = load_data(path)
+    assert {file.name for file in (*data.sketches, *data.photos)} == {"007", "01234", "7", "1234"}
+    assert data.classes == ("01", "1")
+    np.testing.assert_allclose(data.weights, [2 / 3, 1 / 3])
+
+
+def test_parquet_columns_of_other_types_are_taken_as_text(tmp_path):
+    table = pyarrow.table(
+        {
+            "sketch": pyarrow.array([1, 2]),
+            "photo": pyarrow.array([b"a.jpg", b"b.jpg"], pyarrow.binary()),
+            "class": pyarrow.array([10, 2]).dictionary_encode(),
+            "weight": pyarrow.array([1, 3], pyarrow.int8()),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "pairs.parquet")
+    data = load_data(tmp_path / "pairs.parquet")
+    assert [file.name for file in data.sketches] == ["1", "2"]
+    assert [file.name for file in data.photos] == ["a.jpg", "b.jpg"]
+    assert [group.label for group in data.groups] == ["10", "2"]
+    np.testing.assert_allclose(data.weights, [0.25, 0.75])
+
+
+def test_a_path_with_a_nul_is_refused(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"sketch": ["a\0b"], "photo": ["c"]}), tmp_path / "pairs.parquet")
+    with pytest.raises(DataError, match="row 1: sketch: holds a NUL"):
+        load_data(tmp_path / "pairs.parquet")
 
 
 def test_missing_folder(tmp_path):

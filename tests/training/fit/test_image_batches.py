@@ -1,8 +1,13 @@
-"""Batches of images: reproducible by step, whatever was asked for before."""
+"""Batches of images: reproducible by step, whatever was asked for before, and going on without lost files."""
+
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+from training.base.errors import DataError
 from training.data.pairs import load_data
 from training.fit.image_batches import ImageBatches
 from training.model.backbones import Backbone
@@ -29,7 +34,7 @@ def batches(shapes, encoders):
 
     def build(**options):
         settings = {"batch_size": 6, "seed": 3, "device": torch.device("cpu")} | options
-        opened.append(ImageBatches(load_data(shapes), encoders, **settings))
+        opened.append(ImageBatches(settings.pop("data", None) or load_data(shapes), encoders, **settings))
         return opened[-1]
 
     yield build
@@ -51,3 +56,34 @@ def test_shapes_and_normalisation(batches):
     assert batch.labels.shape == (6,)
     assert float(batch.x.max()) == pytest.approx(1.0)
     assert float(batch.x.min()) >= -1
+
+
+def test_pairs_with_a_file_that_is_gone_or_damaged_are_left_out_and_listed(batches, shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    data, rejects = load_data(root), tmp_path / "rejects.jsonl"
+    rejects.write_text('{"file": "earlier.png", "reason": "empty file"}\n')
+    damaged = batches(data=data, rejects=rejects, batch_size=48)
+    gone, text = data.sketches[0], data.photos[20]
+    gone.unlink()
+    text.write_text("no picture")
+    drawn = [damaged(step) for step in range(3)]
+    assert all(2 <= len(batch.x) == len(batch.y) == len(batch.labels) < 48 for batch in drawn)
+    damaged.close()
+    listed = {row["file"]: row["reason"] for row in map(json.loads, rejects.read_text().splitlines())}
+    assert listed.keys() == {"earlier.png", str(gone), str(text)}
+    assert listed[str(gone)] == "No such file or directory"
+
+
+def test_without_lost_files_nothing_is_listed(batches, tmp_path):
+    whole = batches(rejects=tmp_path / "rejects.jsonl")
+    assert len(whole(0).x) == 6
+    whole.close()
+    assert not (tmp_path / "rejects.jsonl").exists()
+
+
+def test_a_batch_without_two_usable_pairs_says_so(batches, shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    data = load_data(root)
+    shutil.rmtree(root / "photo")
+    with pytest.raises(DataError, match=r"0 of 6 pairs of a batch can still be read"):
+        batches(data=data)(0)

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from training.base.command_line import run_command
-from training.base.errors import BackboneError, BundleError, CheckpointError, DataError, TrainingError
+from training.base.errors import BackboneError, BundleError, CheckpointError, DataError, DivergenceError, TrainingError
 from training.commands import Training
 from training.evaluation.protocol import evaluate
 from training.fit import run as fitting
 from training.fit.recipe import Recipe
 from training.fit.run import fit
-from training.fit.stage import DEFAULT_RIDGE
+from training.fit.stage import DEFAULT_RIDGE, Stage
 from training.model.bundle import load_bundle
 from training.model.images import open_image
 from training.model.tensors import load_tensors
@@ -276,8 +276,135 @@ def test_data_without_a_usable_class(shapes, tmp_path):
     root = Path(shutil.copytree(shapes, tmp_path / "data"))
     for file in root.rglob("photo/*/*.png"):
         file.write_text("no picture")
-    with pytest.raises(DataError, match="fewer than two"):
+    with pytest.raises(DataError, match="no sketch and photo that belong together are usable"):
         run(root, tmp_path / "run", tune="none")
+
+
+@pytest.mark.parametrize("usable", [1, 2])
+def test_too_few_classes_are_left_to_train_or_to_hold_any_out(shapes, tmp_path, usable):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    for label in ("circle", "line", "square")[: 4 - usable]:
+        for file in (root / "photo" / label).iterdir():
+            file.write_text("no picture")
+    if usable == 1:
+        with pytest.raises(DataError, match=r"fewer than two classes .*rejects.jsonl"):
+            run(root, tmp_path / "run", tune="none")
+    else:
+        manifest = run(root, tmp_path / "run", tune="none")
+        assert manifest.training.classes == ("square", "triangle")
+        assert "held_out_score" not in manifest.training.figures
+
+
+UNUSABLE = {
+    "missing.png": "No such",
+    "folder.png": "Is a",
+    "loop.png": "Too many",
+    "x" * 300: "File name too",
+    "a.png/b": "Not a",
+}
+
+
+def table_with_unusable_files(shapes, folder):
+    """A pairs table of usable pairs, and for every kind of unusable file a pair on either side."""
+    (folder / "folder.png").mkdir()
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "a.png").touch()
+    good = sorted((shapes / "sketch").rglob("*.png"))
+    rows = [(sketch, str(sketch).replace("/sketch/", "/photo/"), sketch.parent.name) for sketch in good]
+    rows += [(name, rows[0][1], "circle") for name in UNUSABLE] + [
+        (rows[0][0], f"./{name}", "circle") for name in UNUSABLE
+    ]
+    table = folder / "pairs.csv"
+    table.write_text("\n".join(["sketch,photo,class", *(",".join(map(str, row)) for row in rows)]))
+    return table
+
+
+@pytest.mark.parametrize("choices", [{"tune": "none"}, {"tune": "all", "epochs": 1, "line_drawings": 0.3}])
+def test_files_that_cannot_be_read_are_listed_and_skipped(shapes, tmp_path, choices):
+    table = table_with_unusable_files(shapes, tmp_path)
+    manifest = run(table, tmp_path / "run", cache=tmp_path / "cache", **choices)
+    assert manifest.training.images["photos"] == 24
+    rejects = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rejects} == {str(tmp_path / name) for name in UNUSABLE}
+    assert all(row["reason"].startswith(UNUSABLE[row["file"].removeprefix(f"{tmp_path}/")]) for row in rejects)
+    report = evaluate(load_bundle(tmp_path / "run", "cpu"), table, split=None, cache=tmp_path / "cache", device=CPU)
+    assert (report.queries, report.gallery) == (24, 24)
+    assert run(table, tmp_path / "run", cache=tmp_path / "cache", **choices) == manifest  # known to be finished
+
+
+def test_files_that_vanish_between_two_looks_are_listed_and_skipped(shapes, tmp_path, monkeypatch):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    run(root, tmp_path / "before", cache=tmp_path / "cache", tune="none")  # fills the cache
+    vanishing = [root / "sketch" / "line" / "line-0.png", root / "photo" / "circle" / "circle-1.png"]
+    features = fitting.paired_features
+
+    def later(*arguments, **options):
+        for file in vanishing:
+            file.unlink(missing_ok=True)
+        return features(*arguments, **options)
+
+    monkeypatch.setattr(fitting, "paired_features", later)
+    manifest = run(root, tmp_path / "run", cache=tmp_path / "cache", tune="none", validation=0)
+    assert manifest.training.images == {"sketches": 23, "photos": 23}
+    rejects = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rejects} == {str(file) for file in vanishing}
+
+
+def test_a_file_that_vanishes_while_backbones_are_trained_is_listed_and_skipped(shapes, tmp_path, monkeypatch):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    vanishing = root / "photo" / "circle" / "circle-1.png"
+    train = Stage.train
+
+    def later(*arguments):
+        vanishing.unlink(missing_ok=True)
+        return train(*arguments)
+
+    monkeypatch.setattr(Stage, "train", later)
+    manifest = run(root, tmp_path / "run", cache=tmp_path / "cache", tune="all", epochs=2, validation=0)
+    assert manifest.training.images["photos"] == 24  # it was there when training began
+    [reject] = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert reject == {"file": str(vanishing), "reason": "No such file or directory"}
+
+
+def test_evaluation_of_one_class_leaves_out_what_is_unusable_and_says_when_nothing_is_left(shapes, split, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "data"))
+    run(root, tmp_path / "run", split=split, tune="none")
+    bundle = load_bundle(tmp_path / "run", "cpu")
+
+    def evaluated(gallery):
+        return evaluate(bundle, root, split=None, gallery=gallery, cache=tmp_path / "cache", device=CPU)
+
+    files = sorted((root / "sketch" / "triangle").iterdir())
+    files[0].write_text("no picture")
+    assert (evaluated("unseen").queries, evaluated("all").queries) == (5, 5)
+    for file in files[1:]:
+        file.write_text("no picture")
+    for gallery in ("unseen", "all"):
+        with pytest.raises(DataError, match=r"no sketch .* usable"):
+            evaluated(gallery)
+
+
+def test_a_run_and_an_evaluation_say_by_which_rule_they_pair_instances(shapes, tmp_path, caplog):
+    caplog.set_level("INFO")
+    rules = {"auto": "no instance pairs: file names do not tell", "names": "24 instance pairs by file names"}
+    for pairing, line in rules.items():
+        run(shapes, tmp_path / pairing, tune="none", pairing=pairing)
+        assert any(record.getMessage().startswith(line) for record in caplog.records)
+        caplog.clear()
+        bundle = load_bundle(tmp_path / pairing, "cpu")
+        report = evaluate(bundle, shapes, split=None, cache=shapes.parent / "cache", device=CPU)
+        assert any(record.getMessage().startswith(line) for record in caplog.records)
+        assert report.instance_rule in line + report.instance_rule
+        assert report.instance_queries == (24 if pairing == "names" else 0)
+        assert bool(report.instance_accuracy) == (pairing == "names")
+        caplog.clear()
+
+
+def test_a_training_that_diverges_says_what_to_do(shapes, tmp_path):
+    with pytest.raises(
+        DivergenceError, match=r"at step \d+ of epoch 1: lower the learning rate .* no epoch was finished"
+    ):
+        run(shapes, tmp_path, learning_rate=1e30, clip=0.0, init="random", validation=0, photo_norm="none")
 
 
 def test_weights_that_need_a_network_say_so(shapes, tmp_path, monkeypatch):

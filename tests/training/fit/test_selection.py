@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
 from training.features.paired import FeatureSet
 from training.fit.selection import held_out_score, sufficient_dimensions
@@ -20,18 +21,19 @@ def encoders():
 def features(sketch_names):
     groups = (Group("owl", (0,), (0, 1)), Group("fox", (1,), (2,)))
     photos = tuple(Path(name) for name in ("owl1.jpg", "owl2.jpg", "fox1.jpg"))
-    data = PairedData(tuple(Path(name) for name in sketch_names), photos, groups)
+    pairs = {Path(name): Path(name.replace("-1.png", ".jpg")) for name in sketch_names if "-1" in name}
+    data = PairedData(tuple(Path(name) for name in sketch_names), photos, groups, InstancePairs(pairs))
     x, y = np.array([[1, 0], [0, 1]], np.float32), np.array([[0.5, 0], [1, 0], [0.75, 0]], np.float32)
     return FeatureSet(data, x, y)
 
 
-def test_score_is_the_geometric_mean_over_kinds_and_very_photos_among_all_and_among_held_out_photos(encoders):
-    every_owl, very_owl, every_owl_alone, very_owl_alone = (1 + 2 / 3) / 2, 1 / 3, 1, 1 / 2
-    expected = (every_owl * very_owl * every_owl_alone * very_owl_alone) ** (1 / 4)
+def test_score_is_the_geometric_mean_over_classes_and_instances_among_all_and_among_held_out_photos(encoders):
+    owls, instance, owls_alone, instance_alone = (1 + 2 / 3) / 2, 1 / 3, 1, 1 / 2
+    expected = (owls * instance * owls_alone * instance_alone) ** (1 / 4)
     assert held_out_score(features(("owl1-1.png", "fox1-1.png")), encoders, {"owl"}) == pytest.approx(expected)
 
 
-def test_score_without_known_photos_is_of_kinds_alone(encoders):
+def test_score_without_instance_pairs_is_of_classes_alone(encoders):
     score = held_out_score(features(("first.png", "second.png")), encoders, {"owl"})
     assert score == pytest.approx(((1 + 2 / 3) / 2) ** (1 / 2))
 

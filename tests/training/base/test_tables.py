@@ -1,0 +1,140 @@
+"""Tables: what is in a cell arrives unchanged, and what is wrong with a row is said with its number."""
+
+import sys
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from training.base.errors import DataError
+from training.base.tables import as_text, open_table, parse_number
+
+
+def read(path):
+    with open_table(path) as table:
+        return table.columns, list(table.rows)
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(content):
+        path = tmp_path / "table.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_cells_are_text_as_they_stand(written):
+    columns, rows = read(written('a,b, c\n007,1e3,true\n" x ","1,5","two\nlines"\n, ,"say ""yes"""\n'))
+    assert columns == ("a", "b", " c")
+    assert rows == [
+        (1, {"a": "007", "b": "1e3", " c": "true"}),
+        (2, {"a": " x ", "b": "1,5", " c": "two\nlines"}),
+        (3, {"b": " ", " c": 'say "yes"'}),  # an empty cell is no cell
+    ]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_marks_and_ends_of_lines_of_every_program(written, mark, end):
+    assert read(written(mark + end.join(["naïve,b".encode(), b"1,2", b"", "é,".encode()]))) == (
+        ("naïve", "b"),
+        [(1, {"naïve": "1", "b": "2"}), (2, {"naïve": "é"})],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty; its first line must name the columns"),
+        ("a,b\n1,2\n1,2,3\n", "row 2: 3 cells, but the header names 2 columns"),
+        ("a,b\n1\n", "row 1: 1 cells, but"),
+        ('a,b\n1,2\n1,"open\n', "row 2: unexpected end of data; is a quotation mark left open"),
+        ('a,b\n1,"shut"x\n', "row 1: .*expected after"),
+        ("a,b\n1,2\n" + "x" * 200_000 + ",2\n", "row 2: field larger than field limit"),
+        ("a,b\n1,2\n1,\0\n", "row 2: holds a NUL"),
+        (b"a,b\n1,2\n\xff,2\n", "row 2: not UTF-8 text; save the table as CSV in UTF-8"),
+        (b"\xff,b\n1,2\n", "the header: not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "the header: not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "the header: holds a NUL"),
+        ("a,b,a\n1,2,3\n", "more than one column 'a'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_the_row(written, content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(written(content))
+    assert "\n" not in str(caught.value)
+    assert "table.csv" in str(caught.value)
+
+
+def test_undecodable_bytes_far_down_name_their_row(written):
+    content = b"a,b\n" + b"1,2\n" * 20_000 + b"\xff,2\n" + b"1,2\n" * 20_000
+    with pytest.raises(DataError, match="row 20001: not UTF-8"):
+        read(written(content))
+
+
+def test_rows_are_read_as_they_are_asked_for(written):
+    with open_table(written("a,b\n1,2\n1,2,3\n")) as table:
+        assert next(table.rows) == (1, {"a": "1", "b": "2"})
+        with pytest.raises(DataError, match="row 2"):
+            next(table.rows)
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet"])
+def test_a_table_that_is_missing_or_a_folder(tmp_path, name):
+    with pytest.raises(DataError, match=f"{name} does not exist"):
+        read(tmp_path / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=f"{name} cannot be read as a table: .*directory"):
+        read(tmp_path / name)
+
+
+def test_parquet_keeps_types_and_leaves_out_what_is_empty(tmp_path):
+    table = pyarrow.table({"a": [1, None, 3], "b": ["x", "", None], "c": [[1.5], None, []]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    columns, rows = read(tmp_path / "t.parquet")
+    assert columns == ("a", "b", "c")
+    assert rows == [(1, {"a": 1, "b": "x", "c": [1.5]}), (2, {}), (3, {"a": 3, "c": []})]
+
+
+def test_damaged_parquet(tmp_path):
+    path = tmp_path / "t.parquet"
+    not_text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff"], pyarrow.binary()).buffers())
+    for table in (pyarrow.table({"a": not_text}), pyarrow.table({"a": ["x" * 100] * 1000})):
+        pyarrow.parquet.write_table(table, path)
+        if table.num_rows == 1000:
+            path.write_bytes(b"PAR1" + b"\xff" * 60 + path.read_bytes()[64:])
+        with pytest.raises(DataError, match="cannot be read as a table") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(b"half")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        read(path)
+    pyarrow.parquet.write_table(pyarrow.table([[1], [2]], names=["a", "a"]), path)
+    with pytest.raises(DataError, match="more than one column 'a'"):
+        read(path)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch, written):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="pip install pyarrow"):
+        read(tmp_path / "t.parquet")
+    assert read(written("a\n1\n")) == (("a",), [(1, {"a": "1"})])  # CSV needs none
+
+
+@pytest.mark.parametrize(("value", "number"), [("1.5", 1.5), (" -2e3 ", -2000.0), (3, 3.0), ("007", 7.0)])
+def test_numbers(value, number):
+    assert parse_number(value) == number
+
+
+@pytest.mark.parametrize("value", ["", "x", "1,5", "1_0", "nan", "-inf", "1e999", None, float("nan")])
+def test_no_numbers(value):
+    with pytest.raises(ValueError, match="is not a"):
+        parse_number(value)
+
+
+def test_text_of_other_types():
+    assert [as_text(value) for value in ("007", 7, b"\xc3\xa9", True)] == ["007", "7", "é", "True"]
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        as_text(b"\xff")
