@@ -70,7 +70,7 @@ class Encoder:
     """The encoder as the service runs it, without the service."""
 
     def __init__(self, gallery: Path) -> None:
-        self.settings = ServiceSettings(gallery=gallery, device="cpu", _cli_parse_args=False)
+        self.settings = ServiceSettings(gallery=gallery, device="cpu")
         self.bundle = load_bundle(gallery / "model", "cpu")
         self.plan = make_plan(self.settings, self.bundle.device)
         torch.set_num_threads(self.plan.threads)
