@@ -17,9 +17,12 @@ def explain(error: CycloptsError) -> str:
     example = _example(error)
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name, words = error.argument.name, [word.partition("=")[0] for word in error.root_input_tokens or ()]
-        unknown = [word.partition("=")[0] for word in error.unused_tokens or () if word.startswith("-")]
-        wrong = f", {unknown[0]} is no option" if difflib.get_close_matches(name, unknown) else ""
-        return f"{name} {'needs a value' if name in words else 'is required'}{wrong}, for example: {example}"
+        if name in words:
+            return f"{name} needs a value, for example: {example}"
+        unknown = [word.partition("=")[0] for word in error.unused_tokens or ()]
+        typed = difflib.get_close_matches(name, [word for word in unknown if word.startswith("-")], n=1)
+        hint = f", {typed[0]} is no option" if typed else ""
+        return f"{name} is required{hint}, for example: {example}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"{error.unused_tokens[0]!r} follows no option, for example: {example}"
     error.verbose = False

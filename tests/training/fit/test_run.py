@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.base.errors import BackboneError, BundleError, CheckpointError, DataError, TrainingError
-from training.__main__ import TRAINING
 from training.evaluation.protocol import evaluate
 from training.fit import run as fitting
 from training.fit.recipe import Recipe

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from training.base.command_line import run_command
 from training.__main__ import TRAINING
+from training.base.command_line import run_command
 
 TINY = ["--width", "8", "--depth", "1", "--fourier", "4", "--steps", "40", "--batch-size", "16"]
 
