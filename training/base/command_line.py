@@ -35,7 +35,7 @@ def _split(values: Any) -> Any:
 
 
 Options = Annotated[_T, Parameter(name="*")]
-"""A model whose fields are the options of a command, one of them required: ``def build(*, settings: Options[Build])``."""
+"""A model whose fields, one of them required, are options of a command: ``def build(*, settings: Options[Build])``."""
 
 Many = Annotated[
     list[_T],

@@ -89,7 +89,7 @@ class Recipe(RecipeOptions):
     line_drawings: float = Field(
         0.3, ge=0, lt=1, description="share of pairs whose sketch is a line drawing computed from the photo"
     )
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of heads and backbones")
     backbone_learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the backbones")
     weight_decay: float = Field(0.01, ge=0, description="weight decay")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")

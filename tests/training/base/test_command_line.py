@@ -213,8 +213,10 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path):
         "class Talk(Settings):\n    to: str\n\n\n"
         f"def talk(*, settings: Options[Talk]) -> None:\n    {code}\n"
     )
-    program = "Program('try', '', [Command('talk', 'chatty:talk', '', '', '')])"
-    script = f"from training.base.command_line import *; import sys; sys.exit(run_command({program}, ['talk', '--to', 'head']))"
+    script = (
+        "from training.base.command_line import *; import sys; sys.exit("
+        "run_command(Program('try', '', [Command('talk', 'chatty:talk', '', '', '')]), ['talk', '--to', 'head']))"
+    )
     environment = {"PYTHONPATH": f"{tmp_path}:{':'.join(filter(None, sys.path))}", "PATH": "/usr/bin:/bin"}
     command = ["bash", "-c", '"$0" -c "$1" | head -c 1 >/dev/null; exit "${PIPESTATUS[0]}"', sys.executable, script]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
