@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from cyclopts import Argument
-from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from pydantic import ValidationError
 
 __all__ = ["explain", "explain_validation"]
@@ -27,6 +27,8 @@ def explain(error: CycloptsError) -> str:
         return f"{error.unused_tokens[0]!r} follows no option, for example: {example}"
     error.verbose = False
     line = " ".join(str(error).split())
+    if isinstance(error, UnknownOptionError) and "?" not in line:
+        line = f"{line.removesuffix('.')}; --help lists the options of {' '.join(error.command_chain or ())}"
     return f"{line[:1].lower()}{line[1:].removesuffix('.')}"
 
 

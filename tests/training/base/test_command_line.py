@@ -102,6 +102,7 @@ def test_options_reach_the_command(program, capsys, line, printed):
         ("art draw --paper a --paper b", "parameter --paper specified multiple times"),
         ("art draw --paper a b", "'b' follows no option, for example: try art draw --paper napkin"),
         ("art draw --paper a --sice 3", "unknown option: --sice. Did you mean --size?"),
+        ("art draw --paper a --zzz 3", "unknown option: --zzz; --help lists the options of art draw"),
         ("art draw --paper a --size 0", "--size: Input should be greater than or equal to 1"),
         ("art draw --paper a --form ROUND", "--form: Input should be 'round' or 'very-long'"),
         ("art draw --paper a --colours red,blue", "--colours: Input should be 'red' or 'green'"),
