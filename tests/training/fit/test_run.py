@@ -152,7 +152,7 @@ def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_
     assert not torch.equal(frozen[third], tuned[third])
     assert torch.equal(continued[third], tuned[third])
     assert not torch.equal(frozen[stem], whole[stem])
-    with pytest.raises(BundleError, match="give the same --backbone and --multi-scale"):
+    with pytest.raises(BundleError, match="give the same --backbone, and the same multi_scale in the recipe"):
         run(shapes, tmp_path / "other", start=tmp_path / "tuned", multi_scale=False)
 
 
@@ -176,7 +176,7 @@ def test_heads_to_start_from_keep_their_share(shapes, tmp_path):
 
 def test_separate_heads_have_no_share_to_keep(shapes, tmp_path):
     run(shapes, tmp_path / "start", tune="none", share_head=False)
-    with pytest.raises(BundleError, match="has no linear head for both modalities to keep; give --start-heads 0"):
+    with pytest.raises(BundleError, match="has no linear head for both modalities; set start_heads to 0 in the recipe"):
         run(shapes, tmp_path / "run", tune="none", start=tmp_path / "start", start_heads=0.5)
 
 
