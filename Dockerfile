@@ -4,8 +4,8 @@
 #   docker build --tag svdraw:gpu --target gpu .     for a GPU; the host needs only the NVIDIA container toolkit
 #   ... --build-arg PIP_EXTRA_INDEX_URL=...          take a smaller PyTorch without CUDA from the index named
 #
-# The entry point is `python -m`, so the command is one of the three packages and its arguments:
-#   docker run --init svdraw:cpu training fit --help
+# The entry point is `svdraw`, so the command is one of its commands with their options:
+#   docker run --init svdraw:cpu fit --help
 
 ARG PYTHON_VERSION=3.11
 
@@ -15,7 +15,8 @@ WORKDIR /build
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         x = p['optional-dependencies']; \
-        print(*p['dependencies'], *x['demo'], *x['otel'], sep='\n')" > requirements.txt
+        wanted = {*p['dependencies'], *x['service'], *x['training'], *x['demo'], *x['otel']}; \
+        print(*sorted(wanted), sep='\n')" > requirements.txt
 
 FROM python:${PYTHON_VERSION}-slim AS dependencies
 # PyTorch also publishes builds without CUDA, some gigabytes smaller, in a package index of its own; name it here.
@@ -55,8 +56,8 @@ VOLUME ["/data/models", "/data/galleries", "/data/cache"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
-ENTRYPOINT ["python", "-m"]
-CMD ["service", "--gallery", "/data/galleries/default", "--host", "0.0.0.0", "--port", "8000"]
+ENTRYPOINT ["svdraw"]
+CMD ["serve", "--gallery", "/data/galleries/default", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \

@@ -17,11 +17,11 @@ help: ## List the targets
 	@echo 'Variables: PHOTOS=~/Pictures, PORT=8000 (demo), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
 
 demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Train on line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
-	@exec $(BIN)/python -m service --gallery $(DEMO)/$(if $(PHOTOS),photos,gallery) --port $(PORT)
+	@exec $(BIN)/svdraw serve --gallery $(DEMO)/$(if $(PHOTOS),photos,gallery) --port $(PORT)
 
 # With PHOTOS=FOLDER the demo searches that folder with the model that ships, and trains nothing.
 photos: | $(INSTALLED)
-	$(BIN)/python -m index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --out $(DEMO)/photos
+	$(BIN)/svdraw index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --out $(DEMO)/photos
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -47,18 +47,18 @@ format: $(INSTALLED) ## Rewrite the sources in the project's style
 .PRECIOUS: $(DEMO)/data/split.json $(DEMO)/model/model.json $(DEMO)/evaluation.json $(DEMO)/gallery/CURRENT
 
 $(DEMO)/data/split.json: | $(INSTALLED)
-	$(BIN)/python -m training demo-data --out $(DEMO)/data
+	$(BIN)/svdraw demo-data --out $(DEMO)/data
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
-	$(BIN)/python -m training fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
-	    --cache $(DEMO)/cache --tune none --image-size 160 --flip --grayscale --line-drawings 0 --dim 256
+	$(BIN)/svdraw fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
+	    --cache $(DEMO)/cache --recipe training/fit/recipes/demo.json
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
-	$(BIN)/python -m training evaluate --model $(DEMO)/model --data $(DEMO)/data \
+	$(BIN)/svdraw evaluate --model $(DEMO)/model --data $(DEMO)/data \
 	    --cache $(DEMO)/cache --gallery all --json $@ --plot $(DEMO)/evaluation.png
 
 $(DEMO)/gallery/CURRENT: | $(DEMO)/evaluation.json
-	$(BIN)/python -m index build --model $(DEMO)/model --photos $(DEMO)/data/photo --out $(DEMO)/gallery
+	$(BIN)/svdraw index build --model $(DEMO)/model --photos $(DEMO)/data/photo --out $(DEMO)/gallery
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -40,7 +40,9 @@ if [ -n "$dependencies" ]; then
     echo "$dependencies" > "$site/dependencies.pth"
 else
     "$work/venv/bin/python" -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        x = p['optional-dependencies']; print(*p['dependencies'], *x['demo'], *x['otel'], sep='\n')" > requirements.txt
+        x = p['optional-dependencies']; \
+        wanted = {*p['dependencies'], *x['service'], *x['training'], *x['demo'], *x['otel']}; \
+        print(*sorted(wanted), sep='\n')" > requirements.txt
     "$work/venv/bin/pip" install --quiet --constraint constraints.txt --requirement requirements.txt
 fi
 "$work/venv/bin/pip" wheel --quiet --no-deps --wheel-dir dist .
@@ -55,7 +57,7 @@ mkdir cache
 port=$("$python" -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
 env -i PATH="$work/venv/bin:/usr/bin:/bin" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/nonexistent \
     XDG_CACHE_HOME="$work/data/cache" MPLCONFIGDIR="$work/data/cache" "${runner[@]}" \
-    python -m service --gallery gallery --port "$port" > service.log 2>&1 &
+    svdraw serve --gallery gallery --port "$port" > service.log 2>&1 &
 service=$!
 
 check=$(sed -n 's/.*"\(from urllib.request .*\)"\]$/\1/p' "$source/Dockerfile" | sed "s/:8000/:$port/")
@@ -72,7 +74,7 @@ done
 user=$(stat --format=%u "/proc/$service")
 "$work/venv/bin/python" - "$port" << 'CHECK'
 import sys
-from service.client import Client
+from service.client.rest import Client
 
 with Client(f"http://127.0.0.1:{sys.argv[1]}") as client:
     assert client.search_like(client.photos(limit=1).photos[0].id, limit=3).results

@@ -1,9 +1,80 @@
-"""Entry point of ``python -m index``."""
+"""The commands of the index package, and the entry point of ``python -m index``."""
 
 import sys
+from functools import partial
 
-from index.commands import Index
-from training.base.command_line import run_command
+from training.base.command_line import Command, Program, run_command
+
+__all__ = ["COMMANDS", "INDEX", "SUMMARY"]
+
+SUMMARY = "Build, change and search galleries of photos."
+
+_command = partial(Command, extra="service")
+
+COMMANDS = (
+    _command(
+        "index build",
+        "index.commands:build",
+        "Embed photos and build a gallery, or bring it up to date.",
+        "svdraw index build --photos ~/Pictures --out gallery",
+    ),
+    _command(
+        "index add",
+        "index.commands:add",
+        "Add photos to a gallery.",
+        "svdraw index add --gallery gallery --photos ~/more",
+    ),
+    _command(
+        "index sync",
+        "index.commands:sync",
+        "Make a gallery agree with a folder of photos.",
+        "svdraw index sync --gallery gallery --photos ~/Pictures",
+    ),
+    _command(
+        "index remove",
+        "index.commands:remove",
+        "Remove photos from a gallery; their files stay.",
+        "svdraw index remove --gallery gallery --ids 17,18",
+    ),
+    _command(
+        "index compact",
+        "index.commands:compact",
+        "Rebuild a gallery's search index and free the room of removed photos.",
+        "svdraw index compact --gallery gallery",
+    ),
+    _command(
+        "index snapshot",
+        "index.commands:snapshot",
+        "Copy what a gallery can be rebuilt from: catalogue and model, no photos.",
+        "svdraw index snapshot --gallery gallery --out snapshot",
+    ),
+    _command(
+        "index restore",
+        "index.commands:restore",
+        "Make a gallery of a snapshot.",
+        "svdraw index restore --snapshot snapshot --out gallery",
+    ),
+    _command(
+        "index info",
+        "index.commands:info",
+        "Print what a gallery holds.",
+        "svdraw index info --gallery gallery",
+    ),
+    _command(
+        "index verify",
+        "index.commands:verify",
+        "Check a gallery for damage, and repair it.",
+        "svdraw index verify --gallery gallery --repair",
+    ),
+    _command(
+        "index search",
+        "index.commands:search",
+        "Print the photos of a gallery that a sketch depicts.",
+        "svdraw index search --gallery gallery --sketch sketch.png",
+    ),
+)
+
+INDEX = Program("python -m index", SUMMARY, COMMANDS, inside="index")
 
 if __name__ == "__main__":
-    sys.exit(run_command(Index))
+    sys.exit(run_command(INDEX))

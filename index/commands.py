@@ -1,12 +1,12 @@
-"""The command line of the index package; every option is also an environment variable."""
+"""The commands of the index package: ``svdraw index build`` and its siblings."""
 
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, CliApp, CliSubCommand
+from cyclopts import Parameter
+from pydantic import Field, model_validator
 
 from index.accelerators.kinds import KindChoice
 from index.errors import GalleryDamaged, IndexingError
@@ -14,119 +14,126 @@ from index.gallery.directory import Gallery
 from index.gallery.filters import parse_filter
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
-from index.gallery.snapshots import restore, snapshot
-from index.jobs import compact, index_photos, remove_photos, sync_photos
+from index.gallery.snapshots import restore as restore_snapshot
+from index.gallery.snapshots import snapshot as write_snapshot
+from index.jobs import compact as compact_gallery
+from index.jobs import index_photos, remove_photos, sync_photos
 from index.sources import list_photos
-from training.base.command_line import command_config
+from training.base.command_line import Many, Options, Settings
 from training.base.errors import ImageError
 from training.model.bundle import load_bundle
 from training.model.images import open_image
 from training.model.starter import STARTER_MODEL
 
-__all__ = ["Add", "Build", "Compact", "Index", "Info", "Remove", "Restore", "Search", "Snapshot", "Sync", "Verify"]
+__all__ = ["add", "build", "compact", "info", "remove", "restore", "search", "snapshot", "sync", "verify"]
 
-_PHOTOS = "folder or its URI, text list of paths or URIs, or table (.csv, .parquet) with a column uri"
-_DEVICE = "auto, cpu, cuda or cuda:N"
-_KIND = "auto (by size), exact, ivf, fp16, sq8 or hnsw; kept until chosen again"
-_RECALL = "recall of the first 10 that searches aim at, 1 is exact; kept until chosen again"
+_PHOTOS = "photos: a folder or its URI, a text list of paths or URIs, or a table (.csv, .parquet) with a column uri"
+_GALLERY = "folder of the gallery"
+_DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
+_KIND = "kind of search index; auto chooses by size; the gallery keeps the choice"
+_RECALL = "recall of the 10 best that searches aim at, 1 is exact; the gallery keeps the choice"
+
+_Json = Annotated[bool, Parameter(name="--json")]
 
 
-class _Command(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Build(_Command):
-    """Embed photos and build a gallery; run again, it goes on and brings the gallery up to date."""
+class Build(Settings):
+    """Options of ``svdraw index build``."""
 
     model: Path = Field(
-        STARTER_MODEL, description="model bundle, made by `python -m training fit`; the one that ships when omitted"
+        STARTER_MODEL, description="model bundle, made by `svdraw fit`; by default the one that ships with svdraw"
     )
     photos: str = Field(description=_PHOTOS)
-    out: Path = Field(description="folder of the gallery")
+    out: Path = Field(description="folder of the new gallery, or of one to bring up to date")
     device: str = Field("auto", description=_DEVICE)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        candidates = list_photos(self.photos)
-        with closing(Gallery.create(self.out, self.model)) as gallery:
-            gallery.configure(self.kind, self.recall)
-            _report(gallery, index_photos(gallery, candidates, self.device))
+
+def build(*, settings: Options[Build]) -> None:
+    """Embeds photos and builds a gallery; run again, it goes on and brings the gallery up to date."""
+    candidates = list_photos(settings.photos)
+    with closing(Gallery.create(settings.out, settings.model)) as gallery:
+        gallery.configure(settings.kind, settings.recall)
+        _report(gallery, index_photos(gallery, candidates, settings.device))
 
 
-class Add(_Command):
-    """Add photos to a gallery."""
+class Add(Settings):
+    """Options of ``svdraw index add``."""
 
-    gallery: Path = Field(description="folder of the gallery")
+    gallery: Path = Field(description=_GALLERY)
     photos: str = Field(description=_PHOTOS)
     device: str = Field("auto", description=_DEVICE)
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        candidates = list_photos(self.photos)
-        with closing(Gallery.open(self.gallery, write=True)) as gallery:
-            _report(gallery, index_photos(gallery, candidates, self.device))
+
+def add(*, settings: Options[Add]) -> None:
+    """Adds photos to a gallery."""
+    candidates = list_photos(settings.photos)
+    with closing(Gallery.open(settings.gallery, write=True)) as gallery:
+        _report(gallery, index_photos(gallery, candidates, settings.device))
 
 
-class Sync(_Command):
-    """Make a gallery agree with a folder: add what is new, embed what changed, remove what is gone."""
+class Sync(Settings):
+    """Options of ``svdraw index sync``."""
 
-    gallery: Path = Field(description="folder of the gallery")
-    photos: Path = Field(description="folder of photos; photos of the gallery that are elsewhere stay")
+    gallery: Path = Field(description=_GALLERY)
+    photos: Path = Field(description="folder of photos; photos of the gallery that lie elsewhere stay as they are")
     device: str = Field("auto", description=_DEVICE)
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        with closing(Gallery.open(self.gallery, write=True)) as gallery:
-            _report(gallery, sync_photos(gallery, self.photos, self.device))
+
+def sync(*, settings: Options[Sync]) -> None:
+    """Makes a gallery agree with a folder: adds what is new, embeds what changed, removes what is gone."""
+    with closing(Gallery.open(settings.gallery, write=True)) as gallery:
+        _report(gallery, sync_photos(gallery, settings.photos, settings.device))
 
 
-class Compact(_Command):
-    """Rebuild what searches run on from the catalogue, and free the room of removed photos."""
+class Compact(Settings):
+    """Options of ``svdraw index compact``."""
 
-    gallery: Path = Field(description="folder of the gallery")
+    gallery: Path = Field(description=_GALLERY)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        with closing(Gallery.open(self.gallery, write=True)) as gallery:
-            gallery.configure(self.kind, self.recall)
-            manifest = compact(gallery)
-            print(f"{self.gallery}: {manifest.count} photos, kind {manifest.kind}, generation {manifest.generation}")
+
+def compact(*, settings: Options[Compact]) -> None:
+    """Rebuilds the search index from the catalogue, and frees the room of removed photos."""
+    with closing(Gallery.open(settings.gallery, write=True)) as gallery:
+        gallery.configure(settings.kind, settings.recall)
+        manifest = compact_gallery(gallery)
+        print(f"{settings.gallery}: {manifest.count} photos, kind {manifest.kind}, generation {manifest.generation}")
 
 
-class Snapshot(_Command):
-    """Copy catalogue and model, from which the rest is rebuilt, but no photos; jobs may go on meanwhile."""
+class Snapshot(Settings):
+    """Options of ``svdraw index snapshot``."""
 
-    gallery: Path = Field(description="folder of the gallery")
-    out: Path = Field(description="new folder")
-
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        with closing(Gallery.open(self.gallery)) as gallery:
-            print(f"{self.out}: {snapshot(gallery, self.out).count} photos")
+    gallery: Path = Field(description=_GALLERY)
+    out: Path = Field(description="new folder for the snapshot")
 
 
-class Restore(_Command):
-    """Make a gallery of a snapshot."""
+def snapshot(*, settings: Options[Snapshot]) -> None:
+    """Copies catalogue and model, from which the rest is rebuilt, but no photos; jobs may go on meanwhile."""
+    with closing(Gallery.open(settings.gallery)) as gallery:
+        print(f"{settings.out}: {write_snapshot(gallery, settings.out).count} photos")
+
+
+class Restore(Settings):
+    """Options of ``svdraw index restore``."""
 
     snapshot: Path = Field(description="folder of the snapshot")
     out: Path = Field(description="folder of the new gallery")
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        print(f"{self.out}: {restore(self.snapshot, self.out).count} photos")
+
+def restore(*, settings: Options[Restore]) -> None:
+    """Makes a gallery of a snapshot."""
+    print(f"{settings.out}: {restore_snapshot(settings.snapshot, settings.out).count} photos")
 
 
-class Remove(_Command):
-    """Remove photos from a gallery; their files are left alone."""
+class Remove(Settings):
+    """Options of ``svdraw index remove``."""
 
-    gallery: Path = Field(description="folder of the gallery")
-    ids: list[int] = Field([], description="ids of photos, joined by commas: --ids 17,18")
-    uris: list[str] = Field(
-        [], description='paths or URIs of photos, as the gallery has them; one with a comma goes in quotes: "a,b.jpg"'
+    gallery: Path = Field(description=_GALLERY)
+    ids: Many[int] = Field([], description="ids of the photos, joined by commas: --ids 17,18")
+    uris: Many[str] = Field(
+        [], description='paths or URIs of the photos, joined by commas; one that has a comma goes in quotes: "a,b.jpg"'
     )
 
     @model_validator(mode="after")
@@ -135,121 +142,102 @@ class Remove(_Command):
             raise ValueError("name the photos with --ids or --uris")
         return self
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        with closing(Gallery.open(self.gallery, write=True)) as gallery:
-            found = gallery.catalogue.ids(self.uris)
-            if missing := [uri for uri in self.uris if uri not in found]:
-                raise IndexingError(f"{self.gallery} has no photo {missing[0]!r}; nothing was removed")
-            removed = remove_photos(gallery, [*self.ids, *found.values()])
-            print(f"{removed} removed, {gallery.catalogue.count()} left")
+
+def remove(*, settings: Options[Remove]) -> None:
+    """Removes photos from a gallery; their files are left alone."""
+    with closing(Gallery.open(settings.gallery, write=True)) as gallery:
+        found = gallery.catalogue.ids(settings.uris)
+        if missing := [uri for uri in settings.uris if uri not in found]:
+            raise IndexingError(f"{settings.gallery} has no photo {missing[0]!r}; nothing was removed")
+        removed = remove_photos(gallery, [*settings.ids, *found.values()])
+        print(f"{removed} removed, {gallery.catalogue.count()} left")
 
 
-class Info(_Command):
-    """Say what a gallery holds."""
+class Info(Settings):
+    """Options of ``svdraw index info``."""
 
-    gallery: Path = Field(description="folder of the gallery")
-    json_out: bool = Field(False, alias="json", description="print JSON")
-
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        facts: dict[str, Any] = read_generation(self.gallery).model_dump(mode="json")
-        with closing(Gallery.open(self.gallery)) as gallery:
-            facts["catalogue_count"] = gallery.catalogue.count()
-            facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
-        print(json.dumps(facts) if self.json_out else _aligned([(name, str(value)) for name, value in facts.items()]))
+    gallery: Path = Field(description=_GALLERY)
+    as_json: _Json = Field(False, description="print JSON")
 
 
-class Verify(_Command):
-    """Check catalogue, model and generation against each other."""
+def info(*, settings: Options[Info]) -> None:
+    """Says what a gallery holds."""
+    facts: dict[str, Any] = read_generation(settings.gallery).model_dump(mode="json")
+    with closing(Gallery.open(settings.gallery)) as gallery:
+        facts["catalogue_count"] = gallery.catalogue.count()
+        facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
+    print(json.dumps(facts) if settings.as_json else _aligned([(name, str(value)) for name, value in facts.items()]))
 
-    gallery: Path = Field(description="folder of the gallery")
+
+class Verify(Settings):
+    """Options of ``svdraw index verify``."""
+
+    gallery: Path = Field(description=_GALLERY)
     repair: bool = Field(False, description="rebuild what the catalogue can rebuild")
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        with closing(Gallery.open(self.gallery, write=self.repair)) as gallery:
+
+def verify(*, settings: Options[Verify]) -> None:
+    """Checks catalogue, model and search index against each other."""
+    with closing(Gallery.open(settings.gallery, write=settings.repair)) as gallery:
+        problems = gallery.problems()
+        if problems and settings.repair:
+            print("\n".join(problems))
+            with gallery.writing():
+                gallery.publish()
             problems = gallery.problems()
-            if problems and self.repair:
-                print("\n".join(problems))
-                with gallery.writing():
-                    gallery.publish()
-                problems = gallery.problems()
-            if problems:
-                raise GalleryDamaged("; ".join(problems))
-            print(f"{self.gallery} is whole: {gallery.catalogue.count()} photos")
+        if problems:
+            raise GalleryDamaged("; ".join(problems))
+        print(f"{settings.gallery} is whole: {gallery.catalogue.count()} photos")
 
 
-class Search(_Command):
-    """Find the photos that a sketch depicts."""
+class Search(Settings):
+    """Options of ``svdraw index search``."""
 
-    gallery: Path = Field(description="folder of the gallery")
+    gallery: Path = Field(description=_GALLERY)
     sketch: Path = Field(description="image file of a sketch")
-    limit: int = Field(10, ge=1, description="number of photos")
-    offset: int = Field(0, ge=0, description="skip so many photos")
+    limit: int = Field(10, ge=1, description="number of photos to print")
+    offset: int = Field(0, ge=0, description="number of best photos to skip")
     dimensions: int | None = Field(
-        None, ge=1, description="compare only so many leading coordinates; those that suffice when omitted"
+        None, ge=1, description="number of leading embedding coordinates to compare; those that suffice if left out"
     )
     score_threshold: float | None = Field(None, description="leave out photos with a lower score")
-    filter: str | None = Field(None, description="""JSON, such as {"label": "castle", "year": {"gte": 1900}}""")
-    unique: bool = Field(False, description="of photos with the same content only the first")
-    recall: float | None = Field(
-        None, gt=0, le=1, description="share of the true best to aim at; 1 is exact; the gallery's own when left out"
+    filter: str | None = Field(
+        None, description="""JSON filter of photos, such as {"label": "castle", "year": {"gte": 1900}}"""
     )
-    exact: bool = Field(False, description="the same as --recall 1")
-    json_out: bool = Field(False, alias="json", description="print JSON")
+    unique: bool = Field(False, description="of photos with the same content print only the first")
+    recall: float | None = Field(
+        None, gt=0, le=1, description="share of the true best photos to aim at; 1 is exact; the gallery's if left out"
+    )
+    as_json: _Json = Field(False, description="print JSON")
     device: str = Field("auto", description=_DEVICE)
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        try:
-            sketch = open_image(self.sketch)
-        except ImageError as error:
-            raise IndexingError(f"{self.sketch}: {error.reason}") from error
-        searcher = Searcher.open(self.gallery, self.device)
-        with closing(Gallery.open(self.gallery)) as gallery:
-            bundle = load_bundle(gallery.model_directory, self.device)
-            query = bundle.encode_sketches([sketch])
-            chosen = None if self.filter is None else gallery.catalogue.select(parse_filter(self.filter))
-            hits = searcher.search(
-                query,
-                self.limit,
-                dimensions=self.dimensions or bundle.default_dimensions,
-                offset=self.offset,
-                score_threshold=self.score_threshold,
-                recall=1 if self.exact else self.recall,
-                ids=chosen,
-                unique=self.unique,
-            )[0]
-            photos = gallery.catalogue.photos([hit.id for hit in hits])
-        rows = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
-        if self.json_out:
-            print(json.dumps({"results": [{"score": hit.score, **photo._asdict()} for hit, photo in rows]}))
-        else:
-            print(
-                _aligned([(f"{hit.score:.4f}", f"{photo.id}  {photo.label or ''}  {photo.uri}") for hit, photo in rows])
-            )
 
-
-class Index(BaseSettings):
-    """Build, change and search galleries of photos."""
-
-    model_config = command_config("python -m index")
-
-    build: CliSubCommand[Build]
-    add: CliSubCommand[Add]
-    sync: CliSubCommand[Sync]
-    remove: CliSubCommand[Remove]
-    compact: CliSubCommand[Compact]
-    snapshot: CliSubCommand[Snapshot]
-    restore: CliSubCommand[Restore]
-    info: CliSubCommand[Info]
-    verify: CliSubCommand[Verify]
-    search: CliSubCommand[Search]
-
-    def cli_cmd(self) -> None:
-        """Runs the chosen command."""
-        CliApp.run_subcommand(self)
+def search(*, settings: Options[Search]) -> None:
+    """Finds the photos that a sketch depicts."""
+    try:
+        sketch = open_image(settings.sketch)
+    except ImageError as error:
+        raise IndexingError(f"{settings.sketch}: {error.reason}") from error
+    searcher = Searcher.open(settings.gallery, settings.device)
+    with closing(Gallery.open(settings.gallery)) as gallery:
+        bundle = load_bundle(gallery.model_directory, settings.device)
+        hits = searcher.search(
+            bundle.encode_sketches([sketch]),
+            settings.limit,
+            dimensions=settings.dimensions or bundle.default_dimensions,
+            offset=settings.offset,
+            score_threshold=settings.score_threshold,
+            recall=settings.recall,
+            ids=None if settings.filter is None else gallery.catalogue.select(parse_filter(settings.filter)),
+            unique=settings.unique,
+        )[0]
+        photos = gallery.catalogue.photos([hit.id for hit in hits])
+    rows = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
+    if settings.as_json:
+        print(json.dumps({"results": [{"score": hit.score, **photo._asdict()} for hit, photo in rows]}))
+    else:
+        lines = [(f"{hit.score:.4f}", f"{photo.id}  {photo.label or ''}  {photo.uri}") for hit, photo in rows]
+        print(_aligned(lines))
 
 
 def _report(gallery: Gallery, report: object) -> None:

@@ -1,9 +1,8 @@
-"""Entry point of ``python -m service``."""
+"""Entry point of ``python -m service``, which is ``svdraw serve``."""
 
 import sys
 
-from service.commands import Serve
-from training.base.command_line import run_command
+from service.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(Serve))
+    sys.exit(main(["serve", *sys.argv[1:]]))

@@ -1,14 +1,23 @@
-"""The command line of the service package; every option is also an environment variable."""
+"""Entry point of ``svdraw``."""
 
-from service.server import serve
-from service.settings import ServiceSettings
+import sys
+from collections.abc import Sequence
 
-__all__ = ["Serve"]
+__all__ = ["main"]
 
 
-class Serve(ServiceSettings):
-    """Serve sketch-to-photo search over a gallery."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``svdraw`` and returns its exit status.
 
-    def cli_cmd(self) -> None:
-        """Runs the service until it is told to stop."""
-        serve(self)
+    Args:
+        arguments: command line without the program name; ``sys.argv[1:]`` when omitted.
+    """
+    try:
+        from service.program import SVDRAW
+        from training.base.command_line import run_command
+    except ModuleNotFoundError as error:
+        if error.name != "cyclopts":
+            raise
+        sys.stderr.write('error: only the client is installed; for the commands: pip install "svdraw[all]"\n')
+        return 1
+    return run_command(SVDRAW, arguments)

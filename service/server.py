@@ -13,6 +13,7 @@ from service.errors import AddressInUse, ServiceError
 from service.http.observability import JsonFormatter
 from service.http.protocol import patient_protocol
 from service.settings import ServiceSettings
+from training.base.command_line import Options
 from training.model.devices import resolve_device
 
 __all__ = ["serve"]
@@ -23,7 +24,7 @@ _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
 
 
-def serve(settings: ServiceSettings) -> None:
+def serve(*, settings: Options[ServiceSettings]) -> None:
     """Serves until SIGINT or SIGTERM, then lets running requests end; requests before the gallery is loaded get 503.
 
     Raises:

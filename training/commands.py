@@ -1,44 +1,54 @@
-"""The command line of the training package; every option is also an environment variable."""
+"""The commands of the training package: ``svdraw fit``, ``svdraw evaluate`` and ``svdraw demo-data``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, CliApp, CliSubCommand
+from cyclopts import Parameter
+from pydantic import Field, model_validator
 
 from training.base.artifacts import write_text
 from training.base.cache import default_cache_directory
-from training.base.command_line import command_config
+from training.base.command_line import Options, Settings
 from training.data.demo_data import render_demo_data
 from training.data.photo_pairs import draw_pairs
 from training.evaluation.plots import plot_evaluation
-from training.evaluation.protocol import EvaluationReport, evaluate
-from training.fit.recipe import Recipe
-from training.fit.run import fit
+from training.evaluation.protocol import EvaluationReport
+from training.evaluation.protocol import evaluate as measure
+from training.fit.recipe import Recipe, RecipeOptions, read_recipe
+from training.fit.run import fit as train
 from training.model.bundle import load_bundle, read_manifest
 from training.model.devices import resolve_device
 from training.model.starter import STARTER_MODEL
-from training.operators.commands import Operators
 
-__all__ = ["DemoData", "Evaluate", "Fit", "Training"]
+__all__ = ["DemoData", "Evaluate", "Fit", "demo_data", "evaluate", "fit"]
 
-ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same kind, more finds the very photo less often
+ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same class, more finds fewer exact matches
 _DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
-_SPLIT = "sketchy-1, sketchy-2, or a file of seen and unseen classes"
+_SPLIT = "sketchy-1, sketchy-2, or a JSON file that lists the seen and the unseen classes"
+_DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
+_CACHE = "folder of cached features"
 
 
-class Fit(Recipe):
-    """Train paired encoders by NeuralSVD and write a model bundle."""
-
-    data: Path | None = Field(None, description=_DATA)
+class _Sources(Settings):
+    data: Path | None = Field(None, description=f"training pairs: {_DATA}")
     photos: Path | None = Field(
         None,
-        description="folder of photos to adapt a model to, in place of --data: line drawings of them are the sketches",
+        description="folder of photos to adapt a model to, in place of --data; line drawings computed from the photos "
+        "are the sketches",
     )
     out: Path = Field(description="folder of the run, which becomes the model bundle")
-    split: str | None = Field(None, description=f"{_SPLIT}; unseen classes are never opened")
-    cache: Path = Field(default_factory=default_cache_directory, description="folder of cached features")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    split: str | None = Field(None, description=f"class split: {_SPLIT}; images of unseen classes are never opened")
+    recipe: Path | None = Field(
+        None, description="JSON file with further choices, listed in docs/recipe.md; options win over it"
+    )
+
+
+class Fit(RecipeOptions, _Sources):  # the order of --help is that of the bases from the last to the first
+    """Options of ``svdraw fit``: where the files are, and the choices that are changed most often."""
+
+    cache: Path = Field(default_factory=default_cache_directory, description=_CACHE)
+    device: str = Field("auto", description=_DEVICE)
 
     @model_validator(mode="after")
     def _one_source(self) -> "Fit":
@@ -46,98 +56,89 @@ class Fit(Recipe):
             raise ValueError("give either --data or --photos")
         return self
 
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        choices = self.model_dump(include=set(Recipe.model_fields))
-        if self.photos is not None:
-            choices |= self._adaptation()
-            data = draw_pairs(self.photos, self.out / "pairs")
-        else:
-            data = cast(Path, self.data)
-        recipe = Recipe(**choices)
-        manifest = fit(data, self.out, recipe, split=self.split, cache=self.cache, device=resolve_device(self.device))
-        top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
-        print(f"model {manifest.digest[:12]} in {self.out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
 
-    def _adaptation(self) -> dict[str, object]:
-        """What photos alone change: the shipped model's encoders, kept, get a closed form of the line drawings."""
-        start = self.start or STARTER_MODEL
-        encoders = read_manifest(start).encoders
-        defaults: dict[str, object] = {
-            "start": start,
-            "backbone": encoders.backbone,
-            "multi_scale": encoders.multi_scale,
-            "share_backbone": encoders.share_backbone,
-            "image_size": encoders.sketch.preprocessing.size,
-            "flip": encoders.sketch.flip,
-            "crop_to_ink": encoders.sketch.preprocessing.crop_to_ink,
-            "grayscale": encoders.photo.preprocessing.grayscale,
-            "tune": "none",
-            "sketch_mean": "start",
-            "ridge": ADAPTATION_RIDGE,
-            "line_drawings": 0.0,  # there is nothing else
-        }
-        tune = self.tune if "tune" in self.model_fields_set else "none"
-        if tune == "all":
-            defaults["sketch_mean"] = "data"
-        if tune == "none" and self.share_head and encoders.has_one_linear_head:
-            defaults["start_heads"] = 0.5
-        return {name: value for name, value in defaults.items() if name not in self.model_fields_set}
+def fit(*, settings: Options[Fit]) -> None:
+    """Trains paired encoders by NeuralSVD and writes a model bundle."""
+    chosen = read_recipe(settings.recipe) if settings.recipe else {}
+    chosen |= settings.model_dump(include=set(RecipeOptions.model_fields), exclude_unset=True)
+    if settings.photos is not None:
+        chosen = _adaptation(chosen) | chosen
+    recipe = Recipe(**chosen)
+    data = cast(Path, settings.data) if settings.photos is None else draw_pairs(settings.photos, settings.out / "pairs")
+    device = resolve_device(settings.device)
+    manifest = train(data, settings.out, recipe, split=settings.split, cache=settings.cache, device=device)
+    top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
+    print(f"model {manifest.digest[:12]} in {settings.out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
 
 
-class Evaluate(BaseModel):
-    """Measure a model bundle by the zero-shot protocol."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: Path = Field(description="model bundle")
-    data: Path = Field(description=_DATA)
-    split: str | None = Field(None, description=f"{_SPLIT}; by default the classes that the model's own split held out")
-    gallery: Literal["unseen", "all"] = Field("unseen", description="photos of the unseen classes, or all photos")
-    json_file: Path | None = Field(None, alias="json", description="write every figure there")
-    plot: Path | None = Field(None, description="draw the truncation curve and the spectrum into this PNG")
-    cache: Path = Field(default_factory=default_cache_directory, description="folder of cached features")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        device = resolve_device(self.device)
-        bundle = load_bundle(self.model, self.device)
-        report = evaluate(bundle, self.data, split=self.split, gallery=self.gallery, cache=self.cache, device=device)
-        if self.json_file:
-            write_text(self.json_file, report.model_dump_json(indent=2) + "\n")
-        if self.plot:
-            plot_evaluation(self.plot, report.curve, report.gallery_curve, report.spectrum)
-        print(_summary(report))
+def _adaptation(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults for photos alone: the encoders of a model are kept and get a closed form of the line drawings."""
+    start = Path(chosen.get("start") or STARTER_MODEL)
+    encoders = read_manifest(start).encoders
+    tune = chosen.get("tune", "none")
+    defaults: dict[str, Any] = {
+        "start": start,
+        "backbone": encoders.backbone,
+        "multi_scale": encoders.multi_scale,
+        "share_backbone": encoders.share_backbone,
+        "image_size": encoders.sketch.preprocessing.size,
+        "flip": encoders.sketch.flip,
+        "crop_to_ink": encoders.sketch.preprocessing.crop_to_ink,
+        "grayscale": encoders.photo.preprocessing.grayscale,
+        "tune": tune,
+        "sketch_mean": "data" if tune == "all" else "start",
+        "ridge": ADAPTATION_RIDGE,
+        "line_drawings": 0.0,  # there is nothing else
+    }
+    if tune == "none" and chosen.get("share_head", True) and encoders.has_one_linear_head:
+        defaults["start_heads"] = 0.5
+    return defaults
 
 
-class DemoData(BaseModel):
-    """Render line drawings and colour pictures of the same things from two emoji fonts."""
+class Evaluate(Settings):
+    """Options of ``svdraw evaluate``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: Path = Field(description="model bundle to measure")
+    data: Path = Field(description=f"test pairs: {_DATA}")
+    split: str | None = Field(
+        None, description=f"class split: {_SPLIT}; by default the classes that the model's own split held out"
+    )
+    gallery: Literal["unseen", "all"] = Field(
+        "unseen", description="photos to search: those of the unseen classes, or all"
+    )
+    json_file: Annotated[Path | None, Parameter(name="--json")] = Field(
+        None, description="JSON file to write every figure to"
+    )
+    plot: Path | None = Field(None, description="PNG file to draw the truncation curve and the spectrum into")
+    cache: Path = Field(default_factory=default_cache_directory, description=_CACHE)
+    device: str = Field("auto", description=_DEVICE)
+
+
+def evaluate(*, settings: Options[Evaluate]) -> None:
+    """Measures a model bundle by the zero-shot protocol."""
+    device = resolve_device(settings.device)
+    bundle = load_bundle(settings.model, settings.device)
+    report = measure(
+        bundle, settings.data, split=settings.split, gallery=settings.gallery, cache=settings.cache, device=device
+    )
+    if settings.json_file:
+        write_text(settings.json_file, report.model_dump_json(indent=2) + "\n")
+    if settings.plot:
+        plot_evaluation(settings.plot, report.curve, report.gallery_curve, report.spectrum)
+    print(_summary(report))
+
+
+class DemoData(Settings):
+    """Options of ``svdraw demo-data``."""
 
     out: Path = Field(description="folder to write")
-    limit: int | None = Field(None, ge=10, description="render only so many things")
-
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        summary = render_demo_data(self.out, limit=self.limit)
-        print(f"{summary.classes} things, {summary.sketches} drawings, {summary.unseen} unseen, in {self.out}")
+    limit: int | None = Field(None, ge=10, description="largest number of classes to render; all when left out")
 
 
-class Training(BaseSettings):
-    """Train and evaluate paired sketch and photo encoders, or solve operators by the same objective."""
-
-    model_config = command_config("python -m training")
-
-    fit: CliSubCommand[Fit]
-    evaluate: CliSubCommand[Evaluate]
-    demo_data: CliSubCommand[DemoData] = Field(alias="demo-data")
-    operators: CliSubCommand[Operators]
-
-    def cli_cmd(self) -> None:
-        """Runs the chosen command."""
-        CliApp.run_subcommand(self)
+def demo_data(*, settings: Options[DemoData]) -> None:
+    """Renders line drawings and colour pictures of the same things from two emoji fonts."""
+    summary = render_demo_data(settings.out, limit=settings.limit)
+    print(f"{summary.classes} classes, {summary.sketches} drawings, {summary.unseen} unseen classes, in {settings.out}")
 
 
 def _summary(report: EvaluationReport) -> str:
@@ -149,7 +150,7 @@ def _summary(report: EvaluationReport) -> str:
         *((f"P@{k}", f"{value:.4f}") for k, value in report.precision.items() if k in (25, 100)),
         *((f"acc@{k}", f"{value:.4f}") for k, value in report.accuracy.items() if k in (1, 10)),
         *(
-            (f"acc@{k}, the very photo", f"{value:.4f}")
+            (f"acc@{k}, exact match (instance)", f"{value:.4f}")
             for k, value in report.instance_accuracy.items()
             if k in (1, 10)
         ),

@@ -150,7 +150,7 @@ class Database:
                 "run `svdraw index verify --repair` on it where it can be written"
             )
         if "no such column: revision" in str(error):
-            return GalleryDamaged(f"{self.path} is of version 0.1; run `python -m index verify --repair` on it once")
+            return GalleryDamaged(f"{self.path} is of version 0.1; run `svdraw index verify --repair` on it once")
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
             return GalleryDamaged(
                 f"{self.path} is damaged ({error}); restore it from a backup or build the gallery again"

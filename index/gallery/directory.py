@@ -80,7 +80,7 @@ class Gallery:
             GalleryDamaged: if its catalogue is unreadable.
         """
         if not (path / "catalogue.sqlite").is_file():
-            raise GalleryError(f"{path} is not a gallery; make one with `python -m index build`")
+            raise GalleryError(f"{path} is not a gallery; make one with `svdraw index build`")
         return cls(path, Catalogue(path / "catalogue.sqlite", create=write))
 
     def close(self) -> None:

@@ -155,17 +155,17 @@ def read_generation(path: Path) -> GenerationManifest:
         GalleryDamaged: if no generation is published, or it is half-written.
     """
     if not (path / "catalogue.sqlite").is_file():
-        raise GalleryError(f"{path} is not a gallery; make one with `python -m index build`")
+        raise GalleryError(f"{path} is not a gallery; make one with `svdraw index build`")
     pointer = path / "CURRENT"
     if not pointer.is_file():
-        raise GalleryDamaged(f"{path} is half-written: no generation is published; run `python -m index build` again")
+        raise GalleryDamaged(f"{path} is half-written: no generation is published; run `svdraw index build` again")
     try:
         name = Path(pointer.read_text().strip()).name
         return GenerationManifest.model_validate_json((path / "generations" / name / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:  # a crash may leave null bytes
         raise GalleryDamaged(
             f"{pointer}, or the {MANIFEST} of the generation that it names, is missing, damaged or of another version; "
-            "run `python -m index verify --repair`"
+            "run `svdraw index verify --repair`"
         ) from error
 
 
@@ -195,7 +195,7 @@ def _load(folder: Path, manifest: GenerationManifest) -> Generation:
     for name, expected in manifest.files.items():
         if not (folder / name).is_file() or file_facts(folder / name) != expected:
             raise GalleryDamaged(
-                f"{folder / name} is missing or corrupted; run `python -m index verify --repair` to rebuild it"
+                f"{folder / name} is missing or corrupted; run `svdraw index verify --repair` to rebuild it"
             )
     base, order = read_kind(manifest.kind, folder), read_order(folder, manifest)
     ids, contents = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "contents"))

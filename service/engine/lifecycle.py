@@ -62,7 +62,7 @@ class Engine:
         plan = make_plan(settings, resolve_device(settings.device))
         self._decoder = Decoder(plan.cores, settings.max_pixels)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
-        self.workers = Workers(plan.workers, settings.max_waiting, metrics)
+        self.workers = Workers(plan.workers, plan.waiting, metrics)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self.loops = [Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics)]
         if settings.reload_seconds:

@@ -114,7 +114,7 @@ def _inode(path: Path) -> int:
     try:
         return path.stat().st_ino
     except OSError as error:
-        raise GalleryError(f"{path.parent} is not a gallery; make one with `python -m index build`") from error
+        raise GalleryError(f"{path.parent} is not a gallery; make one with `svdraw index build`") from error
 
 
 def _publish_what_is_missing(path: Path, published: int) -> bool:

@@ -11,7 +11,7 @@ from service.http.stopwatch import Stopwatch
 
 __all__ = ["TELEMETRY", "mark_request", "record_stages", "trace_ids"]
 
-_UNTRACED = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
 TELEMETRY: TelemetryConfig = {
     "auto_configure": True,

@@ -27,12 +27,6 @@ async def readyz(engine: EngineDependency) -> Status:
     return Status()
 
 
-@router.get("/healthz", responses=documented(503))
-async def healthz(engine: EngineDependency) -> Status:
-    """The same as readyz, under the older name."""
-    return Status()
-
-
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(request: Request) -> Response:
     """Prometheus metrics."""

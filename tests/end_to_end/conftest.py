@@ -86,7 +86,8 @@ def deploy(root):
     """Everything from the data to the running service, and its end."""
     data, model, gallery = root / "data", root / "model", root / "gallery"
     run("training", "demo-data", "--out", data, "--limit", THINGS)
-    options = ["--image-size", 96, "--grayscale", "--tune", "none", "--line-drawings", 0, "--cache", root / "cache"]
+    (root / "recipe.json").write_text(json.dumps({"tune": "none", "grayscale": True, "line_drawings": 0}))
+    options = ["--recipe", root / "recipe.json", "--image-size", 96, "--cache", root / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
     run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
     process, url = start_service(gallery, root)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.commands import Index
+from index.__main__ import INDEX
 from index.errors import GalleryError, SourceError
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
@@ -240,18 +240,18 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_named_and_leaves_the_gallery_as_it_was(tiny_bundle, photos, small_disk, capsys):
     arguments = build_command(tiny_bundle, photos, small_disk / "gallery")[3:]
-    assert run_command(Index, arguments) == 0
+    assert run_command(INDEX, arguments) == 0
     filler = small_disk / "filler"
     draw_shape("line", 1, filled=True, size=90).save(photos / "one-more.png")
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=1k"], capture_output=True, check=False)
     capsys.readouterr()
-    assert run_command(Index, arguments) == 1
+    assert run_command(INDEX, arguments) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert "full" in error.lower() or "space" in error.lower()
     assert Searcher.open(small_disk / "gallery", "cpu").count == 24
     filler.unlink()
-    assert run_command(Index, arguments) == 0
+    assert run_command(INDEX, arguments) == 0
     assert len(contents(small_disk / "gallery")[0]) == 25
 
 
@@ -301,7 +301,7 @@ def test_the_same_bytes_are_embedded_once_whenever_they_come(build, tmp_path):
 
 def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     def run(*arguments):
-        status = run_command(Index, [str(argument) for argument in arguments])
+        status = run_command(INDEX, [str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
@@ -324,7 +324,7 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     assert run("snapshot", "--gallery", gallery, "--out", tmp_path / "copy")[0] == 0
     assert run("restore", "--snapshot", tmp_path / "copy", "--out", tmp_path / "back")[1].endswith("11 photos\n")
     found = []
-    for options in ((), ("--exact",), ("--recall", 0.5), ("--filter", '{"id": {"gt": 8}}'), ("--unique",)):
+    for options in ((), ("--recall", 1), ("--recall", 0.5), ("--filter", '{"id": {"gt": 8}}'), ("--unique",)):
         status, out, err = run("search", "--gallery", gallery, "--sketch", sketch, "--limit", 20, "--json", *options)
         assert status == 0, err
         found.append([row["id"] for row in json.loads(out)["results"]])

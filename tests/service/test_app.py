@@ -20,7 +20,7 @@ from tests.service.conftest import wait_until
 
 
 def test_probes(client):
-    for path in ("/livez", "/readyz", "/healthz"):
+    for path in ("/livez", "/readyz"):
         assert client.get(path).json() == {"status": "ok"}
 
 
@@ -166,7 +166,8 @@ def test_the_page_needs_nothing_from_elsewhere(client):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("port", 70_000), ("max_batch", 0), ("surprise", 1), ("max_body_bytes", -1)]
+    ("field", "value"),
+    [("port", 70_000), ("max_concurrent", 0), ("surprise", 1), ("max_body_bytes", -1)],
 )
 def test_bad_settings_die_early(gallery_path, field, value):
     with pytest.raises(ValueError, match=field):

@@ -132,7 +132,9 @@ class _Run:
         self.pairs = with_instances(self.tuning, recipe.instances)
         self.start = load_bundle(recipe.start, "cpu").encoders.to(device) if recipe.start else None
         if recipe.start_heads and self.start and not self.start.config.has_one_linear_head:
-            raise BundleError(f"{recipe.start} has no linear head for both modalities to keep; give --start-heads 0")
+            raise BundleError(
+                f"{recipe.start} has no linear head for both modalities; set start_heads to 0 in the recipe"
+            )
 
     def choose(self) -> _Choice:
         """Decides how the heads end and how many dimensions are needed, on held-out classes."""
@@ -252,7 +254,7 @@ def _backbones(recipe: Recipe) -> list[Backbone]:
     if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
         raise BundleError(
             f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
-            "give the same --backbone and --multi-scale"
+            "give the same --backbone, and the same multi_scale in the recipe"
         )
     size = start.sketch.preprocessing.size
     if recipe.sketch_mean == "start" and recipe.image_size != size:

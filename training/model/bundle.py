@@ -211,7 +211,7 @@ def read_manifest(directory: Path) -> BundleManifest:
         return BundleManifest.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
-            f"{directory} is not a model bundle: it has no {MANIFEST_NAME}; make one with `python -m training fit`"
+            f"{directory} is not a model bundle: it has no {MANIFEST_NAME}; make one with `svdraw fit`"
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -1,4 +1,4 @@
-"""The command line of the operators; every option is also an environment variable."""
+"""The commands of the operators: ``svdraw operators hydrogen`` and ``svdraw operators langevin``."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from numpy.linalg import LinAlgError
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import CliApp, CliSubCommand
+from pydantic import Field
 
+from training.base.command_line import Many, Options
 from training.base.errors import TrainingError
 from training.operators.hydrogen import Hydrogen
 from training.operators.langevin import Langevin
@@ -17,29 +17,28 @@ from training.operators.objectives import Method
 from training.operators.plots import plot_cost, plot_errors, plot_modes
 from training.operators.potentials import Potential
 from training.operators.problem import Problem
-from training.operators.runs import Report, Solver, run_solver, write_report
+from training.operators.runs import FOURIER_SCALE, SHIFT, Report, Solver, run_solver, write_report
 
 EvenNumber = Annotated[int, Field(ge=8, multiple_of=2)]
 
-__all__ = ["HydrogenCommand", "LangevinCommand", "Operators"]
+__all__ = ["HydrogenCommand", "LangevinCommand", "hydrogen", "langevin"]
 
 
 class _Command(Solver):
     """What both problems share."""
 
     out: Path = Field(description="folder of the runs, the report and its figures")
-    methods: list[Method] = Field([Method.NESTED_LORA], min_length=1, description="objectives to compare")
-    seed: int = Field(0, ge=0, description="first seed of networks and points")
-    seeds: int = Field(1, ge=1, description="number of seeds")
+    methods: Many[Method] = Field(
+        [Method.NESTED_LORA],
+        min_length=1,
+        description="objectives to compare, joined by commas",
+    )
+    seed: int = Field(0, ge=0, description="first random seed of networks and points")
+    seeds: int = Field(1, ge=1, description="number of runs of each objective, with consecutive seeds")
 
     @abstractmethod
     def problem(self) -> Problem:
         """What to solve."""
-
-    def cli_cmd(self) -> None:
-        """Runs the command."""
-        report = self.solve()
-        print(_summary(report))
 
     def solve(self) -> Report:
         """Trains, evaluates and writes everything.
@@ -74,12 +73,13 @@ class _Command(Solver):
 
 
 class HydrogenCommand(_Command):
-    """The first 16 states of the hydrogen atom in two dimensions."""
+    """Options of ``svdraw operators hydrogen``."""
 
-    shift: float = Field(
-        0.1, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
+    shift: float = Field(0.1, ge=0, description=SHIFT)
+    lobpcg: Many[EvenNumber] = Field(
+        [],
+        description="grids that LOBPCG solves for comparison: even numbers of points per axis, joined by commas",
     )
-    lobpcg: list[EvenNumber] = Field([], description="points along each axis of grids that LOBPCG solves, even numbers")
 
     def problem(self) -> Hydrogen:
         """The atom."""
@@ -91,27 +91,24 @@ class HydrogenCommand(_Command):
 
 
 class LangevinCommand(_Command):
-    """The slowest 8 modes of overdamped Langevin dynamics."""
+    """Options of ``svdraw operators langevin``."""
 
-    potential: Potential = Field(Potential.DOUBLE_WELL, description="energy landscape")
-    fourier_scale: float = Field(3.0, gt=0, description="standard deviation of the frequencies")
+    potential: Potential = Field(Potential.DOUBLE_WELL, description="energy landscape of the dynamics")
+    fourier_scale: float = Field(3.0, gt=0, description=FOURIER_SCALE)
 
     def problem(self) -> Langevin:
         """The dynamics."""
         return Langevin(self.potential)
 
 
-class Operators(BaseModel):
-    """Solve eigenvalue problems whose answer is known by the objective that trains encoders."""
+def hydrogen(*, settings: Options[HydrogenCommand]) -> None:
+    """Solves the hydrogen atom in two dimensions."""
+    print(_summary(settings.solve()))
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hydrogen: CliSubCommand[HydrogenCommand]
-    langevin: CliSubCommand[LangevinCommand]
-
-    def cli_cmd(self) -> None:
-        """Runs the chosen command."""
-        CliApp.run_subcommand(self)
+def langevin(*, settings: Options[LangevinCommand]) -> None:
+    """Finds the slowest modes of overdamped Langevin dynamics."""
+    print(_summary(settings.solve()))
 
 
 def _summary(report: Report) -> str:

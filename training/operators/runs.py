@@ -21,11 +21,13 @@ from training.operators.objectives import Method, build_objective
 from training.operators.problem import Problem, Reference
 from training.operators.solving import solve
 
-__all__ = ["Report", "Solved", "Solver", "run_solver", "write_report"]
+__all__ = ["FOURIER_SCALE", "SHIFT", "Report", "Solved", "Solver", "run_solver", "write_report"]
 
 logger = logging.getLogger(__name__)
 
 _EPOCHS = 20  # of a run; each leaves a checkpoint
+FOURIER_SCALE = "standard deviation of the frequencies of the Fourier features"
+SHIFT = "multiple of the identity added to the operator at first; it falls to 0 over a third of the updates"
 _WIDTH_EACH, _WIDTH_SHARED = 32, 128
 
 
@@ -35,24 +37,24 @@ class Solver(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     nesting: Nesting = Field(
-        Nesting.SEQUENTIAL, description="how modes are put in order; sequential gives every mode a network of its own"
+        Nesting.SEQUENTIAL, description="how modes are ordered; sequential gives every mode a network of its own"
     )
     width: int | None = Field(
-        None, ge=1, description="width of hidden layers; by default 32 for a network each mode, 128 for a shared one"
+        None,
+        ge=1,
+        description="width of hidden layers; if left out, 32 for a network per mode and 128 for a shared one",
     )
     depth: int = Field(3, ge=1, description="number of hidden layers")
-    fourier: int = Field(16, ge=0, description="number of random Fourier frequencies")
-    fourier_scale: float = Field(1.0, gt=0, description="standard deviation of the frequencies")
-    steps: int = Field(4000, ge=_EPOCHS, multiple_of=_EPOCHS, description="updates")
-    batch_size: int = Field(512, ge=4, multiple_of=2, description="points an update")
-    optimizer: Literal["adamw", "rmsprop"] = Field("adamw", description="optimiser; adamw has no weight decay here")
+    fourier: int = Field(16, ge=0, description="number of random Fourier features of the input")
+    fourier_scale: float = Field(1.0, gt=0, description=FOURIER_SCALE)
+    steps: int = Field(4000, ge=_EPOCHS, multiple_of=_EPOCHS, description=f"updates, a multiple of {_EPOCHS}")
+    batch_size: int = Field(512, ge=4, multiple_of=2, description="points of an update, an even number")
+    optimizer: Literal["adamw", "rmsprop"] = Field("adamw", description="optimiser; adamw runs without weight decay")
     learning_rate: float = Field(0.008, gt=0, description="peak learning rate")
-    shift: float = Field(
-        0.0, ge=0, description="added to the operator at first; falls to 0 over a third of the updates"
-    )
-    memory: float = Field(0.9, ge=0, lt=1, description="decay of the mean squared gradient of the optimiser")
-    average: float = Field(0.998, ge=0, lt=1, description="decay of the moving average of parameters; 0 for none")
-    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 for no clipping")
+    shift: float = Field(0.0, ge=0, description=SHIFT)
+    memory: float = Field(0.9, ge=0, lt=1, description="decay of the optimiser's mean squared gradient")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the moving average of parameters; 0: no average")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
 
 
 class Result(BaseModel):

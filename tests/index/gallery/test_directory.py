@@ -109,7 +109,7 @@ def test_a_catalogue_of_version_0_1_is_named_and_brought_up_to_date(gallery):
     connection = sqlite3.connect(gallery / "catalogue.sqlite")
     connection.executescript("DROP INDEX photos_by_revision; ALTER TABLE photos DROP COLUMN revision;")
     connection.close()
-    with pytest.raises(GalleryDamaged, match=r"of version 0\.1; run `python -m index verify --repair`"):
+    with pytest.raises(GalleryDamaged, match=r"of version 0\.1; run `svdraw index verify --repair`"):
         Gallery.open(gallery)
     publish(gallery)
     assert problems(gallery) == []

@@ -130,7 +130,7 @@ def test_a_generation_of_an_earlier_version_is_named_and_rebuilt(fill):
     path = fill(decaying(300, 16))
     manifest = base_file(path).with_name("manifest.json")
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 1}))
-    with pytest.raises(GalleryDamaged, match="of another version; run `python -m index verify --repair`"):
+    with pytest.raises(GalleryDamaged, match="of another version; run `svdraw index verify --repair`"):
         read_generation(path)
     fill([])
     assert_exact(path)

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 
 import httpx
 import pytest
@@ -162,3 +163,19 @@ def test_requests_that_fail_give_their_place_back(start, monkeypatch, error):
     client = TestClient(app, raise_server_exceptions=False)
     statuses = [client.post("/v1/search", content=b"x", headers=PNG).status_code for _ in range(3)]
     assert statuses == [getattr(error, "status", 500)] * 3
+
+
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_as_many_whole_batches_as_requests_may_run_are_answered(start, sketch, concurrent):
+    app = start(max_concurrent=concurrent, max_items=40).app
+    image = base64.b64encode(sketch).decode()
+
+    async def flood():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            batch = {"searches": [{"image": image, "limit": 1}] * 40}
+            return await asyncio.gather(*(client.post("/v1/search/batch", json=batch) for _ in range(concurrent)))
+
+    for answer in asyncio.run(flood()):
+        assert answer.status_code == 200
+        assert {item["status"] for item in answer.json()["items"]} == {200}

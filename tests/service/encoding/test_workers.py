@@ -48,12 +48,13 @@ def test_time_in_the_line_is_a_stage_and_failures_reach_the_caller():
 def test_a_cpu_encodes_one_by_one_and_a_gpu_in_batches(monkeypatch):
     monkeypatch.setattr("service.encoding.plan.processors", lambda: 8)
     settings = ServiceSettings(gallery="unused")
-    assert make_plan(settings, torch.device("cpu"))[:3] == (8, 1, 1)
-    workers, max_batch, _, cores = make_plan(settings, torch.device("cuda"))
-    assert (max_batch, cores) == (16, 8)
-    assert workers > 2 * max_batch
-    two = settings.model_copy(update={"workers": 2})
-    assert make_plan(two, torch.device("cpu"))[:3] == (2, 1, 4)
-    batched = settings.model_copy(update={"max_batch": 4})
-    assert make_plan(batched, torch.device("cpu")).max_batch == 4
-    assert make_plan(batched, torch.device("cpu")).threads == 8
+    cpu, gpu = make_plan(settings, torch.device("cpu")), make_plan(settings, torch.device("cuda"))
+    assert (cpu.workers, cpu.max_batch, cpu.threads, cpu.cores) == (8, 1, 1, 8)
+    assert (gpu.max_batch, gpu.threads, gpu.cores) == (16, 8, 8)
+    assert gpu.workers > 2 * gpu.max_batch
+
+
+@pytest.mark.parametrize(("concurrent", "items"), [(1, 32), (2, 1), (64, 32), (500, 100)])
+def test_the_line_holds_every_request_and_whole_batches(concurrent, items):
+    settings = ServiceSettings(gallery="unused", max_concurrent=concurrent, max_items=items)
+    assert make_plan(settings, torch.device("cpu")).waiting >= max(concurrent, 2 * items)

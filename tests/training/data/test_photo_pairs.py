@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.base.errors import DataError
-from training.commands import Training
 from training.data.pairs import load_data
 from training.data.photo_pairs import draw_pairs
 from training.fit.recipe import Recipe
@@ -52,7 +52,7 @@ def test_too_few_photos(tmp_path):
 def test_adapting_the_shipped_model_to_photos(shapes, tmp_path, capsys):
     arguments = ["fit", "--photos", shapes / "photo", "--out", tmp_path / "run", "--cache", tmp_path / "cache"]
     options = ["--device", "cpu", "--dim", "8"]
-    assert run_command(Training, [str(argument) for argument in [*arguments, *options]]) == 0
+    assert run_command(TRAINING, [str(argument) for argument in [*arguments, *options]]) == 0
     assert "8 dimensions" in capsys.readouterr().out
     shipped, adapted = load_bundle(STARTER_MODEL, "cpu").encoders, load_bundle(tmp_path / "run", "cpu").encoders
     assert adapted.sketch.preprocessing == shipped.sketch.preprocessing
@@ -60,19 +60,19 @@ def test_adapting_the_shipped_model_to_photos(shapes, tmp_path, capsys):
     assert not torch.allclose(adapted.photo.head.mean, shipped.photo.head.mean)
     for name, weights in shipped.photo.backbone.state_dict().items():
         torch.testing.assert_close(adapted.photo.backbone.state_dict()[name], weights)
-    other_size = [*arguments, *options, "--image-size", "32", "--out", tmp_path / "other"]
-    assert run_command(Training, [str(argument) for argument in other_size]) == 1
+    other_size = [*arguments[:3], *options, "--image-size", "32", "--out", tmp_path / "other"]
+    assert run_command(TRAINING, [str(argument) for argument in other_size]) == 1
     assert "--image-size" in capsys.readouterr().err
 
 
 def test_heads_can_be_trained_on_photos_alone(shapes, tmp_path):
     options = ["--tune", "heads", "--epochs", "1", "--dim", "8", "--device", "cpu", "--cache", tmp_path / "cache"]
     arguments = ["fit", "--photos", shapes / "photo", "--out", tmp_path / "run", *options]
-    assert run_command(Training, [str(argument) for argument in arguments]) == 0
+    assert run_command(TRAINING, [str(argument) for argument in arguments]) == 0
 
 
 def test_photos_or_data_but_not_both_or_neither(tmp_path, capsys):
-    assert run_command(Training, ["fit", "--out", str(tmp_path / "none")]) == 2
+    assert run_command(TRAINING, ["fit", "--out", str(tmp_path / "none")]) == 2
     assert "give either --data or --photos" in capsys.readouterr().err
 
 

@@ -5,14 +5,14 @@ import json
 import pytest
 from PIL import Image
 
+from training.__main__ import TRAINING
 from training.base.command_line import run_command
-from training.commands import Training
 
 TINY = ["--width", "8", "--depth", "1", "--fourier", "4", "--steps", "40", "--batch-size", "16"]
 
 
 def run(*arguments):
-    return run_command(Training, ["operators", *arguments])
+    return run_command(TRAINING, ["operators", *arguments])
 
 
 def test_hydrogen_leaves_a_report_and_figures(tmp_path, capsys):

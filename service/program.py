@@ -1,0 +1,26 @@
+"""Every command of the three packages in one program."""
+
+from index.__main__ import COMMANDS as INDEX_COMMANDS
+from index.__main__ import SUMMARY as INDEX_SUMMARY
+from training.__main__ import COMMANDS as TRAINING_COMMANDS
+from training.__main__ import GROUPS as TRAINING_GROUPS
+from training.base.command_line import Command, Program
+
+__all__ = ["SVDRAW"]
+
+_SERVE = Command(
+    "serve",
+    "service.server:serve",
+    "Serve the search over a gallery: REST API and web page.",
+    "svdraw serve --gallery gallery",
+    extra="service",
+    prefix="SVDRAW_",
+    options="service.settings:ServiceSettings",
+)
+
+SVDRAW = Program(
+    "svdraw",
+    "Find photos by drawing them: train a model, index photos, serve the search.",
+    (*TRAINING_COMMANDS, *INDEX_COMMANDS, _SERVE),
+    {**TRAINING_GROUPS, "index": INDEX_SUMMARY},
+)
