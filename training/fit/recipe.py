@@ -89,8 +89,8 @@ class Recipe(RecipeOptions):
     )
     pairing: Pairing = Field(
         "auto",
-        description="instance pairs in folders: auto pairs sketches NAME-k with photo NAME if file names follow that "
-        "pattern throughout the data set, names pairs them in any case, none never does",
+        description="how file names make instance pairs: auto pairs sketch NAME-k with photo NAME if the whole data "
+        "set is named so; names pairs NAME-k or NAME with photo NAME wherever such names occur; none makes no pairs",
     )
     line_drawings: float = Field(
         0.3, ge=0, lt=1, description="share of pairs whose sketch is a line drawing computed from the photo"
