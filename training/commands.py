@@ -25,7 +25,10 @@ __all__ = ["DemoData", "Evaluate", "Fit", "demo_data", "evaluate", "fit"]
 
 ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same class, more finds fewer exact matches
 _DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
-_SPLIT = "sketchy-1, sketchy-2, or a JSON file that lists the seen and the unseen classes"
+_SPLIT = (
+    "sketchy-1, sketchy-2, or a file: JSON with the seen and the unseen classes, or text that lists the unseen "
+    "classes, one per line"
+)
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _CACHE = "folder of cached features"
 
@@ -144,6 +147,7 @@ def demo_data(*, settings: Options[DemoData]) -> None:
 def _summary(report: EvaluationReport) -> str:
     rows = [
         ("queries, gallery", f"{report.queries}, {report.gallery}"),
+        ("instance pairs", f"{report.instance_queries:,} queries, {report.instance_rule}"),
         ("mAP@all", f"{report.map_all:.4f}"),
         ("mAP@200", f"{report.map_200:.4f}"),
         ("mAP, interpolated", f"{report.map_interpolated:.4f}"),

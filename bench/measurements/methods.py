@@ -1,13 +1,17 @@
-"""The methods that are compared, as changes to the default recipe; None trains nothing."""
+"""The methods that the retrieval benchmark compares, each as changes to the default recipe of ``svdraw fit``.
+
+A method whose value is None is not trained.
+"""
 
 __all__ = ["ABLATIONS", "EVERY", "METHODS"]
 
 FROZEN = {"tune": "none"}
 CLASSES_ONLY = {"instances": 0.0, "line_drawings": 0.0}
-# As in the NeuralSVD paper, scaled to 2,500 images a modality: 300 steps of 1,024 pairs, and a narrower MLP.
+# The recipe of the NeuralSVD paper, scaled down to 2,500 images per modality: 300 steps of 1,024 pairs and a narrower
+# MLP.
 PAPER = CLASSES_ONLY | {
     "tune": "heads",
-    "validation": 0.0,  # it has nothing to choose
+    "validation": 0.0,  # this recipe leaves nothing to choose by held-out classes
     "multi_scale": False,
     "init": "random",
     "hidden": 2048,
@@ -37,7 +41,7 @@ ABLATIONS: dict[str, dict[str, object] | None] = {
     "ours, classes alone": CLASSES_ONLY,
     "ours, no line drawings": {"line_drawings": 0.0},
     "ours, EfficientNet-Lite2": {"backbone": "tf_efficientnet_lite2"},
-    "ours, no pairs of single things": {"instances": 0.0},
+    "ours, no instance pairs": {"instances": 0.0},
     "ours, 160 px throughout": {"image_size": 160},
     "ours, every stage trained": {"frozen_stages": 0},
     "ours, separate backbones": {"share_backbone": False},

@@ -7,6 +7,7 @@ import pytest
 import training.commands
 from training.__main__ import TRAINING
 from training.base.command_line import run_command
+from training.evaluation.protocol import EvaluationReport
 from training.fit.recipe import Recipe
 from training.model.starter import STARTER_MODEL
 
@@ -111,3 +112,29 @@ def test_a_wrong_recipe_is_one_line(tmp_path, capsys, text, options, status, mes
 def test_a_recipe_that_is_not_there(tmp_path, capsys):
     assert run_command(TRAINING, ["fit", "--data", "x", "--out", "y", "--recipe", str(tmp_path / "no.json")]) == 1
     assert capsys.readouterr().err == f"error: No such file or directory: {tmp_path / 'no.json'}\n"
+
+
+@pytest.mark.parametrize(
+    ("queries", "rule"),
+    [(24, "by file names NAME-k of photo NAME"), (0, "file names do not tell which photo a sketch depicts")],
+)
+def test_evaluate_says_which_rule_found_instance_pairs(tmp_path, capsys, monkeypatch, queries, rule):
+    report = EvaluationReport.model_construct(
+        queries=100,
+        gallery=50,
+        map_all=0.5,
+        map_200=0.5,
+        map_interpolated=0.5,
+        precision={},
+        accuracy={},
+        instance_accuracy={},
+        instance_queries=queries,
+        instance_rule=rule,
+        gallery_curve=[],
+        trained_classes=0,
+    )
+    monkeypatch.setattr(training.commands, "measure", lambda *_, **__: report)
+    command = ["evaluate", "--model", str(STARTER_MODEL), "--data", str(tmp_path), "--device", "cpu"]
+    assert run_command(TRAINING, command) == 0
+    rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["instance pairs"].strip() == f"{queries} queries, {rule}"

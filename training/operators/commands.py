@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from numpy.linalg import LinAlgError
 from pydantic import Field
 
 from training.base.command_line import Many, Options
-from training.base.errors import TrainingError
 from training.operators.hydrogen import Hydrogen
 from training.operators.langevin import Langevin
 from training.operators.lobpcg import solve_hydrogen
@@ -44,21 +42,17 @@ class _Command(Solver):
         """Trains, evaluates and writes everything.
 
         Raises:
-            TrainingError: if a run diverges or cannot be resumed.
+            CheckpointError: if a run cannot be resumed.
+            DivergenceError: if a run diverges.
         """
         solver = Solver(**self.model_dump(include=set(Solver.model_fields)))
         problem = self.problem()
         reference = problem.reference()
-        try:
-            runs = [
-                run_solver(problem, reference, solver, method, seed, self.out)
-                for method in self.methods
-                for seed in range(self.seed, self.seed + self.seeds)
-            ]
-        except FloatingPointError as error:
-            raise TrainingError(str(error)) from error
-        except LinAlgError as error:
-            raise TrainingError("modes became linearly dependent; lower the learning rate") from error
+        runs = [
+            run_solver(problem, reference, solver, method, seed, self.out)
+            for method in self.methods
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
         costs = [solve_hydrogen(cells, reference.eigenvalues) for cells in self.grids()]
         report = write_report(self.out / "report.json", problem, reference, solver, runs, costs)
         plot_modes(self.out / "modes.png", problem, runs[0], reference)
