@@ -39,19 +39,19 @@ COMMANDS = (
     _command(
         "index compact",
         "index.commands:compact",
-        "Rebuild a gallery's search index and free the room of removed photos.",
+        "Rebuild a gallery's search index and free the space that removed photos took.",
         "svdraw index compact --gallery gallery",
     ),
     _command(
         "index snapshot",
         "index.commands:snapshot",
-        "Copy what a gallery can be rebuilt from: catalogue and model, no photos.",
+        "Copy a gallery's catalogue and model, from which it can be rebuilt; photos are not copied.",
         "svdraw index snapshot --gallery gallery --out snapshot",
     ),
     _command(
         "index restore",
         "index.commands:restore",
-        "Make a gallery of a snapshot.",
+        "Make a new gallery from a snapshot.",
         "svdraw index restore --snapshot snapshot --out gallery",
     ),
     _command(

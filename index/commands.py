@@ -30,8 +30,8 @@ __all__ = ["add", "build", "compact", "info", "remove", "restore", "search", "sn
 _PHOTOS = "photos: a folder or its URI, a text list of paths or URIs, or a table (.csv, .parquet) with a column uri"
 _GALLERY = "folder of the gallery"
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
-_KIND = "kind of search index; auto chooses by size; the gallery keeps the choice"
-_RECALL = "recall of the 10 best that searches aim at, 1 is exact; the gallery keeps the choice"
+_KIND = "kind of index; auto chooses by the number of photos; the gallery keeps the choice"
+_RECALL = "recall@10 that searches aim at; 1 is exact; the gallery keeps the choice"
 
 _Json = Annotated[bool, Parameter(name="--json")]
 
@@ -50,7 +50,7 @@ class Build(Settings):
 
 
 def build(*, settings: Options[Build]) -> None:
-    """Embeds photos and builds a gallery; run again, it goes on and brings the gallery up to date."""
+    """Embeds photos and builds a gallery; a further run goes on where one stopped, or brings it up to date."""
     candidates = list_photos(settings.photos)
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall)
@@ -81,7 +81,7 @@ class Sync(Settings):
 
 
 def sync(*, settings: Options[Sync]) -> None:
-    """Makes a gallery agree with a folder: adds what is new, embeds what changed, removes what is gone."""
+    """Makes a gallery agree with a folder: adds new photos, embeds changed ones, and removes those that are gone."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
         _report(gallery, sync_photos(gallery, settings.photos, settings.device))
 
@@ -95,7 +95,7 @@ class Compact(Settings):
 
 
 def compact(*, settings: Options[Compact]) -> None:
-    """Rebuilds the search index from the catalogue, and frees the room of removed photos."""
+    """Rebuilds the search index from the catalogue, and frees the space that removed photos took."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
         gallery.configure(settings.kind, settings.recall)
         manifest = compact_gallery(gallery)
@@ -110,7 +110,7 @@ class Snapshot(Settings):
 
 
 def snapshot(*, settings: Options[Snapshot]) -> None:
-    """Copies catalogue and model, from which the rest is rebuilt, but no photos; jobs may go on meanwhile."""
+    """Copies catalogue and model, from which a gallery can be rebuilt, but no photos; jobs may run meanwhile."""
     with closing(Gallery.open(settings.gallery)) as gallery:
         print(f"{settings.out}: {write_snapshot(gallery, settings.out).count} photos")
 
@@ -123,7 +123,7 @@ class Restore(Settings):
 
 
 def restore(*, settings: Options[Restore]) -> None:
-    """Makes a gallery of a snapshot."""
+    """Makes a new gallery from a snapshot and publishes its first generation."""
     print(f"{settings.out}: {restore_snapshot(settings.snapshot, settings.out).count} photos")
 
 
@@ -133,7 +133,7 @@ class Remove(Settings):
     gallery: Path = Field(description=_GALLERY)
     ids: Many[int] = Field([], description="ids of the photos, joined by commas: --ids 17,18")
     uris: Many[str] = Field(
-        [], description='paths or URIs of the photos, joined by commas; one that has a comma goes in quotes: "a,b.jpg"'
+        [], description='paths or URIs of the photos, joined by commas; quote one with a comma: "a,b.jpg"'
     )
 
     @model_validator(mode="after")
@@ -161,7 +161,7 @@ class Info(Settings):
 
 
 def info(*, settings: Options[Info]) -> None:
-    """Says what a gallery holds."""
+    """Prints what a gallery holds."""
     facts: dict[str, Any] = read_generation(settings.gallery).model_dump(mode="json")
     with closing(Gallery.open(settings.gallery)) as gallery:
         facts["catalogue_count"] = gallery.catalogue.count()
@@ -173,11 +173,11 @@ class Verify(Settings):
     """Options of ``svdraw index verify``."""
 
     gallery: Path = Field(description=_GALLERY)
-    repair: bool = Field(False, description="rebuild what the catalogue can rebuild")
+    repair: bool = Field(False, description="rebuild everything that can be rebuilt from the catalogue")
 
 
 def verify(*, settings: Options[Verify]) -> None:
-    """Checks catalogue, model and search index against each other."""
+    """Checks that catalogue, model and search index of a gallery agree."""
     with closing(Gallery.open(settings.gallery, write=settings.repair)) as gallery:
         problems = gallery.problems()
         if problems and settings.repair:
@@ -198,15 +198,15 @@ class Search(Settings):
     limit: int = Field(10, ge=1, description="number of photos to print")
     offset: int = Field(0, ge=0, description="number of best photos to skip")
     dimensions: int | None = Field(
-        None, ge=1, description="number of leading embedding coordinates to compare; those that suffice if left out"
+        None, ge=1, description="number of leading embedding coordinates to compare; by default those that suffice"
     )
     score_threshold: float | None = Field(None, description="leave out photos with a lower score")
     filter: str | None = Field(
         None, description="""JSON filter of photos, such as {"label": "castle", "year": {"gte": 1900}}"""
     )
-    unique: bool = Field(False, description="of photos with the same content print only the first")
+    unique: bool = Field(False, description="keep one of each set of identical files")
     recall: float | None = Field(
-        None, gt=0, le=1, description="share of the true best photos to aim at; 1 is exact; the gallery's if left out"
+        None, gt=0, le=1, description="recall to aim at; 1 is exact; by default the recall target of the gallery"
     )
     as_json: _Json = Field(False, description="print JSON")
     device: str = Field("auto", description=_DEVICE)

@@ -3,10 +3,10 @@
 SvdrawError
 └── IndexingError
     ├── SourceError        a list, table or folder of photos that cannot be read
-    ├── DimensionsError    a number of dimensions the gallery does not have (also a ValueError)
-    ├── PageError          a page of hits that cannot be given (also a ValueError)
-    ├── FilterError        a filter that makes no sense (also a ValueError)
-    └── GalleryError       a gallery that cannot be used as asked
+    ├── DimensionsError    a number of dimensions that the gallery does not have (also a ValueError)
+    ├── PageError          a page of results that cannot be returned (also a ValueError)
+    ├── FilterError        a filter on photos that is not valid (also a ValueError)
+    └── GalleryError       a gallery that cannot be used
         ├── GalleryDamaged     files that are missing, half-written or corrupted
         ├── GalleryLocked      another process is writing
         └── ModelMismatch      the gallery was built with another model
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class IndexingError(SvdrawError):
-    """Root of this package's errors."""
+    """Base class of this package's errors."""
 
 
 class SourceError(IndexingError):
@@ -36,11 +36,11 @@ class SourceError(IndexingError):
 
 
 class DimensionsError(IndexingError, ValueError):
-    """A number of dimensions the gallery does not have.
+    """The gallery does not have this number of dimensions.
 
     Attributes:
-        dimensions: what was asked for.
-        dim: the largest that is possible.
+        dimensions: the number that was asked for.
+        dim: the largest possible number.
     """
 
     def __init__(self, dimensions: int, dim: int) -> None:
@@ -50,12 +50,12 @@ class DimensionsError(IndexingError, ValueError):
 
 
 class PageError(IndexingError, ValueError):
-    """A page of hits that cannot be given.
+    """A page of results that cannot be returned.
 
     Attributes:
-        limit: what was asked for.
-        offset: what was asked for.
-        largest: of ``offset + limit``.
+        limit: the limit that was asked for.
+        offset: the offset that was asked for.
+        largest: the largest possible ``offset + limit``.
     """
 
     def __init__(self, limit: int, offset: int, largest: int) -> None:
@@ -69,11 +69,11 @@ class PageError(IndexingError, ValueError):
 
 
 class FilterError(IndexingError, ValueError):
-    """A filter on photos that makes no sense."""
+    """A filter on photos that is not valid."""
 
 
 class GalleryError(IndexingError):
-    """A gallery that cannot be used as asked."""
+    """A gallery that cannot be used."""
 
 
 class GalleryDamaged(GalleryError):  # noqa: N818 - says what is the matter

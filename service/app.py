@@ -1,4 +1,4 @@
-"""The application: settings in, ASGI app out."""
+"""The application: takes settings and returns an ASGI app."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -34,20 +34,22 @@ def create_app(
     """Builds the app.
 
     Args:
-        settings: of the service.
-        loaded: engine to serve with; without one, gallery and model are loaded once the app has started, and requests
-            are answered with 503 until then.
-        on_failure: told why they could not be loaded; without one the log says so, and requests go on to get 503.
+        settings: settings of the service.
+        loaded: engine to serve with. Without one, gallery and model are loaded after the app has started, and requests
+            get status 503 until then.
+        on_failure: called with the error if gallery or model cannot be loaded. Without it, the error is logged and
+            requests
+            continue to get status 503.
 
     Raises:
-        KeysError: if the file of keys cannot be used.
+        KeysError: if the file of API keys cannot be used.
     """
     metrics = loaded.metrics if loaded else Metrics()
 
     async def work(app: FastAPI) -> None:
         try:
             app.state.engine = loaded or await anyio.to_thread.run_sync(Engine, settings, metrics)
-        except Exception as error:  # the app goes on to say so
+        except Exception as error:  # the app keeps running and reports it
             app.state.failure = error
             if on_failure is None:
                 logger.exception("the gallery cannot be served")
@@ -66,14 +68,14 @@ def create_app(
             async with anyio.create_task_group() as background:
                 background.start_soon(work, app)
                 yield
-                background.cancel_scope.cancel()  # waits for what threads have begun
+                background.cancel_scope.cancel()  # waits for work that threads have begun
         finally:
             engine, app.state.engine = app.state.engine, None
             try:
                 if engine:
                     await anyio.to_thread.run_sync(engine.close)
-            except Exception:  # nothing is lost: what was answered is on the disk
-                logger.exception("the service did not close in order")
+            except Exception:  # nothing is lost: every change that was confirmed is on the disk
+                logger.exception("the service did not shut down cleanly")
 
     app = DocumentedApp(
         title="svdraw",

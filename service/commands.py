@@ -10,7 +10,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``svdraw`` and returns its exit status.
 
     Args:
-        arguments: command line without the program name; ``sys.argv[1:]`` when omitted.
+        arguments: command line without the name of the program; ``sys.argv[1:]`` when omitted.
     """
     try:
         from service.program import SVDRAW

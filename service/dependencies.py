@@ -1,4 +1,4 @@
-"""What route functions ask for by type."""
+"""Dependencies that route functions declare by type."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, cast

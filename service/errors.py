@@ -2,9 +2,9 @@
 
 SvdrawError
 └── ServiceError
-    ├── AddressInUse     the port is taken
+    ├── AddressInUse     the port is already in use
     ├── KeysError        the file of API keys cannot be used
-    └── RequestProblem   a request that cannot be answered; becomes an RFC 9457 problem document
+    └── RequestProblem   a request that is answered with an RFC 9457 problem document
 """
 
 from training.base.errors import SvdrawError
@@ -13,11 +13,11 @@ __all__ = ["AddressInUse", "KeysError", "RequestProblem", "ServiceError"]
 
 
 class ServiceError(SvdrawError):
-    """Root of this package's errors."""
+    """Base class of this package's errors."""
 
 
 class AddressInUse(ServiceError):  # noqa: N818 - says what is the matter
-    """The port is taken."""
+    """The port is already in use."""
 
 
 class KeysError(ServiceError):
@@ -25,12 +25,12 @@ class KeysError(ServiceError):
 
 
 class RequestProblem(ServiceError):  # noqa: N818
-    """A request that cannot be answered.
+    """A request that is answered with an error.
 
     Attributes:
         status: HTTP status code.
-        detail: what is wrong and what to do.
-        headers: to add to the response.
+        detail: what is wrong, and what to do.
+        headers: headers to add to the response.
     """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:

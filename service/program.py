@@ -1,4 +1,4 @@
-"""Every command of the three packages in one program."""
+"""The program ``svdraw``: the commands of all three packages."""
 
 from index.__main__ import COMMANDS as INDEX_COMMANDS
 from index.__main__ import SUMMARY as INDEX_SUMMARY

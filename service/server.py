@@ -25,18 +25,18 @@ _BACKLOG = 2048
 
 
 def serve(*, settings: Options[ServiceSettings]) -> None:
-    """Serves until SIGINT or SIGTERM, then lets running requests end; requests before the gallery is loaded get 503.
+    """Serves until SIGINT or SIGTERM, then lets running requests finish; until the gallery is loaded, requests get 503.
 
     Raises:
         GalleryError: if the gallery cannot be served.
-        AddressInUse: if the port is taken.
-        KeysError: if the file of keys cannot be used.
-        ServiceError: if the service did not start.
+        AddressInUse: if the port is already in use.
+        KeysError: if the file of API keys cannot be used.
+        ServiceError: if the service did not start for another reason.
     """
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())
     plan = make_plan(settings, resolve_device(settings.device))
-    torch.set_num_threads(plan.threads)  # each worker preprocesses for itself; a team of threads each would fight
+    torch.set_num_threads(plan.threads)  # each worker preprocesses its own image; several threads each would compete
     failures: list[Exception] = []
 
     def stop(failure: Exception) -> None:
@@ -60,7 +60,7 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         server = uvicorn.Server(config)
         try:
             server.run(sockets=[listener])
-        except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down in order
+        except KeyboardInterrupt:  # uvicorn raises the signal again after a clean shutdown
             logger.info("stopped")
     if failures:
         raise failures[0]
@@ -70,7 +70,7 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named; with it on, kept-alive answers wait 40 ms.
+    # asyncio disables Nagle's algorithm only if the protocol is named; with it, kept-alive answers take 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

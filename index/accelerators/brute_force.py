@@ -1,4 +1,4 @@
-"""Search by comparing every vector, block by block: the truth that others are measured against."""
+"""Exact search that compares a query with every vector, block by block. Other searches are measured against it."""
 
 from collections.abc import Iterable
 
@@ -18,14 +18,16 @@ def compare_all(
     *,
     allowed: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores and positions of the k best vectors a query, best first, each ``(n, k)``; -1 where there are fewer.
+    """Finds the k best vectors for each query by comparing all of them; returns scores and positions, ``(n, k)``.
+
+    Results come best first. Unused places hold -1.
 
     Args:
-        queries: ``(n, dim)``.
-        blocks: all vectors in order, ``(m, dim)`` at a time.
-        k: how many.
-        dimensions: compare only so many leading coordinates.
-        allowed: ``(vectors,)``; only these positions.
+        queries: the queries, ``(n, dim)``.
+        blocks: all vectors in order of position, as blocks ``(m, dim)``.
+        k: number of results for each query.
+        dimensions: number of leading coordinates to compare.
+        allowed: ``(vectors,)``; only positions where it is True can be results. All can when omitted.
     """
     prefix = truncate(queries, dimensions)
     scores = np.full((len(queries), k), -np.inf, np.float32)

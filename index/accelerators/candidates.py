@@ -1,4 +1,8 @@
-"""From an accelerator's scores, which are rounded or of compressed vectors, to positions that hold the true best."""
+"""Candidates: positions that are certain to hold the best vectors, although an accelerator's scores are inexact.
+
+An accelerator's scores are rounded, or belong to compressed vectors. The searcher computes exact scores of the
+candidates afterwards.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +12,7 @@ from training.model.truncation import truncate
 
 __all__ = ["candidates"]
 
-_SPARE = 4  # times as many candidates of compressed vectors as results
+_SPARE = 4  # candidates for each result where vectors are compressed
 
 
 def candidates(
@@ -21,19 +25,20 @@ def candidates(
     effort: int | None = None,
     allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Positions of at least the k best of each query and of all that score the same as the k-th, -1 for none.
+    """Finds positions of at least the k best vectors of each query, and of all that score the same as the k-th.
 
-    An accelerator's scores differ in the last bits with a vector's place in memory, so which of several equal
-    photos it returns is chance, and pages would overlap or miss some. Those of compressed vectors differ by more: an
-    exact search takes all that the difference could bring in, another one some to spare.
+    An accelerator's scores differ in the last bits with a vector's place in memory. Which of several equal photos it
+    returns is therefore arbitrary, and pages of results would overlap or miss some. Scores of compressed vectors differ
+    by more: an exact search takes all vectors that the error could lift among the best, and an approximate search takes
+    a few to spare. Unused places hold -1.
 
     Args:
-        accelerator: to ask.
-        queries: ``(n, dim)``.
-        k: how many are wanted, at most ``reachable``.
-        dimensions: compare only so many leading coordinates.
-        reachable: number of vectors that a search can find.
-        effort: see ``Accelerator.search``; more where that finds fewer than are wanted.
+        accelerator: the vector index to search.
+        queries: the queries, ``(n, dim)``.
+        k: number of results that are wanted, at most ``reachable``.
+        dimensions: number of leading coordinates to compare.
+        reachable: number of vectors that the search can find.
+        effort: see ``Accelerator.search``. It is raised where it finds fewer vectors than are wanted.
         allowed: see ``Accelerator.search``.
     """
     exact = effort is None

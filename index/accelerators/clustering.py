@@ -1,7 +1,8 @@
-"""Clusters of vectors: which vector lies in which, and how far from the centre.
+"""Clusters of vectors: which cluster each vector belongs to, and how far it lies from the cluster's centre.
 
-Coordinates come in order of importance, so k-means looks at the leading ones only, and in two levels: groups first,
-then clusters within each group. That costs a small part of k-means on whole vectors and finds clusters as good.
+Coordinates come in order of importance, so k-means looks at the leading ones only. It works on two levels: it finds
+groups first, and then clusters within each group. This costs a small part of k-means on whole vectors and finds
+clusters that are as good.
 """
 
 import math
@@ -16,20 +17,20 @@ from index.accelerators.panorama import panorama_levels
 
 __all__ = ["LEADING", "Clusters", "assign", "block_norms", "blocks", "describe"]
 
-LEADING = 64  # coordinates that clusters are found by
-_TRAINING = 32  # vectors a centroid
+LEADING = 64  # leading coordinates that k-means looks at
+_TRAINING = 32  # training vectors for each centroid
 _ITERATIONS = 5
 _CHUNK = 1 << 14
 
 
 class Clusters(NamedTuple):
-    """Facts about clusters.
+    """Facts about clusters that bound the scores of their vectors.
 
     Attributes:
-        radii: ``(clusters, levels)``, largest norm of each block of coordinates of a vector less its centre.
+        radii: ``(clusters, levels)``, the largest norm of each block of coordinates of a vector minus its centre.
         radius: ``(clusters,)``, the same for whole vectors.
-        longest: largest norm of a vector.
-        error: largest distance of a compressed vector from its original.
+        longest: the largest norm of a vector.
+        error: the largest distance between a compressed vector and its original.
     """
 
     radii: NDArray[np.float32]
@@ -39,7 +40,7 @@ class Clusters(NamedTuple):
 
 
 def assign(vectors: NDArray[np.float32], clusters: int) -> NDArray[np.int64]:
-    """Numbers of the clusters of ``(n, dim)`` vectors, ``(n,)``; at most so many, none of them empty."""
+    """Assigns ``(n, dim)`` vectors to at most so many clusters, none of them empty; returns their numbers, ``(n,)``."""
     chosen = np.random.default_rng(1).permutation(len(vectors))[: _TRAINING * clusters]
     sample = _leading(vectors[:, :LEADING][np.sort(chosen)])
     groups = _kmeans(sample, math.isqrt(clusters))
@@ -61,7 +62,7 @@ def assign(vectors: NDArray[np.float32], clusters: int) -> NDArray[np.int64]:
 
 
 def describe(vectors: NDArray[np.float32], numbers: NDArray[np.int64]) -> tuple[NDArray[np.float32], Clusters]:
-    """Centres ``(clusters, dim)`` and facts of clusters of ``(n, dim)`` vectors, given each vector's ``(n,)``."""
+    """Computes the centres ``(clusters, dim)`` and facts of clusters, from vectors ``(n, dim)`` and their numbers."""
     sizes = np.bincount(numbers).astype(np.float32)[:, None]
     centres = np.zeros((len(sizes), vectors.shape[1]), np.float32)
     for block, some in _with_numbers(vectors, numbers):
@@ -78,13 +79,13 @@ def describe(vectors: NDArray[np.float32], numbers: NDArray[np.int64]) -> tuple[
 
 
 def blocks(vectors: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """``(n, dim)`` vectors, which may be memory-mapped, some at a time."""
+    """Yields blocks of ``(n, dim)`` vectors, which may be memory-mapped."""
     for start in range(0, len(vectors), _CHUNK):
         yield np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32)
 
 
 def block_norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Norm of every block of coordinates, ``(n, levels)``."""
+    """Computes the norm of every block of coordinates, ``(n, levels)``."""
     dim = vectors.shape[1]
     width = -(-dim // panorama_levels(dim))
     norms: NDArray[np.float32] = np.sqrt(np.add.reduceat(vectors * vectors, np.arange(0, dim, width), axis=1))
@@ -94,7 +95,7 @@ def block_norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _with_numbers(
     vectors: NDArray[np.float32], numbers: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Blocks of vectors with their clusters, sorted by cluster."""
+    """Yields blocks of vectors with their cluster numbers, sorted by cluster."""
     start = 0
     for block in blocks(vectors):
         some = numbers[start : start + len(block)]
@@ -104,7 +105,7 @@ def _with_numbers(
 
 
 def _reduce(by: np.ufunc, into: NDArray[np.float32], numbers: NDArray[np.int64], values: NDArray[np.float32]) -> None:
-    """Combines values of each cluster, given in order of cluster, into its row."""
+    """Reduces the values of each cluster, given in order of cluster, into the cluster's row."""
     clusters, starts = np.unique(numbers, return_index=True)
     into[clusters] = by(into[clusters], by.reduceat(values, starts, axis=0))
 
@@ -114,7 +115,7 @@ def _leading(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _members(numbers: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """Positions of each of so many numbers."""
+    """Positions of the members of each of ``count`` clusters."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
 

@@ -1,4 +1,4 @@
-"""Exact search on a GPU, over vectors that lie dimension by dimension."""
+"""Exact search on a GPU, over a matrix that stores the vectors dimension by dimension."""
 
 import numpy as np
 import torch
@@ -9,16 +9,16 @@ from training.model.truncation import truncate
 
 __all__ = ["DimensionMajorMatrix"]
 
-_MAX_SCORES = 1 << 26  # floats of one block of scores
+_MAX_SCORES = 1 << 26  # scores computed at once, as floats
 
 
 class DimensionMajorMatrix:
-    """Vectors as a ``(dim, n)`` matrix on a device, so that any prefix of the coordinates is one contiguous block.
+    """Vectors stored as a ``(dim, n)`` matrix on a device, so that any prefix of the coordinates is a contiguous block.
 
     Args:
-        vectors: ``(n, dim)``.
-        device: a GPU, as a rule.
-        half: keep 16 bits a coordinate on the device; ``vectors`` stay on the host for exact scores.
+        vectors: the vectors, ``(n, dim)``.
+        device: the device that searches, normally a GPU.
+        half: keep 16 bits per coordinate on the device. ``vectors`` stay in main memory, for exact scores.
     """
 
     largest_effort = 0
@@ -67,6 +67,6 @@ class DimensionMajorMatrix:
 
 
 def _half_error(vectors: NDArray[np.float32], rounded: NDArray[np.floating]) -> float:
-    """What rounding vectors, a query and scores to 16 bits adds up to, for a query of norm 1."""
+    """Largest error of a score for a query of norm 1, when vectors, query and scores are rounded to 16 bits."""
     longest = np.linalg.norm(vectors, axis=1).max()
     return float(np.linalg.norm(vectors - rounded, axis=1).max() + 2.0**-10 * longest)

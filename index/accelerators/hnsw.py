@@ -1,4 +1,4 @@
-"""Approximate search by walking a graph of neighbours, FAISS's HNSW over the uncompressed vectors."""
+"""Approximate search by walking a graph of neighbours: FAISS's HNSW over the uncompressed vectors."""
 
 import faiss
 import numpy as np
@@ -9,16 +9,16 @@ from training.model.truncation import zero_pad
 
 __all__ = ["GraphIndex"]
 
-_LINKS = 16  # of a vector, twice as many at the bottom: 128 bytes
+_LINKS = 16  # neighbours of a vector; the bottom level has twice as many, 128 bytes
 _BUILD_EFFORT = 100
 _LARGEST_EFFORT = 2048
 
 
 class GraphIndex(FaissIndex):
-    """FAISS ``IndexHNSWFlat``; without an ``effort`` it compares every vector.
+    """FAISS ``IndexHNSWFlat``. A search without an ``effort`` compares every vector and is exact.
 
     Args:
-        index: of full vectors.
+        index: FAISS's graph over the uncompressed vectors.
     """
 
     largest_effort = _LARGEST_EFFORT
@@ -29,7 +29,7 @@ class GraphIndex(FaissIndex):
 
     @classmethod
     def build(cls, vectors: NDArray[np.float32]) -> "GraphIndex":
-        """Links ``(n, dim)`` finite vectors."""
+        """Builds the graph over ``(n, dim)`` finite vectors."""
         index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _BUILD_EFFORT
         index.add(np.ascontiguousarray(vectors, dtype=np.float32))
@@ -44,7 +44,7 @@ class GraphIndex(FaissIndex):
         effort: int | None = None,
         allowed: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See ``Accelerator.search``; ``effort`` is HNSW's efSearch."""
+        """See ``Accelerator.search``; ``effort`` is HNSW's ``efSearch``."""
         padded, chosen = zero_pad(queries, dimensions), selector(allowed)
         if effort is None:
             scores, positions = self.flat.search(padded, k, params=faiss.SearchParameters(sel=chosen))

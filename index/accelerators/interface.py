@@ -1,7 +1,10 @@
-"""Maximum inner product search over truncatable embeddings: the interface of what does it.
+"""The interface of accelerators.
 
-A query cut to its first d coordinates is the same query with zeros after them, so one index of full vectors
-serves every number of dimensions.
+An accelerator is a vector index over the photos of a generation. It answers maximum inner product searches at any
+number of dimensions.
+
+A query that is cut to its first d coordinates equals the same query with zeros in the other places. One index of
+full vectors therefore serves every number of dimensions.
 """
 
 from typing import Protocol
@@ -11,16 +14,16 @@ from numpy.typing import NDArray
 
 __all__ = ["FLOAT_NOISE", "Accelerator"]
 
-FLOAT_NOISE = 1e-5  # of the largest score or product of norms; what rounding can make of equal scores
+FLOAT_NOISE = 1e-5  # how much equal scores may differ by rounding, relative to the largest score or product of norms
 
 
 class Accelerator(Protocol):
-    """What a searcher needs.
+    """A vector index, as the searcher uses it.
 
     Attributes:
-        error: largest distance of a stored vector from its original; scores are off by at most this times the norm
-            of the query. 0 if nothing is compressed.
-        largest_effort: the ``effort`` beyond which nothing improves; 0 if every search is exact.
+        error: the largest distance between a stored vector and its original. A score is wrong by at most this distance
+            times the norm of the query. It is 0 if nothing is compressed.
+        largest_effort: the ``effort`` beyond which results do not improve. It is 0 if every search is exact.
     """
 
     @property
@@ -38,18 +41,21 @@ class Accelerator(Protocol):
         effort: int | None = None,
         allowed: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and positions of the k best vectors a query, best first, each ``(n, k)``.
+        """Finds the k best vectors for each query; returns scores and positions ``(n, k)``, best first.
 
         Args:
-            queries: ``(n, dim)``.
-            k: how many.
-            dimensions: compare only so many leading coordinates.
-            effort: how much to look at; all that can matter when omitted, then the k best are the true ones but for
-                ``error``.
-            allowed: ``(vectors,)``; only these positions. Where there are fewer than k, -1 takes their places.
+            queries: the queries, ``(n, dim)``.
+            k: number of results for each query.
+            dimensions: number of leading coordinates to compare.
+            effort: how much of the index to look at, in a unit of the accelerator's own. When omitted, the search looks
+                at
+                everything that can matter, and the results are exact except for ``error``.
+            allowed: ``(vectors,)``; only positions where it is True can be results. If there are fewer than k, the
+                remaining
+                places hold -1.
         """
         ...
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The original vectors at ``(m,)`` positions, ``(m, dim)``."""
+        """Returns the original vectors ``(m, dim)`` at ``(m,)`` positions."""
         ...

@@ -1,12 +1,15 @@
-"""Search over clustered vectors that is exact by proof, or as near as asked, from one copy of the vectors.
+"""Search over clustered vectors, either exact with a proof or approximate, from one copy of the vectors.
 
-Vectors lie in clusters. By Cauchy-Schwarz on every block of coordinates, no vector x of a cluster with centre c scores
-more than q.c + sum over blocks of |q_block| * (largest |x_block - c_block| of the cluster). An exact search scans the
-most promising clusters, then those whose bound reaches the k-th score found, and no others. A query cut to its first d
-coordinates has zeros after them, so the same bounds hold for every number of dimensions.
+The vectors are grouped into clusters. By the Cauchy-Schwarz inequality on every block of coordinates, no vector x of a
+cluster with centre c scores more than q.c + sum over blocks of |q_block| * (largest |x_block - c_block| of the
+cluster). An exact search scans the most promising clusters first, then those whose bound reaches the k-th best score
+found so far, and no others. A query that is cut to its first d coordinates has zeros after them, so the same bounds
+hold
+for every number of dimensions.
 
-An approximate search scans the most promising clusters only. The best vector of a cluster scores more than its centre,
-but far less than the bound: a quarter of the way up ranks clusters best, on photos and on random vectors alike.
+An approximate search scans the most promising clusters only. The best vector of a cluster scores more than the centre
+but far less than the bound. A point a quarter of the way from the centre's score to the bound ranks clusters best, on
+photos and on random vectors alike.
 """
 
 import math
@@ -29,21 +32,21 @@ CODES = {
     "fp16": faiss.ScalarQuantizer.QT_fp16,
     "sq8": faiss.ScalarQuantizer.QT_8bit,
 }
-_BATCH = 16  # vectors that lie together; lists are filled up to a multiple
-_FIRST = 16  # clusters that find the score to beat
-_LEVEL_WIDTH = 32  # wider than of all vectors in one list: fewer bytes a vector, and no slower
+_BATCH = 16  # vectors stored together; lists are padded to a multiple of this
+_FIRST = 16  # clusters scanned first, to find the score that others must reach
+_LEVEL_WIDTH = 32  # wider than in a flat index: fewer bytes per vector, and no slower
 _QUERIES = 64  # searched together
-_LIKELY = 0.25  # of the way from a centre's score to the bound
-_SPARE = 32  # clusters chosen by leading coordinates, beside twice as many as are wanted
+_LIKELY = 0.25  # of the way from a centre's score to the bound, where the best vector is expected
+_SPARE = 32  # clusters preselected by leading coordinates, beyond twice the wanted number
 
 
 class ClusteredIndex(FaissIndex):
-    """Inverted lists of full vectors (pruned by FAISS's Panorama) or of compressed ones.
+    """Inverted lists of full vectors, which FAISS's Panorama prunes, or of compressed vectors.
 
     Args:
-        index: FAISS's lists, with the clusters' centres in its quantizer.
-        clusters: facts about them.
-        originals: ``(n, dim)`` uncompressed vectors, on disk; None if the lists hold them.
+        index: FAISS's inverted lists, with the centres of the clusters in the quantizer.
+        clusters: facts about the clusters.
+        originals: the uncompressed vectors ``(n, dim)``, on disk; None if the lists hold them.
     """
 
     def __init__(self, index: faiss.IndexIVF, clusters: Clusters, originals: NDArray[np.float32] | None) -> None:
@@ -60,11 +63,11 @@ class ClusteredIndex(FaissIndex):
 
     @classmethod
     def build(cls, kind: str, vectors: NDArray[np.float32]) -> "ClusteredIndex":
-        """Clusters ``(n, dim)`` vectors, which may be memory-mapped.
+        """Clusters ``(n, dim)`` vectors, which may be memory-mapped, and builds the lists.
 
         Args:
-            kind: a key of ``CODES``.
-            vectors: finite.
+            kind: one of the keys of ``CODES``.
+            vectors: the vectors to index, all finite.
         """
         numbers = assign(vectors, _number_of_clusters(len(vectors)))
         centres, clusters = describe(vectors, numbers)
@@ -102,13 +105,13 @@ class ClusteredIndex(FaissIndex):
         return super().gather(positions)
 
     def write(self, folder: Path) -> None:
-        """Writes the lists and the clusters; see ``FaissIndex.write``."""
+        """Writes the lists and the facts about clusters; see ``FaissIndex.write``."""
         super().write(folder)
         np.savez(folder / "clusters.npz", **self.clusters._asdict())
 
     @classmethod
     def read(cls, folder: Path, originals: NDArray[np.float32] | None = None) -> Self:
-        """Reads what ``write`` wrote."""
+        """Reads an index that ``write`` wrote."""
         with np.load(folder / "clusters.npz", allow_pickle=False) as stored:
             clusters = Clusters(**stored)
         return cls(read_faiss(folder), clusters, originals)
@@ -135,20 +138,20 @@ class ClusteredIndex(FaissIndex):
         if np.take_along_axis(wanted, first, 1).sum() == wanted.sum():
             return found
         lists = _best(np.where(wanted, bounds, -np.inf), int(wanted.sum(axis=1).max()))
-        lists = np.where(np.take_along_axis(wanted, lists, 1), lists, -1)  # -1 is none
+        lists = np.where(np.take_along_axis(wanted, lists, 1), lists, -1)  # -1 marks an unused place
         return self._scan(queries, k, lists, np.take_along_axis(scores, np.maximum(lists, 0), 1), allowed)
 
     def _promising(
         self, queries: NDArray[np.float32], norms: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The clusters to scan, best first, and the scores of their centres, each ``(queries, count)``."""
+        """Chooses clusters to scan, best first; returns them and the scores of their centres, ``(queries, count)``."""
         wanted = min(2 * count + _SPARE, len(self.centres))
         lists = self._coarse.nlist // 8 + -(-4 * wanted * self._coarse.nlist // len(self.centres))
         parameters = faiss.SearchParametersIVF(nprobe=lists)
         near = self._coarse.search(_side_by_side(queries, norms), wanted, params=parameters)[1]
         scores = np.matmul(self.centres[near], queries[:, :, None])[:, :, 0]
         spread = np.matmul(self.clusters.radii[near], norms[:, :, None])[:, :, 0]
-        likely = np.where(near < 0, -np.inf, scores + _LIKELY * spread)  # -1 where too few were found
+        likely = np.where(near < 0, -np.inf, scores + _LIKELY * spread)  # near is -1 where too few were found
         best = np.argsort(-likely, axis=1)[:, :count]
         return np.take_along_axis(near, best, 1), np.take_along_axis(scores, best, 1)
 
@@ -160,7 +163,7 @@ class ClusteredIndex(FaissIndex):
         to_centres: NDArray[np.float32],
         allowed: NDArray[np.bool_] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scans ``(queries, n)`` lists in order, given the scores of their centres."""
+        """Scans the lists ``(queries, n)`` in order, given the scores of their centres."""
         found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         parameters = faiss.SearchParametersIVF(sel=selector(allowed), nprobe=lists.shape[1])
         arrays = [faiss.swig_ptr(np.ascontiguousarray(one)) for one in (lists, to_centres)]
@@ -178,7 +181,7 @@ class ClusteredIndex(FaissIndex):
 
 
 def _number_of_clusters(count: int) -> int:
-    """Eight times the root, but few enough that filling up lists costs a fifteenth of the memory."""
+    """Eight times the square root of ``count``, limited so that padding of lists costs a fifteenth of the memory."""
     return max(1, min(8 * math.isqrt(count), 2 * count // (15 * _BATCH)))
 
 
@@ -194,7 +197,7 @@ def _empty_lists(
         )
     else:
         index = faiss.IndexIVFScalarQuantizer(quantizer, dim, clusters, code, faiss.METRIC_INNER_PRODUCT, True)
-        index.sq.train(_extremes(vectors, centres, numbers))  # so that no coordinate is out of a code's range
+        index.sq.train(_extremes(vectors, centres, numbers))  # so that every coordinate is within the range of its code
     index.is_trained = True
     quantizer.this.disown()
     index.own_fields = True
@@ -204,7 +207,7 @@ def _empty_lists(
 def _extremes(
     vectors: NDArray[np.float32], centres: NDArray[np.float32], numbers: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Smallest and largest value of every coordinate of vectors less their centres, ``(2, dim)``."""
+    """Smallest and largest value of every coordinate of the vectors minus their centres, ``(2, dim)``."""
     extremes = np.zeros((2, vectors.shape[1]), np.float32)
     start = 0
     for block in blocks(vectors):
@@ -216,7 +219,7 @@ def _extremes(
 
 
 def _largest_error(index: faiss.IndexIVF, vectors: NDArray[np.float32]) -> float:
-    """Largest distance between a vector and what its code stands for."""
+    """Largest distance between a vector and the one that its code decodes to."""
     index.make_direct_map()
     largest, start = 0.0, 0
     for block in blocks(vectors):
@@ -228,7 +231,7 @@ def _largest_error(index: faiss.IndexIVF, vectors: NDArray[np.float32]) -> float
 
 
 def _lists_of_clusters(rows: NDArray[np.float32]) -> faiss.IndexIVF:
-    """Clusters of clusters, so that a search need not look at every centre."""
+    """An index over the centres, in clusters of their own, so that a search need not look at every centre."""
     lists = faiss.index_factory(
         rows.shape[1], f"IVF{min(2 * math.isqrt(len(rows)), len(rows))},Flat", faiss.METRIC_INNER_PRODUCT
     )
@@ -239,12 +242,12 @@ def _lists_of_clusters(rows: NDArray[np.float32]) -> faiss.IndexIVF:
 
 
 def _side_by_side(vectors: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Leading coordinates and norms by block; products of rows are the scores that clusters are chosen by first."""
+    """Leading coordinates and norms by block, side by side; inner products of rows preselect clusters."""
     return np.concatenate([vectors[:, :LEADING], norms], axis=1)
 
 
 def _best(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Columns of the largest values of every row, best first; all of them if there are no more."""
+    """Columns of the ``count`` largest values of every row, best first; all columns if there are no more."""
     first = max(0, values.shape[1] - count)
     chosen = np.argpartition(values, first, axis=1)[:, first:] if first else np.indices(values.shape)[1]
     order = np.argsort(-np.take_along_axis(values, chosen, 1), axis=1)

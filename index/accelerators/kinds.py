@@ -1,4 +1,4 @@
-"""Kinds of accelerators: which there are, which one suits a gallery, how each is built and read."""
+"""The kinds of accelerators: which there are, which one suits a gallery, and how each is built and read."""
 
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,28 +16,28 @@ __all__ = ["COMPRESSED", "Kind", "KindChoice", "WritableAccelerator", "build_kin
 
 Kind = Literal["exact", "ivf", "fp16", "sq8", "hnsw"]
 KindChoice = Literal["auto", "exact", "ivf", "fp16", "sq8", "hnsw"]
-COMPRESSED = frozenset({"fp16", "sq8"})  # these keep the original vectors on disk, in vectors.npy
+COMPRESSED = frozenset({"fp16", "sq8"})  # kinds that keep the original vectors on disk, in vectors.npy
 
-_FLAT_UP_TO = 100_000  # vectors; below, clusters make an exact search no faster
+_FLAT_UP_TO = 100_000  # vectors; with fewer, clusters make an exact search no faster
 
 
 class WritableAccelerator(Accelerator, Protocol):
-    """An accelerator that can be kept in a folder."""
+    """An accelerator that can be saved to a folder."""
 
     def write(self, folder: Path) -> None:
-        """Writes what ``read_kind`` needs."""
+        """Writes everything that ``read_kind`` needs."""
         ...
 
 
 def choose_kind(count: int, dim: int) -> Kind:
-    """The kind for so many vectors: flat, in clusters, or compressed where half of the memory would not hold them."""
+    """Chooses a kind by size: flat, clustered, or compressed if the vectors would not fit into half of the memory."""
     if count < _FLAT_UP_TO:
         return "exact"
     return "ivf" if 4 * count * dim <= memory_limit() // 2 else "sq8"
 
 
 def build_kind(kind: Kind, vectors: NDArray[np.float32]) -> WritableAccelerator:
-    """Builds an accelerator of ``(n, dim)`` finite vectors, which may be memory-mapped."""
+    """Builds an accelerator over ``(n, dim)`` finite vectors, which may be memory-mapped."""
     if kind == "exact":
         return PanoramaIndex.build(vectors)
     if kind == "hnsw":
@@ -46,7 +46,7 @@ def build_kind(kind: Kind, vectors: NDArray[np.float32]) -> WritableAccelerator:
 
 
 def read_kind(kind: Kind, folder: Path) -> WritableAccelerator:
-    """Reads an accelerator; original vectors beside compressed ones are mapped, not loaded."""
+    """Reads an accelerator. Original vectors beside compressed ones are memory-mapped, not loaded."""
     if kind == "exact":
         return PanoramaIndex.read(folder)
     if kind == "hnsw":

@@ -1,4 +1,4 @@
-"""An accelerator and what changed after it was built, searched as one."""
+"""An accelerator together with the photos that changed after it was built, searched as one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,17 @@ __all__ = ["LayeredIndex"]
 
 
 class LayeredIndex:
-    """Positions below ``len(alive)`` are the base's, those above are of the changed photos.
+    """A base accelerator and changed vectors beside it.
 
-    A base may be layered itself: a published generation is a large accelerator and what changed after it was built;
-    a service lays what changed after the generation was published over it.
+    Positions below ``len(alive)`` belong to the base, those above to the changed photos.
+
+    A base may itself be layered. A published generation consists of a large accelerator and the changes after it was
+    built; a running service adds the changes after the generation was published.
 
     Args:
-        base: of ``len(alive)`` vectors.
-        alive: ``(n,)``; False where the photo was removed or has a new vector among the changed.
-        changed: ``(m, dim)`` vectors.
+        base: the accelerator over ``len(alive)`` vectors.
+        alive: ``(n,)``; False where the photo was removed, or has a new vector among the changed ones.
+        changed: the added or changed vectors, ``(m, dim)``.
     """
 
     def __init__(self, base: Accelerator, alive: NDArray[np.bool_], changed: NDArray[np.float32]) -> None:
@@ -29,12 +31,12 @@ class LayeredIndex:
 
     @property
     def error(self) -> float:
-        """The base's."""
+        """The error of the base; changed vectors are stored exactly."""
         return self.base.error
 
     @property
     def largest_effort(self) -> int:
-        """The base's."""
+        """The largest effort of the base; changed vectors are always all compared."""
         return self.base.largest_effort
 
     def search(

@@ -1,4 +1,4 @@
-"""FAISS's own indexes as accelerators, and its exact search over one flat list."""
+"""FAISS's own indexes as accelerators, and FAISS's exact search over one flat list."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,25 +19,25 @@ _FILE = "photos.faiss"
 
 
 def panorama_levels(dim: int) -> int:
-    """Number of levels: one for every 16 coordinates."""
+    """Number of levels of Panorama: one for every 16 coordinates."""
     return max(1, -(-dim // _LEVEL_WIDTH))
 
 
 def selector(allowed: NDArray[np.bool_] | None) -> faiss.IDSelector | None:
-    """FAISS's form of a mask of positions."""
+    """Converts a mask of positions to FAISS's form."""
     return None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
 def read_faiss(folder: Path) -> faiss.Index:
-    """Reads what ``FaissIndex.write`` wrote."""
+    """Reads an index that ``FaissIndex.write`` wrote."""
     return faiss.read_index(str(folder / _FILE))
 
 
 class FaissIndex:
-    """What accelerators that FAISS keeps have in common, by default one with the original vectors.
+    """The common part of accelerators that wrap a FAISS index. By default the index holds the original vectors.
 
     Args:
-        index: FAISS's.
+        index: the FAISS index.
     """
 
     error = 0.0
@@ -52,25 +52,25 @@ class FaissIndex:
         return values
 
     def write(self, folder: Path) -> None:
-        """Writes the index into the folder of a base.
+        """Writes the index into a folder.
 
         Raises:
-            RuntimeError: if the file cannot be written, on a full disk for one.
+            RuntimeError: if the file cannot be written, for example on a full disk.
         """
         faiss.write_index(self.index, str(folder / _FILE))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads what ``write`` wrote."""
+        """Reads an index that ``write`` wrote."""
         return cls(read_faiss(folder))
 
 
 class PanoramaIndex(FaissIndex):
-    """FAISS ``IndexFlatIPPanorama``: prunes by dimension level with a Cauchy-Schwarz bound, results exact."""
+    """FAISS ``IndexFlatIPPanorama``: prunes level by level with a Cauchy-Schwarz bound; results are exact."""
 
     @classmethod
     def build(cls, vectors: NDArray[np.float32]) -> "PanoramaIndex":
-        """Indexes ``(n, dim)`` finite vectors."""
+        """Builds the index over ``(n, dim)`` finite vectors."""
         index = faiss.IndexFlatIPPanorama(vectors.shape[1], panorama_levels(vectors.shape[1]))
         index.add(np.ascontiguousarray(vectors, dtype=np.float32))
         return cls(index)
@@ -85,7 +85,7 @@ class PanoramaIndex(FaissIndex):
         allowed: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See ``Accelerator.search``."""
-        if k > self.index.batch_size:  # FAISS refuses
+        if k > self.index.batch_size:  # FAISS refuses more results than a batch holds
             blocks = (self.gather(positions) for positions in _ranges(self.index.ntotal))
             return compare_all(queries, blocks, k, dimensions, allowed=allowed)
         parameters = None if allowed is None else faiss.SearchParameters(sel=selector(allowed))

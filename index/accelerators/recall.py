@@ -1,4 +1,4 @@
-"""Recall against brute force, and the effort that reaches a wanted one."""
+"""Recall measured against an exact search, and the search effort that reaches a wanted recall."""
 
 import math
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ __all__ = [
 ]
 
 K = 10
-QUERIES = 200  # that recall is measured with
-_RISK = 0.001  # of refuting what is true
+QUERIES = 200  # queries that recall is measured with
+_RISK = 0.001  # probability of reporting a recall below its target although it is not
 _CHUNK = 1 << 15
 _ENOUGH = 0.9995
 
 
 class RecallPoint(BaseModel):
-    """Recall of the first 10, measured against brute force.
+    """Recall@10 at one setting of the search, measured against an exact search.
 
     Attributes:
-        dimensions: that were compared.
-        effort: see ``Accelerator.search``; None is the exact search.
+        dimensions: number of leading coordinates that were compared.
+        effort: see ``Accelerator.search``; None stands for the exact search.
         recall: share of the true 10 best that were found.
     """
 
@@ -47,13 +47,13 @@ class RecallPoint(BaseModel):
 
 
 def probe_queries(photos: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Queries like sketches: sums of two photos, scaled to the second moments of one.
+    """Makes queries that resemble sketches: sums of two photos, scaled to the second moments of one.
 
     Args:
-        photos: ``(2 * n, dim)``, in random order.
+        photos: embeddings of photos, ``(2 * n, dim)``, in random order.
 
     Returns:
-        ``(n, dim)``.
+        The queries, ``(n, dim)``.
     """
     half = len(photos) // 2
     mixed: NDArray[np.float32] = (photos[:half] + photos[half : 2 * half]) / np.sqrt(2, dtype=np.float32)
@@ -68,13 +68,13 @@ def measured_recall(
     effort: int | None,
     count: int,
 ) -> float:
-    """Share of the true best that a search finds; any of several equal ones counts.
+    """Measures the share of the true best that a search finds. Any of several vectors with equal scores counts.
 
     Args:
-        accelerator: to measure.
-        queries: ``(n, dim)``.
-        truth: their best scores, ``(n, k)``.
-        dimensions: that are compared.
+        accelerator: the vector index to measure.
+        queries: the queries, ``(n, dim)``.
+        truth: the best scores of each query by exact search, ``(n, k)``.
+        dimensions: number of leading coordinates that are compared.
         effort: see ``Accelerator.search``.
         count: number of vectors.
     """
@@ -88,17 +88,17 @@ def measured_recall(
 
 
 def is_refuted(target: float, recall: float, queries: int) -> bool:
-    """Whether a sample shows that recall over all queries is below a target.
+    """Tells whether a sample of queries shows that recall over all queries is below a target.
 
-    What a query finds of its 10 best is a share between 0 and 1, and no count of independent trials, for neighbours are
-    missed together. By Hoeffding's inequality the mean x of n such shares is below their expectation p with
-    P(mean <= x) <= exp(-n KL(x, p)), where KL(x, p) = x log(x/p) + (1-x) log((1-x)/(1-p)). A recall that meets the
-    target is refuted in 1 of 1000 samples at most. One miss refutes a search that claims to be exact.
+    The share of its 10 best that a query finds lies between 0 and 1. It is not a count of independent trials, because
+    neighbours tend to be missed together. By Hoeffding's inequality, the mean x of n such shares falls below their
+    expectation p with P(mean <= x) <= exp(-n KL(x, p)), where KL(x, p) = x log(x/p) + (1-x) log((1-x)/(1-p)). A recall
+    that meets the target is refuted in at most 1 of 1000 samples. One miss refutes a search that claims to be exact.
 
     Args:
-        target: over 0, at most 1.
-        recall: mean over the sample.
-        queries: size of the sample.
+        target: the recall that is claimed, above 0 and at most 1.
+        recall: the mean recall over the sample.
+        queries: number of queries in the sample.
     """
     if recall >= target:
         return False
@@ -111,11 +111,11 @@ def is_refuted(target: float, recall: float, queries: int) -> bool:
 
 
 def calibrate(accelerator: Accelerator, vectors: NDArray[np.float32]) -> list[RecallPoint]:
-    """Measures recall at growing efforts, for all, a quarter and a sixteenth of the dimensions.
+    """Measures recall at growing efforts, with all, a quarter and a sixteenth of the dimensions.
 
     Args:
-        accelerator: over the vectors.
-        vectors: ``(n, dim)``, may be memory-mapped.
+        accelerator: the vector index over ``vectors``.
+        vectors: the original vectors ``(n, dim)``, which may be memory-mapped.
     """
     count, dim = vectors.shape
     chosen = np.random.default_rng(0).integers(count, size=2 * QUERIES)
@@ -134,12 +134,12 @@ def calibrate(accelerator: Accelerator, vectors: NDArray[np.float32]) -> list[Re
 
 
 def effort_for(points: Sequence[RecallPoint], dimensions: int, recall: float, k: int = K) -> int | None:
-    """Smallest effort that reached a recall at the measured numbers of dimensions next to the asked one.
+    """Chooses the smallest effort that reached a recall at the measured numbers of dimensions next to the wanted one.
 
-    For more results than were measured it grows in proportion.
+    If more results are wanted than were measured, the effort grows in proportion.
 
     Returns:
-        None, which is the exact search, if none did or the recall is 1.
+        The effort, or None for the exact search if the recall is 1 or no measured effort reached it.
     """
     if recall >= 1:
         return None
@@ -156,6 +156,6 @@ def effort_for(points: Sequence[RecallPoint], dimensions: int, recall: float, k:
 
 
 def _efforts(largest: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, ... up to the largest."""
+    """The efforts to measure: 1, 2, 3, 4, 6, 8, 12 and so on, up to the largest."""
     steps = sorted({base << shift for base in (2, 3) for shift in range(largest.bit_length())} | {1})
     return [step for step in steps if step < largest] + ([largest] if largest else [])

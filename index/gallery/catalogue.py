@@ -1,4 +1,7 @@
-"""The catalogue of a gallery: one SQLite file that holds every photo's vector and facts. It is the truth."""
+"""The catalogue of a gallery: one SQLite file with the vector and the facts of every photo.
+
+It is the source of truth; everything else in a gallery but the model can be rebuilt from it.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,12 +21,12 @@ _COUNT_REVISION = (
     "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
 )
 _COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
-_CHUNK = 500  # bound variables of one statement
+_CHUNK = 500  # bound variables in one statement
 _BLOCK = 4096  # vectors read at once
 
 
 class Photo(NamedTuple):
-    """One photo of a gallery; ``bytes`` is the size of its file, ``width`` and ``height`` are in pixels."""
+    """One photo of a gallery. ``bytes`` is the size of its file; ``width`` and ``height`` are in pixels."""
 
     id: int
     uri: str
@@ -36,7 +39,7 @@ class Photo(NamedTuple):
 
 
 class NewPhoto(NamedTuple):
-    """A photo to add; ``modified`` is the file's modification time in nanoseconds, if it has one."""
+    """A photo to add. ``modified`` is its file's modification time in nanoseconds, or None if there is none."""
 
     uri: str
     sha256: str
@@ -50,7 +53,7 @@ class NewPhoto(NamedTuple):
 
 
 class PhotoState(NamedTuple):
-    """What tells whether a file has changed."""
+    """Facts that show whether a file has changed since it was indexed."""
 
     sha256: str
     bytes: int
@@ -58,7 +61,7 @@ class PhotoState(NamedTuple):
 
 
 class KnownContent(NamedTuple):
-    """What follows from a photo's bytes; ``width`` and ``height`` are in pixels, ``vector`` is ``(dim,)``."""
+    """Facts that depend on a photo's bytes alone; ``width`` and ``height`` are in pixels, ``vector`` is ``(dim,)``."""
 
     width: int
     height: int
@@ -66,9 +69,9 @@ class KnownContent(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some photos' ids ``(n,)`` ascending, content keys ``(n,)`` and vectors ``(n, dim)``.
+    """Photos by ascending id: ids ``(n,)``, content keys ``(n,)`` and vectors ``(n, dim)``.
 
-    Photos with the same bytes have the same content key.
+    Identical files have the same content key.
     """
 
     ids: NDArray[np.int64]
@@ -77,19 +80,19 @@ class Block(NamedTuple):
 
 
 def content_key(sha256: str) -> int:
-    """A number that stands for a photo's bytes, given their SHA-256 in hexadecimal: its first 60 bits."""
+    """Returns a number that stands for a photo's bytes: the first 60 bits of their SHA-256, given in hexadecimal."""
     return int(sha256[:15], 16)
 
 
 class Catalogue:
-    """Access to a catalogue file; one object may be used from many threads.
+    """Access to a catalogue file. One object may be used from many threads.
 
     Args:
         path: the SQLite file.
-        create: make it if missing, and allow writing.
+        create: create the file if it is missing, and allow writing.
 
     Raises:
-        GalleryDamaged: if the file is missing, unreadable, no catalogue or of an earlier version.
+        GalleryDamaged: if the file is missing or unreadable, is not a catalogue, or is of an earlier version.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -101,17 +104,17 @@ class Catalogue:
         self._database.close()
 
     def fact(self, name: str) -> str | None:
-        """A fact about the gallery, such as its model's digest."""
+        """Returns a fact about the gallery, such as the digest of its model, or None if it is not recorded."""
         rows = self._database.query("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
     def set_facts(self, facts: Mapping[str, str]) -> None:
-        """Stores facts, all of them or none."""
+        """Stores facts in one transaction: all of them or none."""
         self._database.write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items())))
 
     @property
     def revision(self) -> int:
-        """Grows with every change of the photos."""
+        """A number that grows with every change of the photos."""
         return int(self.fact("revision") or 0)
 
     def count(self) -> int:
@@ -119,7 +122,7 @@ class Catalogue:
         return int(self._database.query("SELECT count(*) FROM photos")[0][0])
 
     def add(self, photos: Sequence[NewPhoto]) -> None:
-        """Adds photos in one durable transaction; one whose URI is known already is replaced under its id."""
+        """Adds photos in one durable transaction. A photo whose URI is known already is replaced and keeps its id."""
         rows = [
             (*photo[:7], json.dumps(photo.metadata), np.ascontiguousarray(photo.vector, dtype="<f4").tobytes())
             for photo in photos
@@ -134,30 +137,30 @@ class Catalogue:
         self._database.write((_COUNT_REVISION, [()]), (statement, rows))
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Removes photos by id; returns how many there were."""
+        """Removes photos by id and returns how many of them existed."""
         rows = [(identifier,) for identifier in ids]
         return self._database.write((_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows))
 
     def has_others(self, ids: Sequence[int]) -> bool:
-        """Whether there is a photo beside these."""
+        """Tells whether the catalogue holds a photo besides these."""
         statement = "SELECT EXISTS (SELECT 1 FROM photos WHERE id NOT IN (SELECT value FROM json_each(?)))"
         return bool(self._database.query(statement, (json.dumps(list(ids)),))[0][0])
 
     def rename(self, uris: Mapping[int, str]) -> None:
-        """Gives photos other URIs, unless another photo has them."""
+        """Gives photos new URIs, except where another photo has that URI already."""
         rows = [(uri, identifier) for identifier, uri in uris.items()]
         self._database.write(("UPDATE OR IGNORE photos SET uri = ? WHERE id = ?", rows))
 
     def compact(self) -> None:
-        """Gives the room of removed photos back to the disk."""
+        """Shrinks the file by the space that removed photos took."""
         self._database.compact()
 
     def back_up(self, path: Path) -> None:
-        """Copies the catalogue as it is now to a new file, while others may write to it."""
+        """Copies the catalogue in its present state to a new file, while others may write to it."""
         self._database.back_up(path)
 
     def states(self, uris: Iterable[str]) -> dict[str, PhotoState]:
-        """What is known of the URIs that are known."""
+        """Returns the recorded state of those URIs that the catalogue holds."""
         found: dict[str, PhotoState] = {}
         for chunk in _chunks(list(uris)):
             marks = ", ".join("?" * len(chunk))
@@ -166,28 +169,28 @@ class Catalogue:
         return found
 
     def uris(self) -> dict[str, int]:
-        """The id of every URI."""
+        """Returns the id of every URI."""
         return dict(self._database.query("SELECT uri, id FROM photos"))
 
     def revisions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids ``(n,)`` ascending of all photos and the revision that each last changed in."""
+        """Returns the ids ``(n,)`` of all photos, ascending, and the revision in which each changed last."""
         rows = np.array(self._database.query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(
             -1, 2
         )
         return rows[:, 0], rows[:, 1]
 
     def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Ids ``(n,)`` ascending of the photos that pass a filter; see ``index.gallery.filters``.
+        """Returns the ids ``(n,)``, ascending, of the photos that match a filter; see ``index.gallery.filters``.
 
         Raises:
-            FilterError: if the filter makes no sense.
+            FilterError: if the filter is not valid.
         """
         condition, values = filter_condition(wanted)
         rows = self._database.query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values)
         return np.array([row[0] for row in rows], dtype=np.int64)
 
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
-        """Ids of the URIs that are known."""
+        """Returns the ids of those URIs that the catalogue holds."""
         found: dict[str, int] = {}
         for chunk in _chunks(list(uris)):
             marks = ", ".join("?" * len(chunk))
@@ -195,16 +198,16 @@ class Catalogue:
         return found
 
     def same_content(self, sha256: str) -> KnownContent | None:
-        """What is known of a photo with this content, or None."""
+        """Returns the facts of a photo with this content, or None if there is none."""
         rows = self._database.query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
         return KnownContent(rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
 
     def photo(self, identifier: int) -> Photo | None:
-        """A photo by id, or None."""
+        """Returns a photo by id, or None if it does not exist."""
         return self.photos([identifier]).get(identifier)
 
     def photos(self, ids: Sequence[int]) -> dict[int, Photo]:
-        """The photos that exist among the ids."""
+        """Returns those photos among the ids that exist."""
         found = {}
         for chunk in _chunks(list(ids)):
             marks = ", ".join("?" * len(chunk))
@@ -213,21 +216,21 @@ class Catalogue:
         return found
 
     def page(self, after: int, limit: int) -> list[Photo]:
-        """At most ``limit`` photos with an id above ``after``, by id."""
+        """Returns at most ``limit`` photos with an id above ``after``, in order of id."""
         rows = self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
         return [_photo(row) for row in rows]
 
     def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> None:
-        """Replaces label and metadata of a photo if it exists; no generation holds them."""
+        """Replaces label and metadata of a photo if it exists. Generations do not hold them, so none is published."""
         values = (label, json.dumps(metadata), identifier)
         self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values]))
 
     def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
-        """Ids and vectors of all photos by ascending id, block by block, from one consistent state.
+        """Yields ids and vectors of all photos by ascending id, block by block, from one consistent state.
 
         Args:
             dim: number of coordinates.
-            changed_after: only photos that changed in a later revision.
+            changed_after: yield only photos that changed in a later revision than this.
 
         Raises:
             GalleryDamaged: if a vector has another size or is not finite.
@@ -238,14 +241,14 @@ class Catalogue:
             yield self._block(rows, dim)
 
     def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids ``(n,)`` and vectors ``(n, dim)`` of all photos; see ``blocks``."""
+        """Returns the ids ``(n,)`` and vectors ``(n, dim)`` of all photos; see ``blocks``."""
         blocks = [Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32))]
         blocks += self.blocks(dim)
         return np.concatenate([b.ids for b in blocks]), np.concatenate([b.vectors for b in blocks])
 
     def _block(self, rows: list[tuple[int, str, bytes]], dim: int) -> Block:
         if any(len(row[2]) != 4 * dim for row in rows):
-            raise GalleryDamaged(f"{self.path} holds a vector that has not {dim} dimensions; build the gallery again")
+            raise GalleryDamaged(f"{self.path} holds a vector without {dim} dimensions; build the gallery again")
         vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4").reshape(len(rows), dim)
         if not np.isfinite(vectors).all():
             raise GalleryDamaged(f"{self.path} holds a vector that is not finite; build the gallery again")
@@ -253,7 +256,7 @@ class Catalogue:
         return Block(np.array([row[0] for row in rows], dtype=np.int64), contents, vectors)
 
     def problems(self) -> list[str]:
-        """What SQLite's own check finds wrong."""
+        """Returns what SQLite's own integrity check finds wrong, one line each."""
         try:
             rows = self._database.query("PRAGMA quick_check")
         except GalleryError as error:

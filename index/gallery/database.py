@@ -1,4 +1,4 @@
-"""A catalogue's SQLite file: opening it on any disk, and errors that say what to do."""
+"""Access to a catalogue's SQLite file: it opens on any disk, and its errors say what to do."""
 
 import sqlite3
 import threading
@@ -33,14 +33,14 @@ CREATE INDEX IF NOT EXISTS photos_by_label ON photos (label);
 
 
 class Database:
-    """Access to a catalogue file; one object may be used from many threads.
+    """Access to a catalogue file. One object may be used from many threads.
 
     Args:
         path: the SQLite file.
-        create: make it if missing, and allow writing.
+        create: create the file if it is missing, and allow writing.
 
     Raises:
-        GalleryDamaged: if the file is missing, unreadable, no catalogue or of an earlier version.
+        GalleryDamaged: if the file is missing or unreadable, is not a catalogue, or is of an earlier version.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -58,7 +58,7 @@ class Database:
         self._connection.close()
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of a query."""
+        """Returns all rows of a query."""
         try:
             with self._lock, closing(self._connection.execute(statement, values)) as cursor:
                 return cursor.fetchall()
@@ -66,7 +66,7 @@ class Database:
             raise self._explained(error) from error
 
     def stream(self, statement: str, values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-        """Rows of a query from one consistent state, ``size`` at a time."""
+        """Yields the rows of a query from one consistent state, ``size`` at a time."""
         try:
             with closing(self._connection.execute(statement, values)) as cursor:
                 while rows := cursor.fetchmany(size):
@@ -78,7 +78,7 @@ class Database:
         """Runs statements, each once for every row of values, in one durable transaction.
 
         Returns:
-            How many rows the last one changed.
+            The number of rows that the last statement changed.
         """
         changed = 0
         try:
@@ -91,7 +91,7 @@ class Database:
             raise self._explained(error) from error
 
     def compact(self) -> None:
-        """Gives free room back to the disk."""
+        """Gives unused space back to the disk."""
         try:
             with self._lock:
                 self._connection.execute("VACUUM")
@@ -113,7 +113,7 @@ class Database:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             columns = [row[1] for row in connection.execute("PRAGMA table_info(photos)")]
-            if columns and "revision" not in columns:  # of version 0.1
+            if columns and "revision" not in columns:  # a catalogue of version 0.1
                 connection.execute("ALTER TABLE photos ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
             connection.executescript(_SCHEMA)
         except sqlite3.Error:
@@ -122,7 +122,7 @@ class Database:
         return connection
 
     def _open_for_reading(self) -> sqlite3.Connection:
-        """Opens the file; on a full or read-only disk, where SQLite cannot make its shared memory, as immutable."""
+        """Opens the file, as immutable where SQLite cannot create its shared memory: on a full or read-only disk."""
         log = self.path.with_name(f"{self.path.name}-wal")
         idle = not log.exists() or log.stat().st_size == 0
         uri = f"{self.path.absolute().as_uri()}?mode=ro"

@@ -1,12 +1,12 @@
 """A gallery on disk: catalogue, model and generations.
 
 gallery/
-    catalogue.sqlite     the truth: every photo's vector and facts
-    model/               the bundle whose photo encoder made the vectors
-    generations/000001/  what searches run on, rebuildable; see ``index.gallery.generations``
-    CURRENT              name of the generation to serve, switched atomically
-    rejects.jsonl        photos that the last job could not use, and why
-    writer.lock
+    catalogue.sqlite     the source of truth: vector and facts of every photo
+    model/               the model bundle whose photo encoder made the vectors
+    generations/000001/  files that searches run on, rebuildable; see ``index.gallery.generations``
+    CURRENT              name of the current generation, switched atomically
+    rejects.jsonl        photos that the last job could not use, with the reason
+    writer.lock          held by the process that is writing
 """
 
 import fcntl
@@ -29,17 +29,17 @@ from training.model.bundle import copy_bundle, read_manifest
 
 __all__ = ["Gallery", "sampled_recall"]
 
-_SEED = 1  # of the queries that a check measures recall with: others than the effort was chosen by, always the same
-_URIS = "relative"  # the fact that says that photos in the gallery have relative URIs
-_ROUNDING = 1e-6  # of the root mean square length of vectors; may come of a rotation
+_SEED = 1  # of the queries that a check measures recall with; they differ from those that chose the effort
+_URIS = "relative"  # name of the fact that photos inside the gallery have relative URIs
+_ROUNDING = 1e-6  # error of a rotation, relative to the root mean square length of vectors
 
 
 class Gallery:
-    """An existing gallery; use ``create`` or ``open``.
+    """An existing gallery. Use ``create`` or ``open`` to get one.
 
     Args:
-        path: directory.
-        catalogue: opened.
+        path: the gallery's folder.
+        catalogue: the opened catalogue.
     """
 
     def __init__(self, path: Path, catalogue: Catalogue) -> None:
@@ -48,16 +48,16 @@ class Gallery:
 
     @classmethod
     def create(cls, path: Path, model: Path) -> "Gallery":
-        """Opens a gallery for writing, made if missing.
+        """Opens a gallery for writing, and creates it if it is missing.
 
         Args:
-            path: directory.
-            model: bundle to embed photos with.
+            path: the gallery's folder.
+            model: the model bundle to embed photos with.
 
         Raises:
             ModelMismatch: if the gallery was built with another model.
-            GalleryError: if ``path`` is something else than a gallery.
-            BundleError: if the bundle cannot be used.
+            GalleryError: if ``path`` holds something other than a gallery.
+            BundleError: if the model bundle cannot be used.
         """
         manifest = read_manifest(model)
         if path.exists() and not (path / "catalogue.sqlite").exists() and any(path.iterdir()):
@@ -76,8 +76,8 @@ class Gallery:
         """Opens an existing gallery.
 
         Raises:
-            GalleryError: if there is none.
-            GalleryDamaged: if its catalogue is unreadable.
+            GalleryError: if there is no gallery at ``path``.
+            GalleryDamaged: if its catalogue cannot be read.
         """
         if not (path / "catalogue.sqlite").is_file():
             raise GalleryError(f"{path} is not a gallery; make one with `svdraw index build`")
@@ -89,12 +89,12 @@ class Gallery:
 
     @property
     def model_directory(self) -> Path:
-        """The bundle that belongs to the gallery."""
+        """Folder of the gallery's model bundle."""
         return self.path / "model"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Excludes other writers.
+        """Keeps other processes from writing to the gallery until the block ends.
 
         Raises:
             GalleryLocked: if another process is writing.
@@ -108,29 +108,29 @@ class Gallery:
             yield
 
     def configure(self, kind: KindChoice | None, target: float | None) -> None:
-        """Chooses the kind of accelerator, and the recall that searches aim at, of the next ``publish``."""
+        """Records the kind of index and the recall target that the next ``publish`` uses."""
         facts = {"kind": kind, "target": None if target is None else str(target)}
         self.catalogue.set_facts({name: value for name, value in facts.items() if value is not None})
 
     def publish(self) -> GenerationManifest:
-        """Publishes a generation built from nothing but the catalogue; see ``publish_base``."""
+        """Publishes a generation that is built from the catalogue alone; see ``publish_base``."""
         return publish_base(self.path, self.catalogue)
 
     def publish_changes(self) -> GenerationManifest:
-        """Publishes what changed, if anything did; see ``publish_changes``."""
+        """Publishes a generation with the changes since the last one, if there are any; see ``publish_changes``."""
         return publish_changes(self.path, self.catalogue)
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the gallery, one line each; for the same gallery always the same.
+        """Returns everything that is wrong with the gallery, one line each. The result is reproducible.
 
-        Recall is wrong if a sample of 200 queries shows, at a confidence of 99.9%, that it is below the target.
+        Recall is reported if a sample of 200 queries shows, at a confidence of 99.9%, that it is below the target.
         """
         found = self.catalogue.problems()
         if found:
             return found
         try:
             if read_manifest(self.model_directory).digest != self.catalogue.fact("model"):
-                found.append(f"{self.model_directory} holds another model than the vectors were made with")
+                found.append(f"{self.model_directory} holds another model than the one that made the vectors")
         except BundleError as error:
             found.append(str(error))
         try:
@@ -143,11 +143,14 @@ class Gallery:
             return [*found, str(error)]
         recall, target = sampled_recall(generation), generation.manifest.target
         if is_refuted(target, recall, QUERIES):
-            found.append(f"{self.path}: recall is {recall:.3f} on {QUERIES} queries, not {target}; rebuild it")
+            found.append(
+                f"{self.path}: recall is {recall:.3f} on {QUERIES} queries, below the target of {target}; "
+                "rebuild the index with `svdraw index verify --repair`"
+            )
         return found
 
     def _agrees(self, generation: Generation) -> bool:
-        """Whether ids and vectors are the catalogue's, which is read block by block."""
+        """Tells whether ids and vectors equal those of the catalogue, which is read block by block."""
         served = generation.positions.in_order()
         start, scale = 0, float(np.sqrt(sum(generation.manifest.spectrum)))
         for block in self.catalogue.blocks(generation.manifest.dim):
@@ -161,7 +164,7 @@ class Gallery:
         return start == len(served)
 
     def _own_uris(self) -> None:
-        """Makes the URIs of photos that lie in the gallery relative; earlier versions kept absolute ones."""
+        """Makes URIs of photos inside the gallery relative; earlier versions stored absolute ones."""
         if self.catalogue.fact("uris") == _URIS or self.catalogue.fact("model") is None:
             return
         known = self.catalogue.uris()
@@ -180,11 +183,11 @@ class Gallery:
             with self.writing():
                 copied = copy_bundle(model, self.model_directory)
                 facts = {"dim": str(len(copied.spectrum)), "uris": _URIS, "model": digest}
-                self.catalogue.set_facts(facts)  # after copying: they say that the model is there
+                self.catalogue.set_facts(facts)  # after the copy, because they state that the model is there
 
 
 def sampled_recall(generation: Generation) -> float:
-    """Recall of the first 10 at the manifest's target, measured on ``QUERIES`` queries that are always the same."""
+    """Measures recall@10 at the manifest's target, on ``QUERIES`` queries that are always the same."""
     manifest = generation.manifest
     photos = np.random.default_rng(_SEED).choice(generation.positions.in_order(), 2 * QUERIES)
     queries = probe_queries(generation.accelerator.gather(photos))

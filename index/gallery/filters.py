@@ -1,9 +1,9 @@
-"""Filters on a photo's facts and metadata, as conditions of SQL.
+"""Filters on the facts and metadata of photos, translated to SQL conditions.
 
     {"label": "castle", "year": {"gte": 1900, "lt": 2000}, "licence": ["CC0", "CC-BY"], "broken": null}
 
-Every field must match: be equal to a value, be one of a list, or meet comparisons. Fields that are no fact of the
-photo are looked up in its metadata.
+A photo passes if every field matches: a field equals a value, is one of a list, or meets comparisons. Fields that are
+not facts of the photo are looked up in its metadata.
 """
 
 import json
@@ -19,10 +19,10 @@ _COMPARISONS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte":
 
 
 def filter_condition(wanted: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """SQL condition on the table of photos, and the values of its variables.
+    """Translates a filter to an SQL condition on the table of photos, and the values of its variables.
 
     Raises:
-        FilterError: if a field or comparison makes no sense.
+        FilterError: if a field or a comparison is not valid.
     """
     parts, values = ["1"], []
     for field, value in wanted.items():
@@ -39,10 +39,10 @@ def filter_condition(wanted: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def parse_filter(text: str) -> dict[str, Any]:
-    """A filter from JSON.
+    """Reads a filter from JSON.
 
     Raises:
-        FilterError: if it is no JSON object.
+        FilterError: if the text is not a JSON object.
     """
     try:
         wanted = json.loads(text)

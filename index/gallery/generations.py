@@ -1,16 +1,16 @@
-"""Generations of a gallery: what searches run on, rebuildable from the catalogue.
+"""Generations of a gallery: the files that searches run on, which can be rebuilt from the catalogue.
 
 generations/000002/
-    manifest.json   what it is, and the SHA-256 of the other files
-    photos.faiss    the base: an accelerator over all photos of some revision of the catalogue
+    manifest.json   facts about the generation, and the SHA-256 of the other files
+    photos.faiss    the base: a vector index (accelerator) over all photos of one revision of the catalogue
     ids.npy         ids by position in the base, ascending
     contents.npy    content keys by position in the base
-    order.npy       rotation from the model's coordinates to those of the generation's vectors
-    clusters.npz    of kinds ivf, fp16, sq8
-    vectors.npy     of kinds fp16, sq8: original vectors
-    changes.npz     what changed after the base was built: ids, content keys and vectors, and the base's outdated ids
+    order.npy       rotation from the model's coordinates to those of the generation
+    clusters.npz    facts about clusters, for the kinds ivf, fp16 and sq8
+    vectors.npy     original vectors, for the kinds fp16 and sq8
+    changes.npz     changes after the base was built: ids, content keys and vectors, and outdated ids of the base
 
-A generation that differs little from the one before shares its base, by hard links.
+A generation that differs little from the one before shares its base by hard links.
 """
 
 from collections.abc import Iterator
@@ -61,19 +61,19 @@ class GenerationManifest(BaseModel):
     """Content of a generation's ``manifest.json``.
 
     Attributes:
-        generation: number, growing.
+        generation: number of the generation; later generations have larger numbers.
         created: UTC time in ISO 8601.
-        kind: of the base.
-        target: recall that searches aim at unless they say otherwise; 1 is exact.
+        kind: kind of the base index.
+        target: recall that searches aim at unless they ask for another; 1 is exact.
         count: number of photos.
         dim: number of embedding coordinates.
         model: digest of the model.
-        revision: of the catalogue.
-        base_revision: of the catalogue that the base was built from.
-        base_count: number of photos of the base, outdated ones included.
-        recall: measured on the base.
+        revision: revision of the catalogue.
+        base_revision: revision of the catalogue that the base was built from.
+        base_count: number of photos in the base, including outdated ones.
+        recall: recall that was measured on the base.
         spectrum: second moments of the coordinates of the base, descending; see ``training.model.gallery_order``.
-        files: by name.
+        files: facts about the other files, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,13 +96,13 @@ class GenerationManifest(BaseModel):
 
 
 class Generation(NamedTuple):
-    """A loaded generation.
+    """A generation that is loaded and can be searched.
 
     Attributes:
-        manifest: what it is.
-        order: from the model's coordinates, which the catalogue has, to those of its vectors.
-        positions: which photo lies where in the accelerator.
-        accelerator: over its vectors.
+        manifest: facts about the generation.
+        order: rotation from the model's coordinates, which the catalogue uses, to those of the generation's vectors.
+        positions: which photo lies at which position of the accelerator.
+        accelerator: the vector index over the generation's photos.
     """
 
     manifest: GenerationManifest
@@ -117,20 +117,20 @@ class Generation(NamedTuple):
         contents: NDArray[np.int64],
         vectors: NDArray[np.float32],
     ) -> "Generation":
-        """The same accelerator and what changed after it was built.
+        """Returns the same generation with the changes after it was built.
 
         Args:
             gone: see ``ChangedPositions``.
-            ids: ``(n,)`` of what is added, different.
-            contents: ``(n,)`` content keys.
-            vectors: ``(n, dim)`` in the generation's order.
+            ids: ids ``(n,)`` of the added photos, all different.
+            contents: content keys ``(n,)`` of the added photos.
+            vectors: vectors ``(n, dim)`` of the added photos, in the generation's coordinates.
         """
         positions = ChangedPositions(self.positions, gone, ids, contents)
         alive = positions.alive[: len(self.positions.ids)]
         return self._replace(positions=positions, accelerator=LayeredIndex(self.accelerator, alive, vectors))
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Ids ``(n,)`` ascending and vectors ``(n, dim)``, in order, of its photos, some at a time."""
+        """Yields ids ``(n,)``, ascending, and vectors ``(n, dim)`` of the generation's photos, block by block."""
         positions = self.positions.in_order()
         for start in range(0, len(positions), _BLOCK):
             chosen = positions[start : start + _BLOCK]
@@ -138,21 +138,21 @@ class Generation(NamedTuple):
 
 
 def generation_folder(gallery: Path, number: int) -> Path:
-    """Folder of a generation."""
+    """Returns the folder of a generation."""
     return gallery / "generations" / f"{number:06d}"
 
 
 def file_facts(path: Path) -> FileFacts:
-    """Size and SHA-256 of a file."""
+    """Computes size and SHA-256 of a file."""
     return FileFacts(bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def read_generation(path: Path) -> GenerationManifest:
-    """Manifest of a gallery's current generation.
+    """Reads the manifest of a gallery's current generation.
 
     Raises:
-        GalleryError: if ``path`` is no gallery.
-        GalleryDamaged: if no generation is published, or it is half-written.
+        GalleryError: if ``path`` is not a gallery.
+        GalleryDamaged: if no generation is published, or its files are incomplete.
     """
     if not (path / "catalogue.sqlite").is_file():
         raise GalleryError(f"{path} is not a gallery; make one with `svdraw index build`")
@@ -170,10 +170,10 @@ def read_generation(path: Path) -> GenerationManifest:
 
 
 def load_generation(path: Path) -> Generation:
-    """Reads a gallery's current generation, verified against its checksums.
+    """Loads a gallery's current generation and verifies its checksums.
 
     Raises:
-        GalleryError: if ``path`` is no gallery.
+        GalleryError: if ``path`` is not a gallery.
         GalleryDamaged: if a file is missing or corrupted; the message names it.
     """
     manifest = read_generation(path)
@@ -182,11 +182,11 @@ def load_generation(path: Path) -> Generation:
     except (GalleryDamaged, OSError):
         if read_generation(path).generation == manifest.generation:
             raise
-        return load_generation(path)  # a writer has switched and dropped what was being read
+        return load_generation(path)  # a writer switched to a new generation and deleted the one being read
 
 
 def read_order(folder: Path, manifest: GenerationManifest) -> GalleryOrder:
-    """The coordinates of a generation."""
+    """Reads the rotation of a generation."""
     rotation = np.load(folder / "order.npy", allow_pickle=False)
     return GalleryOrder(rotation, np.array(manifest.spectrum))
 

@@ -1,4 +1,4 @@
-"""Which photo lies at which position of an accelerator, and which photos have the same bytes."""
+"""Which photo lies at which position of an accelerator, and which photos are identical files."""
 
 from functools import cached_property
 
@@ -12,16 +12,16 @@ Places = NDArray[np.int64]
 
 
 class Positions:
-    """The photos of an accelerator that was built at once.
+    """The photos of an accelerator that was built in one go.
 
     Args:
-        ids: ``(n,)`` ascending.
-        contents: ``(n,)`` content keys; photos with the same bytes have the same one.
+        ids: ids ``(n,)``, ascending.
+        contents: content keys ``(n,)``; identical files have the same key.
 
     Attributes:
-        ids: by position.
-        contents: by position.
-        alive: ``(n,)``; False at positions whose photo was removed or lies at another one by now.
+        ids: ids by position.
+        contents: content keys by position.
+        alive: ``(n,)``; False at positions whose photo was removed, or now lies at another position.
     """
 
     def __init__(self, ids: Ids, contents: NDArray[np.int64]) -> None:
@@ -35,16 +35,16 @@ class Positions:
         return len(self.ids)
 
     def in_order(self) -> Places:
-        """Positions of all photos by ascending id, ``(count,)``."""
+        """Returns the positions of all photos by ascending id, ``(count,)``."""
         return np.arange(len(self.ids))
 
     def of_ids(self, ids: Ids) -> Places:
-        """Positions of those among ``(m,)`` ids that there are."""
+        """Returns the positions of those among ``(m,)`` ids that exist."""
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         return places[self.ids[places] == ids] if len(self.ids) else places[:0]
 
     def of_contents(self, contents: NDArray[np.int64]) -> Places:
-        """Positions of all photos with one of ``(m,)`` different content keys."""
+        """Returns the positions of all photos with one of ``(m,)`` different content keys."""
         first = np.searchsorted(self.contents, contents, sorter=self._by_content)
         sizes = np.searchsorted(self.contents, contents, side="right", sorter=self._by_content) - first
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -52,13 +52,13 @@ class Positions:
         return found
 
     def first_of_each(self, positions: Places) -> Places:
-        """Of photos with the same bytes only the one with the smallest id."""
+        """Keeps one of each set of identical files: the photo with the smallest id."""
         positions = positions[np.argsort(self.ids[positions])]
         return positions[np.unique(self.contents[positions], return_index=True)[1]]
 
     @cached_property
     def firsts(self) -> NDArray[np.bool_]:
-        """``(n,)``; where ``first_of_each`` of all photos are."""
+        """``(n,)``; True at the positions that ``first_of_each`` keeps of all photos."""
         ordered = self.contents[self._by_content]
         firsts = np.zeros(len(self.ids), np.bool_)
         firsts[self._by_content[np.diff(ordered, prepend=-1) != 0]] = True
@@ -70,15 +70,16 @@ class Positions:
 
 
 class ChangedPositions(Positions):
-    """Other positions and what changed since; what is added lies behind them.
+    """Positions with changes; added photos lie behind the positions of the base.
 
-    Nothing but arrays as long as ``base`` is copied: lookups ask ``base``, which sorts once however often it changes.
+    Only arrays as long as ``base`` are copied. Lookups ask ``base``, which sorts once, however often it changes.
 
     Args:
-        base: to change.
-        gone: ``(m,)`` different ids, removed from it or with a new vector among the added; others are ignored.
-        ids: ``(k,)`` different ids that are added.
-        contents: ``(k,)`` content keys.
+        base: the positions to change.
+        gone: different ids ``(m,)`` that are removed, or have a new vector among the added ones. Unknown ids are
+            ignored.
+        ids: different ids ``(k,)`` of the added photos.
+        contents: content keys ``(k,)`` of the added photos.
     """
 
     def __init__(self, base: Positions, gone: Ids, ids: Ids, contents: NDArray[np.int64]) -> None:
@@ -108,7 +109,7 @@ class ChangedPositions(Positions):
 
     @cached_property
     def firsts(self) -> NDArray[np.bool_]:
-        """See ``Positions.firsts``; only among copies of what changed another photo may be the first."""
+        """See ``Positions.firsts``; the first photo can only change among copies of changed files."""
         touched = np.unique(np.concatenate([self.contents[self._gone], self.contents[len(self._base.ids) :]]))
         firsts = np.zeros(len(self.ids), np.bool_)
         firsts[: len(self._base.ids)] = self._base.firsts
@@ -117,6 +118,6 @@ class ChangedPositions(Positions):
         return firsts
 
     def _with_added(self, before: Places, values: NDArray[np.int64], wanted: NDArray[np.int64]) -> Places:
-        """The positions before that are still alive, and those of added photos whose value is wanted."""
+        """Those of the given positions that are still alive, and those of added photos whose value is wanted."""
         size = len(self._base.ids)
         return np.concatenate([before[self.alive[before]], size + np.flatnonzero(np.isin(values[size:], wanted))])

@@ -1,4 +1,4 @@
-"""Writing generations: all photos into a new base, or only what changed beside the base there is."""
+"""Writes generations: all photos into a new base, or only the changes beside the existing base."""
 
 import os
 import shutil
@@ -31,22 +31,22 @@ from training.model.gallery_order import GalleryOrder, gallery_order
 
 __all__ = ["publish_base", "publish_changes"]
 
-_KEPT = 2  # generations; the older one is for readers that are about to switch
-_FEW = 1000  # changes that need no new base however small it is
-_SHARE = 0.05  # of the base that may be out of date
-_DEFAULT_TARGET = {"hnsw": 0.99}  # of the kinds that are not meant to be exact
+_KEPT = 2  # generations kept; the older one is for readers that have not switched yet
+_FEW = 1000  # this many changes need no new base, however small the base is
+_SHARE = 0.05  # of the base that may be out of date before it is rebuilt
+_DEFAULT_TARGET = {"hnsw": 0.99}  # recall of kinds that are approximate by default
 
 
 def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
-    """Builds a generation from all photos and switches to it; readers see the old or the new one.
+    """Builds a generation from all photos and switches to it. Readers see either the old or the new generation.
 
     Args:
-        path: of the gallery.
-        catalogue: its facts ``kind`` and ``target``, if set, say what to build.
+        path: the gallery's folder.
+        catalogue: the gallery's catalogue; its facts ``kind`` and ``target``, if set, choose the index and its recall.
 
     Raises:
-        GalleryDamaged: if the catalogue is.
-        GalleryError: if it cannot be written.
+        GalleryDamaged: if the catalogue is damaged.
+        GalleryError: if the generation cannot be written.
     """
 
     def write(folder: Path) -> GenerationManifest:
@@ -81,15 +81,15 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
 
 
 def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
-    """Brings the served generation up to date: changes go beside its base, until they are many.
+    """Publishes the changes since the last generation beside its base; builds a new base when they are many.
 
     Raises:
-        GalleryDamaged: if the catalogue is.
-        GalleryError: if it cannot be written.
+        GalleryDamaged: if the catalogue is damaged.
+        GalleryError: if the generation cannot be written.
     """
     try:
         current = read_generation(path)
-    except GalleryDamaged:  # nothing published yet, or of another version
+    except GalleryDamaged:  # nothing is published yet, or a generation of another version
         return publish_base(path, catalogue)
     served = generation_folder(path, current.generation)
     if any(_size(served / name) != facts.bytes for name, facts in current.files.items()):
@@ -121,7 +121,7 @@ def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
 
 
 def _publish(path: Path, write: Callable[[Path], GenerationManifest]) -> GenerationManifest:
-    """Lets ``write`` fill a folder, then makes it the current generation in one step."""
+    """Lets ``write`` fill a folder, then makes it the current generation in one atomic step."""
     with _staging(path) as folder:
         manifest = write(folder)
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
@@ -138,7 +138,7 @@ def _publish(path: Path, write: Callable[[Path], GenerationManifest]) -> Generat
 
 @contextmanager
 def _staging(path: Path) -> Iterator[Path]:
-    """A new folder for the next generation; what a killed job left is cleared."""
+    """Creates the folder of the next generation, and deletes what a killed job left."""
     for left in (path / "generations").glob(".[0-9]*"):
         shutil.rmtree(left)
     number = max([0, *(int(folder.name) for folder in _generations(path))]) + 1
@@ -148,14 +148,14 @@ def _staging(path: Path) -> Iterator[Path]:
         yield folder
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if not isinstance(error, OSError | RuntimeError):  # FAISS raises RuntimeError for a full disk
+        if not isinstance(error, OSError | RuntimeError):  # FAISS raises RuntimeError on a full disk
             raise
         reason = str(error).splitlines()[0]
-        raise GalleryError(f"{folder} cannot be written ({reason}); free some space, run again") from error
+        raise GalleryError(f"{folder} cannot be written ({reason}); free some space and try again") from error
 
 
 def _order(path: Path, catalogue: Catalogue, count: int, dim: int) -> GalleryOrder:
-    """What orders the coordinates, from the second moment of all photos."""
+    """Computes the order of the coordinates from the second moment of all photos."""
     total = np.zeros((dim, dim))
     for block in catalogue.blocks(dim):
         vectors = block.vectors.astype(np.float64)
@@ -164,7 +164,7 @@ def _order(path: Path, catalogue: Catalogue, count: int, dim: int) -> GalleryOrd
 
 
 def _write_vectors(folder: Path, catalogue: Catalogue, order: GalleryOrder, count: int) -> None:
-    """Writes vectors.npy, ids.npy and contents.npy block by block; mapping a file would crash on a full disk."""
+    """Writes vectors.npy, ids.npy and contents.npy block by block; a memory-mapped file would crash on a full disk."""
     dim = len(order.spectrum)
     ids, contents = np.empty(count, np.int64), np.empty(count, np.int64)
     start = 0
@@ -196,7 +196,7 @@ def _write_changes(
 
 
 def _kind(catalogue: Catalogue, automatic: Kind) -> Kind:
-    """The kind that was chosen, or the automatic one."""
+    """The kind that was chosen for the gallery, or the automatic one."""
     chosen = catalogue.fact("kind") or "auto"
     return automatic if chosen == "auto" else cast(Kind, chosen)
 
@@ -218,7 +218,7 @@ def _size(file: Path) -> int:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no links."""
+    """Gives a file a second name by a hard link, or copies it where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""Top-k retrieval over a gallery's current generation and what changed since: arrays in, ids and scores out."""
+"""Top-k retrieval over a gallery's current generation and the changes since: arrays in, ids and scores out."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ from training.model.truncation import truncate
 
 __all__ = ["MAX_HITS", "Change", "Hit", "Searcher", "on_device"]
 
-MAX_HITS = 10_000  # of one search, skipped ones included: a page deeper down would cost as much as all before it
-_FEW = 4096  # photos that are compared one by one rather than searched
+MAX_HITS = 10_000  # results of one search, skipped ones included: a deep page costs as much as all pages before it
+_FEW = 4096  # up to so many photos are compared directly, without the index
 
 
 class Hit(NamedTuple):
@@ -35,10 +35,10 @@ class Change(NamedTuple):
     """A photo that was added, given another vector, or removed after a generation was published.
 
     Attributes:
-        revision: of the catalogue with the change.
-        id: of the photo.
-        content: of its bytes; see ``index.gallery.catalogue.content_key``.
-        vector: ``(dim,)`` in the model's coordinates; None if it was removed.
+        revision: revision of the catalogue that contains the change.
+        id: id of the photo.
+        content: content key of its bytes; see ``index.gallery.catalogue.content_key``.
+        vector: ``(dim,)`` in the model's coordinates; None if the photo was removed.
     """
 
     revision: int
@@ -48,13 +48,13 @@ class Change(NamedTuple):
 
 
 class Searcher:
-    """Immutable view of one generation and what changed since; one object may be used from many threads.
+    """An immutable view of one generation and the changes since. One object may be used from many threads.
 
     Args:
-        generation: to search.
+        generation: the generation to search.
 
     Attributes:
-        changes: since the generation was published, oldest first.
+        changes: the changes since the generation was published, oldest first.
     """
 
     def __init__(self, generation: Generation) -> None:
@@ -63,16 +63,16 @@ class Searcher:
         self._current = generation
         self._latest: dict[
             int, tuple[Change, NDArray[np.float32]]
-        ] = {}  # by id, with the vector in the gallery's order
+        ] = {}  # by id, with the vector in the gallery's coordinates
 
     @classmethod
     def open(cls, gallery: Path, device: str = "auto", *, half: bool = False) -> "Searcher":
         """Loads the current generation of a gallery.
 
         Args:
-            gallery: directory.
-            device: see ``resolve_device``; on a GPU vectors are kept there, dimension-major.
-            half: on a GPU, 16 bits a coordinate; the originals stay in main memory, and results stay exact.
+            gallery: the gallery's folder.
+            device: see ``resolve_device``. A GPU holds the vectors in its own memory, dimension by dimension.
+            half: keep 16 bits per coordinate on a GPU. The originals stay in main memory, and results stay exact.
 
         Raises:
             GalleryError: if there is no gallery, or it is damaged.
@@ -83,12 +83,12 @@ class Searcher:
 
     @property
     def manifest(self) -> GenerationManifest:
-        """Of the generation, as it was published."""
+        """The manifest of the generation, as it was published."""
         return self._published.manifest
 
     @property
     def order(self) -> GalleryOrder:
-        """From the model's coordinates to those that ``dimensions`` counts."""
+        """The rotation from the model's coordinates to those that ``dimensions`` counts."""
         return self._published.order
 
     @property
@@ -98,7 +98,7 @@ class Searcher:
 
     @property
     def count(self) -> int:
-        """Number of photos, changes included."""
+        """Number of photos, including the changes."""
         return self._current.positions.count
 
     @property
@@ -107,7 +107,7 @@ class Searcher:
         return self.manifest.generation
 
     def with_changes(self, changes: Iterable[Change]) -> "Searcher":
-        """The same generation with more changes; of several of one photo the last counts."""
+        """Returns a searcher with more changes. If a photo changed several times, the last change counts."""
         changes = tuple(changes)
         if not changes:
             return self
@@ -140,24 +140,24 @@ class Searcher:
         unique: bool = False,
         without: int | None = None,
     ) -> list[list[Hit]]:
-        """The photos with the largest inner product, best first, equal scores by id.
+        """Finds the photos with the largest inner product, best first; photos with equal scores come in order of id.
 
         Args:
-            queries: ``(n, dim)`` sketch embeddings, as the model gives them.
-            limit: at most so many hits a query.
-            dimensions: compare only so many leading coordinates of the gallery's order; all when omitted.
-            offset: skip so many hits, for pagination; ``offset + limit`` is at most ``MAX_HITS``.
+            queries: sketch embeddings ``(n, dim)``, as the model gives them.
+            limit: largest number of hits for each query.
+            dimensions: number of leading coordinates to compare, in the gallery's order; all when omitted.
+            offset: number of hits to skip, for pagination; ``offset + limit`` is at most ``MAX_HITS``.
             score_threshold: leave out hits with a lower score.
-            recall: share of the true best to aim at, 1 for all of them; the gallery's own target when omitted.
-                Among chosen ``ids`` and ``unique`` photos the search is always exact.
+            recall: share of the true best photos to aim at; 1 is exact. The gallery's target is used when omitted.
+                Searches among given ``ids`` or ``unique`` photos are always exact.
             ids: search only these photos.
-            unique: of photos with the same bytes only the one with the smallest id.
-            without: id of a photo to leave out; if ``unique``, with every one that has the same bytes.
+            unique: keep one of each set of identical files, the photo with the smallest id.
+            without: id of a photo to leave out. If ``unique``, all files identical to it are left out too.
 
         Raises:
-            DimensionsError: if the gallery has no such number of dimensions.
+            DimensionsError: if the gallery does not have this number of dimensions.
             PageError: if the limit or the offset is out of range.
-            ValueError: if another argument makes no sense.
+            ValueError: if another argument is not valid.
         """
         dimensions = self.dim if dimensions is None else dimensions
         recall = self.manifest.target if recall is None else recall
@@ -181,7 +181,7 @@ class Searcher:
         ]
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Vectors ``(n, dim)`` in the gallery's order of ``(n,)`` different photos that hits have named."""
+        """Returns vectors ``(n, dim)``, in the gallery's coordinates, of ``(n,)`` different photos that were hits."""
         positions = self._current.positions.of_ids(np.array(ids, np.int64))
         rows = {int(self._current.positions.ids[position]): row for row, position in enumerate(positions)}
         return self._current.accelerator.gather(positions)[[rows[identifier] for identifier in ids]]
@@ -197,7 +197,7 @@ class Searcher:
             raise ValueError(f"queries must be (n, {self.dim}), not {queries.shape}")
 
     def _allowed(self, ids: NDArray[np.int64] | None, unique: bool, without: int | None) -> NDArray[np.bool_] | None:
-        """Positions to search; None is all of them."""
+        """Mask of the positions to search; None means all of them."""
         if ids is None and not unique and without is None:
             return None
         positions = self._current.positions
@@ -215,7 +215,7 @@ class Searcher:
     def _page(
         self, prefix: NDArray[np.float32], positions: NDArray[np.int64], page: slice, threshold: float | None
     ) -> list[Hit]:
-        """Scores candidates by one summation order, so that equal photos score equal, and cuts a page."""
+        """Scores the candidates with one order of summation, so that equal photos score equal, and cuts out a page."""
         vectors = truncate(self._current.accelerator.gather(positions), len(prefix)).astype(np.float64)
         scores = (vectors * prefix).sum(axis=1).astype(np.float32)
         ids = self._current.positions.ids[positions]
@@ -225,7 +225,7 @@ class Searcher:
 
 
 def on_device(generation: Generation, device: torch.device, *, half: bool = False) -> Generation:
-    """The same photos in a dimension-major matrix on a device."""
+    """Moves a generation's photos to a dimension-major matrix on a device."""
     count, dim = generation.manifest.count, generation.manifest.dim
     ids, vectors = np.empty(count, np.int64), np.empty((count, dim), np.float32)
     start = 0

@@ -1,4 +1,4 @@
-"""Snapshots: a consistent copy of a gallery's catalogue and model, and the way back. Photos are not copied."""
+"""Snapshots: a consistent copy of a gallery's catalogue and model, and its restoration. Photos are not copied."""
 
 import shutil
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ class SnapshotManifest(BaseModel):
         created: UTC time in ISO 8601.
         count: number of photos.
         model: digest of the model.
-        catalogue: its file.
+        catalogue: size and SHA-256 of the catalogue's file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,11 +40,11 @@ class SnapshotManifest(BaseModel):
 
 
 def snapshot(gallery: Gallery, out: Path) -> SnapshotManifest:
-    """Copies catalogue and model to a new folder; jobs and searches may go on meanwhile.
+    """Copies catalogue and model to a new folder. Jobs and searches may go on meanwhile.
 
     Raises:
         GalleryError: if ``out`` exists already, or the disk is full.
-        GalleryDamaged: if the catalogue is.
+        GalleryDamaged: if the catalogue is damaged.
         BundleError: if the model is damaged.
     """
     _new_folder(out)
@@ -65,7 +65,7 @@ def snapshot(gallery: Gallery, out: Path) -> SnapshotManifest:
 
 
 def restore(source: Path, out: Path) -> GenerationManifest:
-    """Makes a new gallery of a snapshot and publishes its first generation.
+    """Makes a new gallery from a snapshot and publishes its first generation.
 
     Raises:
         GalleryDamaged: if the snapshot is incomplete or corrupted.

@@ -1,4 +1,4 @@
-"""URIs as a catalogue has them: relative to the gallery's folder for photos that lie in it, so that it can be moved."""
+"""URIs of photos in a catalogue. Those inside the gallery's folder are relative, so that a gallery can be moved."""
 
 import os
 from collections.abc import Iterable
@@ -6,15 +6,15 @@ from pathlib import Path
 
 __all__ = ["UPLOADS", "is_upload", "own_uris", "resolve_uri"]
 
-UPLOADS = "photos"  # folder of a gallery with the photos that clients sent: photos/ab/abcd....jpg, by SHA-256
+UPLOADS = "photos"  # folder in a gallery for photos that clients uploaded: photos/ab/abcd....jpg, named by SHA-256
 
 
 def resolve_uri(uri: str, gallery: Path) -> str:
-    """What to read for a catalogue's URI: a remote URI as it is, otherwise an absolute path.
+    """Returns the location to read for a catalogue's URI: a remote URI unchanged, otherwise an absolute path.
 
     Args:
-        uri: of a photo, as the catalogue has it.
-        gallery: the gallery's folder, where it is now.
+        uri: URI of a photo, as the catalogue has it.
+        gallery: the gallery's present folder.
     """
     if "://" in uri:
         return uri
@@ -22,21 +22,21 @@ def resolve_uri(uri: str, gallery: Path) -> str:
 
 
 def own_uris(uris: Iterable[str], gallery: Path) -> list[str]:
-    """The URIs under which a catalogue keeps photos: relative if they lie in the gallery, otherwise as they are.
+    """Returns the URIs under which a catalogue stores photos: relative if inside the gallery, otherwise unchanged.
 
-    Earlier versions kept absolute paths for all. One whose file is gone, but lies among the uploads of the gallery, is
-    of a gallery that was moved.
+    Earlier versions stored absolute paths for all photos. If the file of such a path is gone but lies among the
+    gallery's uploads, the gallery has been moved.
 
     Args:
-        uris: remote ones, absolute paths, or paths relative to the gallery.
-        gallery: the gallery's folder, where it is now.
+        uris: remote URIs, absolute paths, or paths relative to the gallery.
+        gallery: the gallery's present folder.
     """
     roots = {f"{folder}{os.sep}" for folder in (gallery.absolute(), gallery.resolve())}
     return [_relative(uri, roots) or _moved(uri, gallery) or uri for uri in uris]
 
 
 def is_upload(uri: str) -> bool:
-    """Whether a catalogue's URI names a photo that a client sent, which the gallery keeps under its SHA-256."""
+    """Tells whether a catalogue's URI names a photo that a client uploaded, which the gallery stores by its SHA-256."""
     folder, _, name = uri.rpartition("/")
     sha256 = name.partition(".")[0]
     return len(sha256) == 64 and folder == f"{UPLOADS}/{sha256[:2]}"
@@ -50,7 +50,7 @@ def _relative(uri: str, roots: Iterable[str]) -> str | None:
 
 
 def _moved(uri: str, gallery: Path) -> str | None:
-    """The relative URI of an upload that is named by where the gallery was before."""
+    """The relative URI of an upload whose absolute path dates from before the gallery was moved."""
     upload = "/".join(uri.split("/")[-3:])
     if not uri.startswith("/") or not is_upload(upload) or not (gallery / upload).is_file():
         return None

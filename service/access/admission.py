@@ -1,4 +1,4 @@
-"""Who gets in: key, scope, rate and concurrency, checked before a body is read."""
+"""Admission: API key, scope, rate and concurrency of a request, checked before its body is read."""
 
 import math
 import time
@@ -16,16 +16,16 @@ from service.settings import ServiceSettings
 
 __all__ = ["Gate", "RateLimiter", "reader", "writer"]
 
-_CLIENTS = 10_000  # whose rates are remembered
+_CLIENTS = 10_000  # clients whose rates are remembered
 
 
 class RateLimiter:
-    """Token buckets by client, as the generic cell rate algorithm: one number each.
+    """Limits the rate of requests by client. The token buckets use the generic cell rate algorithm: one number each.
 
     Args:
-        rate: requests per second and client; 0 allows any number.
-        burst: requests at once.
-        clock: seconds.
+        rate: requests per second and client; 0 means no limit.
+        burst: requests that a client may send at once.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class RateLimiter:
         self._full_at: OrderedDict[str, float] = OrderedDict()  # when each client's bucket is full again
 
     def wait(self, client: str) -> float:
-        """Takes a token; returns 0, or in how many seconds there will be one."""
+        """Takes a token and returns 0, or returns the seconds until the next token is there."""
         if not self._interval:
             return 0.0
         now = self._clock()
@@ -51,14 +51,14 @@ class RateLimiter:
 
 
 class Gate:
-    """Admits requests.
+    """Admits or refuses requests.
 
     Args:
-        settings: keys and limits.
-        metrics: to observe.
+        settings: settings of the service, with keys and limits.
+        metrics: metrics that count refused and running requests.
 
     Raises:
-        KeysError: if the file of keys cannot be used.
+        KeysError: if the file of API keys cannot be used.
     """
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
@@ -70,22 +70,22 @@ class Gate:
         self._running = 0
 
     def check(self, address: str, secret: str | None, needed: Scope) -> None:
-        """Lets a request in or not.
+        """Admits a request, or raises the problem to answer with.
 
         Args:
-            address: of the client.
-            secret: the key it sent.
-            needed: scope.
+            address: address of the client.
+            secret: API key that the client sent, if any.
+            needed: scope that the request needs.
 
         Raises:
-            RequestProblem: 401, 403 or 429.
+            RequestProblem: 401 or 403 for the key, 429 for the rate.
         """
         key = self._keys.find(secret) if secret is not None else None
         wait = self._limiter.wait(f"key {key.name}" if key else f"address {address}")
         if wait:
             self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
         if secret is not None and key is None:
-            self._refuse("key", 401, "this key is not, or no longer, valid", _challenge("invalid_token"))
+            self._refuse("key", 401, "this key is not valid, or not any more", _challenge("invalid_token"))
         scope = key.scope if key else self._anonymous
         if scope < needed and key is None:
             self._refuse("key", 401, "send a key: `Authorization: Bearer KEY` or `api-key: KEY`", _challenge())
@@ -93,10 +93,10 @@ class Gate:
             self._refuse("scope", 403, f"this key may not {needed.name.lower()}")
 
     def enter(self) -> None:
-        """Takes a place among the running requests.
+        """Takes one of the places for running requests.
 
         Raises:
-            RequestProblem: 429 if all are taken.
+            RequestProblem: 429 if all places are taken.
         """
         if self._running >= self._max_concurrent:
             self._refuse("concurrency", 429, "too many requests at once; try again soon", {"Retry-After": "1"})
@@ -104,7 +104,7 @@ class Gate:
         self._metrics.running.set(self._running)
 
     def leave(self) -> None:
-        """Gives the place back."""
+        """Frees the place of a request that has ended."""
         self._running -= 1
         self._metrics.running.set(self._running)
 

@@ -1,7 +1,7 @@
-"""API keys: who sends a request, and what that may do.
+"""API keys: they identify clients and say what each client may do.
 
-The file holds a line ``NAME SCOPE SHA256 [LAST-DAY]`` a key; several lines may share a name, so that a key is replaced
-without a gap. Keys are long random strings, so their plain SHA-256 tells nothing about them.
+The file of keys holds one line ``NAME SCOPE SHA256 [LAST-DAY]`` per key. Several lines may share a name, so that a key
+can be replaced without interruption. Keys are long random strings, so a plain SHA-256 does not reveal them.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+(?P<scope>read|write)\s+(?P<sha25
 
 
 class Scope(IntEnum):
-    """What a client may do; each scope includes those below it."""
+    """What a client may do. Each scope includes the scopes below it."""
 
     NONE = 0
     READ = 1
@@ -33,13 +33,13 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """One key, of which only the hash is known.
+    """An API key, of which only the hash is known.
 
     Attributes:
-        name: of whom it was given to.
-        scope: what it allows.
-        sha256: of the key, in hexadecimal.
-        last_day: on which it still works, in UTC; None for good.
+        name: name of the client that has the key.
+        scope: what the key allows.
+        sha256: SHA-256 of the key, in hexadecimal.
+        last_day: last day on which the key is valid, in UTC; None if it does not expire.
     """
 
     name: str
@@ -49,15 +49,15 @@ class Key:
 
     @property
     def valid(self) -> bool:
-        """Whether it still works."""
+        """Whether the key has not expired."""
         return self.last_day is None or datetime.now(UTC).date() <= self.last_day
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """Reads a file of keys.
+    """Reads a file of API keys.
 
     Raises:
-        KeysError: if it cannot be read, or a line is not as it must be; the message never shows the line.
+        KeysError: if the file cannot be read or a line is not valid; the message never shows the line itself.
     """
     try:
         return tuple(_parsed(path.read_text(encoding="utf-8"), path))
@@ -81,10 +81,10 @@ def _parsed(text: str, path: Path) -> Iterator[Key]:
 
 
 class KeyRing:
-    """The keys of a file, read again whenever it changes.
+    """The API keys of a file, which is read again whenever it changes.
 
     Args:
-        path: of the file; without one there are no keys.
+        path: the file of keys; None if there are no keys.
 
     Raises:
         KeysError: if the file cannot be used.
@@ -99,7 +99,7 @@ class KeyRing:
             self._keys = read_keys(path)
 
     def find(self, secret: str) -> Key | None:
-        """The valid key with this secret, in a time that does not depend on how much of it is right."""
+        """Finds the valid key with this secret, in a time that does not depend on how much of the secret is right."""
         self._refresh()
         digest = hashlib.sha256(secret.encode()).hexdigest()
         found = None
@@ -116,7 +116,7 @@ class KeyRing:
             self._keys = read_keys(self._path)
             logger.info("%s changed: %d keys", self._path, len(self._keys))
         except KeysError as error:
-            logger.error("the keys stay as they were: %s", error)
+            logger.error("the new API keys cannot be used, so the previous ones stay valid: %s", error)
 
     def _file_state(self) -> tuple[int, int, int] | None:
         assert self._path is not None

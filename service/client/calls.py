@@ -1,4 +1,4 @@
-"""The requests that the clients send, apart from how they are sent."""
+"""The requests of the clients, independent of how they are sent."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ Answer = TypeVar("Answer")
 
 
 class SearchKeywords(TypedDict, total=False):
-    """Options of a search, as ``service.schemas.SearchOptions`` describes them; None is as good as left out."""
+    """Options of a search, as ``service.schemas.SearchOptions`` describes them. None is the same as leaving one out."""
 
     limit: int
     offset: int
@@ -58,7 +58,7 @@ class SearchKeywords(TypedDict, total=False):
 
 
 class PhotoChanges(TypedDict, total=False):
-    """What can be said of a photo."""
+    """The facts about a photo that a client can change."""
 
     label: str | None
     metadata: dict[str, Any]
@@ -66,7 +66,7 @@ class PhotoChanges(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Call(Generic[Answer]):
-    """A request, and what reads its answer."""
+    """A request, and the function that reads its answer."""
 
     method: str
     path: str
@@ -79,7 +79,7 @@ def _nothing(content: bytes) -> None:
 
 
 def search(sketch: Image, options: SearchKeywords) -> Call[SearchResponse]:
-    """By a sketch."""
+    """Search by a sketch."""
     headers = {"Content-Type": "application/octet-stream"}
     given = {name: value for name, value in options.items() if value is not None}
     params = given | ({"filter": json.dumps(given["filter"])} if "filter" in given else {})
@@ -88,51 +88,51 @@ def search(sketch: Image, options: SearchKeywords) -> Call[SearchResponse]:
 
 
 def search_like(photo_id: int, options: SearchKeywords) -> Call[SearchResponse]:
-    """By a photo of the gallery."""
+    """Search by a photo of the gallery."""
     return Call("POST", "/v1/search", SearchResponse.model_validate_json, {"json": {"photo_id": photo_id, **options}})
 
 
 def search_batch(sketches: Sequence[Image], options: SearchKeywords) -> Call[BatchResponse]:
-    """By several sketches."""
+    """Search by several sketches at once."""
     searches = [{"image": _encoded(sketch), **options} for sketch in sketches]
     return Call("POST", "/v1/search/batch", BatchResponse.model_validate_json, {"json": {"searches": searches}})
 
 
 def embed(images: Sequence[Image], input_type: Modality, dimensions: int | None) -> Call[EmbeddingResponse]:
-    """Embeddings of images."""
+    """Computation of the embeddings of images."""
     body = {"input": [_encoded(image) for image in images], "input_type": input_type, "dimensions": dimensions}
     return Call("POST", "/v1/embeddings", EmbeddingResponse.model_validate_json, {"json": body})
 
 
 def add_photo(photo: Image, label: str | None, metadata: dict[str, Any] | None) -> Call[PhotoInfo]:
-    """A new photo."""
+    """Addition of a photo."""
     data = {"metadata": json.dumps(metadata or {})} | ({} if label is None else {"label": label})
     arguments = {"files": {"file": _content(photo)}, "data": data}
     return Call("POST", "/v1/photos", PhotoInfo.model_validate_json, arguments)
 
 
 def photo(photo_id: int) -> Call[PhotoInfo]:
-    """Facts about a photo."""
+    """Facts about one photo."""
     return Call("GET", f"/v1/photos/{photo_id}", PhotoInfo.model_validate_json)
 
 
 def photos(limit: int, after: int) -> Call[PhotoPage]:
-    """A page of photos."""
+    """One page of the list of photos."""
     return Call("GET", "/v1/photos", PhotoPage.model_validate_json, {"params": {"limit": limit, "after": after}})
 
 
 def describe_photo(photo_id: int, changes: PhotoChanges) -> Call[PhotoInfo]:
-    """Label or metadata."""
+    """Change of a photo's label or metadata."""
     return Call("PATCH", f"/v1/photos/{photo_id}", PhotoInfo.model_validate_json, {"json": changes})
 
 
 def remove_photo(photo_id: int) -> Call[None]:
-    """No photo any more."""
+    """Removal of a photo."""
     return Call("DELETE", f"/v1/photos/{photo_id}", _nothing)
 
 
 def image(photo_id: int, size: int | None) -> Call[bytes]:
-    """A photo's file or thumbnail."""
+    """A photo's file, or its thumbnail."""
     if size is None:
         return Call("GET", f"/v1/photos/{photo_id}/image", bytes)
     return Call("GET", f"/v1/photos/{photo_id}/thumbnail", bytes, {"params": {"size": size}})

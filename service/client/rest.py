@@ -1,4 +1,4 @@
-"""Client of the REST API, synchronous and asynchronous, on httpx.
+"""Clients of the REST API, synchronous and asynchronous, built on httpx.
 
     from service.client.rest import Client
 
@@ -6,7 +6,7 @@
         for result in client.search("sketch.png", limit=3).results:
             print(result.score, result.label)
 
-Answers are the models of ``service.schemas``. ``AsyncClient`` has the same methods to await.
+Methods return the models of ``service.schemas``. ``AsyncClient`` has the same methods as coroutines.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ class ServiceProblem(Exception):  # noqa: N818 - as RFC 9457 calls it
     """The service answered with an error.
 
     Attributes:
-        problem: what it said.
-        retry_after: seconds to wait before another try, if it said so.
+        problem: the problem document that it sent.
+        retry_after: seconds to wait before another attempt, if the service said so.
     """
 
     def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
@@ -49,7 +49,7 @@ class ServiceProblem(Exception):  # noqa: N818 - as RFC 9457 calls it
 
 
 def _read(response: httpx.Response, call: Call[Answer]) -> Answer:
-    """What a good answer holds; raises what an error answer says."""
+    """Reads the answer to a call, or raises the error that the service reported."""
     if response.is_success:
         return call.read(response.content)
     try:
@@ -60,7 +60,7 @@ def _read(response: httpx.Response, call: Call[Answer]) -> Answer:
             if message
             else Problem.model_validate(document)
         )
-    except (ValueError, ValidationError, TypeError, KeyError):  # from something between client and service
+    except (ValueError, ValidationError, TypeError, KeyError):  # the answer of a proxy between client and service
         problem = Problem(title=response.reason_phrase, status=response.status_code, detail=response.text[:200])
     seconds = response.headers.get("retry-after", "")
     raise ServiceProblem(problem, float(seconds) if seconds.isdigit() else None)
@@ -71,13 +71,13 @@ def _settings(url: str, key: str | None, timeout: float) -> dict[str, Any]:
 
 
 class Client:
-    """Synchronous client; one object may be used from many threads.
+    """Synchronous client. One object may be used from many threads.
 
     Args:
-        url: of the service.
-        key: to send with every request.
-        timeout: seconds.
-        http: client to send with instead of a new one.
+        url: address of the service.
+        key: API key that is sent with every request.
+        timeout: time limit of a request, in seconds.
+        http: httpx client to send with; a new one is made when omitted.
 
     Every method raises ``ServiceProblem`` if the service answers with an error, and ``httpx.TransportError`` if it
     does not answer.
@@ -106,57 +106,57 @@ class Client:
         self._http.close()
 
     def search(self, sketch: Image, **options: Unpack[SearchKeywords]) -> SearchResponse:
-        """Photos that a sketch (path or bytes) depicts; options are those of ``service.schemas.SearchOptions``."""
+        """Finds the photos that a sketch (path or bytes) depicts; options: ``service.schemas.SearchOptions``."""
         return self._ask(calls.search(sketch, options))
 
     def search_like(self, photo_id: int, **options: Unpack[SearchKeywords]) -> SearchResponse:
-        """Photos like a photo of the gallery."""
+        """Finds photos that are similar to a photo of the gallery."""
         return self._ask(calls.search_like(photo_id, options))
 
     def search_batch(self, sketches: Sequence[Image], **options: Unpack[SearchKeywords]) -> BatchResponse:
-        """Several searches with the same options; each has an outcome of its own."""
+        """Runs several searches with the same options; each search succeeds or fails on its own."""
         return self._ask(calls.search_batch(sketches, options))
 
     def embed(
         self, images: Sequence[Image], *, input_type: Modality = "sketch", dimensions: int | None = None
     ) -> EmbeddingResponse:
-        """Embeddings of sketches or photos."""
+        """Computes embeddings of sketches or photos."""
         return self._ask(calls.embed(images, input_type, dimensions))
 
     def add_photo(self, photo: Image, *, label: str | None = None, metadata: dict[str, Any] | None = None) -> PhotoInfo:
-        """Adds a photo; searches find it at once."""
+        """Adds a photo to the gallery; searches find it at once."""
         return self._ask(calls.add_photo(photo, label, metadata))
 
     def photo(self, photo_id: int) -> PhotoInfo:
-        """Facts about a photo."""
+        """Returns the facts about a photo."""
         return self._ask(calls.photo(photo_id))
 
     def photos(self, *, limit: int = 100, after: int = 0) -> PhotoPage:
-        """Photos by id; ``next_after`` of a page is ``after`` of the next."""
+        """Lists photos in order of id; pass ``next_after`` of one page as ``after`` to get the next."""
         return self._ask(calls.photos(limit, after))
 
     def describe_photo(self, photo_id: int, **changes: Unpack[PhotoChanges]) -> PhotoInfo:
-        """Changes ``label`` or ``metadata``."""
+        """Changes the ``label`` or the ``metadata`` of a photo."""
         return self._ask(calls.describe_photo(photo_id, changes))
 
     def remove_photo(self, photo_id: int) -> None:
-        """Removes a photo."""
+        """Removes a photo from the gallery."""
         self._ask(calls.remove_photo(photo_id))
 
     def image(self, photo_id: int, *, size: int | None = None) -> bytes:
-        """The photo's file; with ``size``, a WebP that fits a square of so many pixels."""
+        """Returns the photo's file or, with ``size``, a WebP image that fits a square of that many pixels."""
         return self._ask(calls.image(photo_id, size))
 
     def gallery(self) -> GalleryInfo:
-        """What the gallery holds."""
+        """Returns facts about the gallery."""
         return self._ask(calls.GALLERY)
 
     def reload(self) -> GalleryInfo:
-        """Switches the service to the published generation."""
+        """Switches the service to the generation that was published last."""
         return self._ask(calls.RELOAD)
 
     def models(self) -> ModelList:
-        """The model in service."""
+        """Lists the model that the service uses."""
         return self._ask(calls.MODELS)
 
     def _ask(self, call: Call[Answer]) -> Answer:
@@ -164,13 +164,13 @@ class Client:
 
 
 class AsyncClient:
-    """Asynchronous client; see ``Client``.
+    """Asynchronous client; its methods are those of ``Client``.
 
     Args:
-        url: of the service.
-        key: to send with every request.
-        timeout: seconds.
-        http: client to send with instead of a new one.
+        url: address of the service.
+        key: API key that is sent with every request.
+        timeout: time limit of a request, in seconds.
+        http: httpx client to send with; a new one is made when omitted.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Images that several workers want encoded at the same time share a batch."""
+"""Micro-batching: images that several workers want encoded at the same time share one batch."""
 
 import queue
 import threading
@@ -15,11 +15,11 @@ Embedding = NDArray[np.float32]
 
 
 class MicroBatcher:
-    """One thread that encodes whatever is waiting, up to a limit, while the next images gather.
+    """A thread that encodes all waiting inputs as one batch, up to a limit, while the next inputs gather.
 
     Args:
-        encode: ``(n, ...)`` sequence of inputs to ``(n, dim)`` embeddings.
-        max_batch: most inputs at once.
+        encode: maps a sequence of inputs ``(n, ...)`` to embeddings ``(n, dim)``.
+        max_batch: largest number of inputs in a batch.
     """
 
     def __init__(self, encode: Callable[[Sequence[Tensor]], Embedding], max_batch: int) -> None:
@@ -32,20 +32,20 @@ class MicroBatcher:
         self._thread.start()
 
     def embed(self, image: Tensor) -> Embedding:
-        """Waits for the embedding of one input, ``(dim,)``; raises whatever its batch failed with.
+        """Waits for the embedding ``(dim,)`` of one input, and raises any error of its batch.
 
         Raises:
-            RuntimeError: if it is closed.
+            RuntimeError: if the batcher is closed.
         """
         future: Future[Embedding] = Future()
-        with self._closing:  # nothing may follow what ends the thread: it would wait for good
+        with self._closing:  # an input queued after the end marker would wait forever
             if self._closed:
                 raise RuntimeError("the encoder is closed")
             self._queue.put((image, future))
         return future.result()
 
     def close(self) -> None:
-        """Ends the thread once what is waiting is encoded."""
+        """Ends the thread after it has encoded all waiting inputs."""
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -69,7 +69,7 @@ class MicroBatcher:
     def _finish(self, batch: list[tuple[Tensor, Future[Embedding]]]) -> None:
         try:
             embeddings = list(zip(batch, self._encode([image for image, _ in batch]), strict=True))
-        except Exception as error:  # every waiting worker must hear of it, whatever it is
+        except Exception as error:  # every waiting worker must get the error, whatever it is
             for _, future in batch:
                 future.set_exception(error)
             return

@@ -1,4 +1,4 @@
-"""Decoding within bounds of memory: only so many images at once, none of them too large."""
+"""Decoding within bounds of memory: few images at the same time, none of them too large."""
 
 import threading
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ __all__ = ["Decoder"]
 
 
 class Decoder:
-    """Decodes whatever the service decodes, sketches, photos and thumbnails; may be used from many threads.
+    """Decodes all images of the service: sketches, photos and thumbnails. It may be used from many threads.
 
     Args:
-        max_at_once: most images that are decoded, or held decoded, at one time.
-        max_pixels: largest width times height.
+        max_at_once: largest number of images that are being decoded, or held decoded, at the same time.
+        max_pixels: largest width times height of an image.
     """
 
     def __init__(self, max_at_once: int, max_pixels: int) -> None:
@@ -26,14 +26,14 @@ class Decoder:
 
     @contextmanager
     def image(self, content: bytes, draft: int | None = None) -> Iterator[Image.Image]:
-        """An image, which counts as long as the block.
+        """Decodes an image, which counts towards the limit until the block ends.
 
         Args:
-            content: of the file.
+            content: bytes of the file.
             draft: see ``open_image``.
 
         Raises:
-            ImageError: if it is no usable image; ImageTooLarge if it has too many pixels.
+            ImageError: if the bytes are not a usable image; ``ImageTooLarge`` if the image has too many pixels.
         """
         with self._places:
             yield open_image(content, max_pixels=self._max_pixels, draft=draft)

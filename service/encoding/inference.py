@@ -1,6 +1,6 @@
-"""The encoder made quicker: by ONNX Runtime on a CPU, by half precision on a GPU. Its results are checked first.
+"""Faster inference: ONNX Runtime on a CPU, half precision on a GPU. The results are checked before they are used.
 
-The exported network is kept in the user's cache, so that only the first start with a model takes the time to export.
+The exported network is kept in the user's cache, so that only the first start with a model spends time on the export.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ __all__ = ["TOLERANCES", "Precision", "build_runner"]
 
 logger = logging.getLogger(__name__)
 for exporter in ("onnx_ir", "onnxscript", "torch.onnx"):
-    logging.getLogger(exporter).setLevel(logging.WARNING)  # they report every constant that they fold
+    logging.getLogger(exporter).setLevel(logging.WARNING)  # the exporters report every constant that they fold
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
-# Of the largest coordinate. Measured with sketches, on a CPU: 2e-6, 2e-3 and 6e-2.
+# Relative to the largest coordinate. Differences measured with sketches on a CPU: 2e-6, 2e-3 and 6e-2.
 TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 2e-1}
 
 _TYPES: Mapping[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -39,18 +39,18 @@ Runner = Callable[[Tensor], NDArray[np.float32]]
 def build_runner(
     bundle: Bundle, encoder: Encoder, runtime: str, cache: Path, threads: int, precision: Precision = "fp32"
 ) -> Runner:
-    """What embeds preprocessed batches, ``(n, 3, size, size)`` to ``(n, dim)``.
+    """Returns the function that maps a preprocessed batch ``(n, 3, size, size)`` to embeddings ``(n, dim)``.
 
     Args:
-        bundle: that the encoder belongs to.
-        encoder: ``sketch`` or ``photo`` of it.
+        bundle: bundle that the encoder belongs to.
+        encoder: the bundle's ``sketch`` or ``photo`` encoder.
         runtime: ``torch``, ``onnx``, or ``auto`` for ONNX Runtime on a CPU and PyTorch elsewhere.
         cache: folder for exported encoders.
-        threads: that ONNX Runtime uses for one call; calls may come from several threads.
-        precision: of the layers that bear it, on PyTorch; ``auto`` for half precision on a GPU.
+        threads: threads that ONNX Runtime uses for one call; several threads may call at the same time.
+        precision: precision of those layers that tolerate it, on PyTorch; ``auto`` for half precision on a GPU.
 
-    An encoder that cannot be exported, or gives other results when made quicker, runs on PyTorch in single precision;
-    the log says so.
+    An encoder that cannot be exported, or whose results change when it is made faster, runs on PyTorch in single
+    precision, and the log says so.
     """
     on_cpu = bundle.device.type == "cpu"
     if precision == "auto":
@@ -81,22 +81,22 @@ def _load(bundle: Bundle, encoder: Encoder, cache: Path, threads: int) -> Runner
     if path.is_file():
         try:
             return _session(path.read_bytes(), threads)
-        except Exception as error:  # a damaged file; ONNX Runtime's own exceptions share no base
-            logger.warning("%s is exported again: %s", path, error)
-    logger.info("exporting the %s encoder for this CPU, once for every model", modality)
+        except Exception as error:  # a damaged file; ONNX Runtime's exceptions have no common base class
+            logger.warning("%s cannot be loaded and is exported again: %s", path, error)
+    logger.info("exporting the %s encoder for this CPU, which is done once for every model", modality)
     content = _export(encoder)
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        logger.warning("the exported encoder cannot be kept, the next start takes as long: %s", error)
+        logger.warning("the exported encoder cannot be saved, so the next start will export it again: %s", error)
     return _session(content, threads)
 
 
 def _export(encoder: Encoder) -> bytes:
     size = encoder.preprocessing.size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own internals
+        warnings.simplefilter("ignore")  # warnings about the exporter's internals
         program = torch.onnx.export(
             encoder,
             (torch.zeros(2, 3, size, size),),

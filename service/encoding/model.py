@@ -1,4 +1,4 @@
-"""From the bytes of an image to its embedding, in the thread of the worker that asks."""
+"""From the bytes of an image to its embedding, in the thread of the worker that asks for it."""
 
 import threading
 import time
@@ -33,10 +33,10 @@ class EncodingModel:
     """The encoders of a bundle, ready for concurrent requests.
 
     Args:
-        bundle: loaded.
-        settings: limits.
-        metrics: to observe.
-        decoder: of images.
+        bundle: the loaded model bundle.
+        settings: settings of the service, with its limits.
+        metrics: metrics of the encoder.
+        decoder: decoder of images.
     """
 
     def __init__(self, bundle: Bundle, settings: ServiceSettings, metrics: Metrics, decoder: Decoder) -> None:
@@ -46,7 +46,7 @@ class EncodingModel:
         plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
         self._runners = {
             "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads, settings.precision),
-            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few, and kept for good
+            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few; stored for good
         }
         self._owners = 1
         self._lock = threading.Lock()
@@ -54,17 +54,17 @@ class EncodingModel:
         self._embedders = {modality: self._embedder(modality, plan.max_batch) for modality in _MODALITIES}
 
     def warm_up(self) -> None:
-        """Encodes blank images, so that the first request is as quick as the others."""
+        """Encodes blank images, so that the first request is as fast as the others."""
         for modality in _MODALITIES:
             size = self.bundle.encoders.encoder(modality).preprocessing.size
             for count in (1, 2):
                 self._encode(modality, [torch.zeros(3, size, size)] * count)
 
     def embed(self, content: bytes, modality: Modality, stopwatch: Stopwatch) -> NDArray[np.float32]:
-        """Embeds an image file, ``(dim,)``; takes the stages ``decode`` and ``encode``.
+        """Embeds an image file, ``(dim,)``, and records the stages ``decode`` and ``encode``.
 
         Raises:
-            RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
+            RequestProblem: 400 if the bytes are not a usable image, 413 if the image has too many pixels.
         """
         with stopwatch.stage("decode"):
             image = self._decode(content, modality)
@@ -72,13 +72,13 @@ class EncodingModel:
             return self._embedders[modality](image)
 
     def share(self) -> Self:
-        """The same for one more owner, who closes it as well."""
+        """Returns this model for one more owner, who must close it as well."""
         with self._lock:
             self._owners += 1
         return self
 
     def close(self) -> None:
-        """Ends the threads once every owner has closed it."""
+        """Ends the threads once every owner has closed the model."""
         with self._lock:
             self._owners -= 1
             last = not self._owners

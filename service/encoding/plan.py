@@ -1,4 +1,4 @@
-"""How a machine's cores are shared out among requests."""
+"""How requests share the cores of a machine."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,14 @@ _BATCHES_WAITING = 4
 
 
 class Plan(NamedTuple):
-    """How a machine is shared out.
+    """Numbers of threads and images that fit a machine.
 
     Attributes:
-        workers: images worked on at once.
-        waiting: most images that wait for a worker.
-        max_batch: images encoded together; 1 lets each worker encode its own.
-        threads: of one call of the encoder.
-        cores: images decoded at once.
+        workers: images that are processed at the same time.
+        waiting: largest number of images that wait for a worker.
+        max_batch: largest number of images encoded together; 1 means that each worker encodes its own image.
+        threads: threads of one call of the encoder.
+        cores: images that are decoded at the same time.
     """
 
     workers: int
@@ -32,10 +32,10 @@ class Plan(NamedTuple):
 
 
 def make_plan(settings: ServiceSettings, device: torch.device) -> Plan:
-    """Chosen for throughput, but for the line: it has room for an image of each request and for a few whole batches.
+    """Makes a plan for high throughput, with a queue that holds an image of each request and a few whole batches.
 
-    On a CPU that is an image and a thread for each core: a batch leaves the core's cache, and threads that share an
-    image wait for each other. A GPU wants batches, and workers enough to fill the next one meanwhile.
+    On a CPU, each core gets one image and one thread: a batch would not fit the core's cache, and threads that share
+    an image wait for each other. A GPU works best with batches, so there are enough workers to prepare the next batch.
     """
     cores = processors()
     max_batch = 1 if device.type == "cpu" else _GPU_BATCH

@@ -1,4 +1,4 @@
-"""Threads that answer requests: each takes one from the bytes of its image to its results."""
+"""Worker threads: each takes one request at a time from the bytes of its image to its results."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,12 +16,12 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """A line of requests in front of a few threads. ``run`` is for the event loop only.
+    """A queue of requests in front of a few threads. Only the event loop may call ``run``.
 
     Args:
-        count: of threads.
-        max_waiting: most requests in the line.
-        metrics: to observe.
+        count: number of threads.
+        max_waiting: largest number of requests in the queue.
+        metrics: metrics of the queue.
     """
 
     def __init__(self, count: int, max_waiting: int, metrics: Metrics) -> None:
@@ -38,10 +38,10 @@ class Workers:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Result:
-        """Calls a function in one of the threads; how long it stood in line is the stage ``queue``.
+        """Calls a function in one of the threads, and records the time it waited as the stage ``queue``.
 
         Raises:
-            RequestProblem: 503 if the line is full.
+            RequestProblem: 503 if the queue is full.
         """
         if self._admitted >= self._count + self._max_waiting:
             raise RequestProblem(503, "too many queries are waiting; try again soon", {"Retry-After": "1"})
@@ -58,7 +58,7 @@ class Workers:
             self._admit(-1)
 
     def close(self) -> None:
-        """Ends the threads once the line is empty."""
+        """Ends the threads once the queue is empty."""
         self._pool.shutdown()
 
     def _admit(self, change: int) -> None:
@@ -67,9 +67,9 @@ class Workers:
 
 
 async def finish_all(jobs: Sequence[Awaitable[Result]]) -> list[Result]:
-    """The outcome of every job; of several errors the first job's is raised, once no job is under way.
+    """Waits for all jobs and returns their results. If several fail, the error of the first one is raised.
 
-    What the jobs use may be closed when this ends, so none may go on behind it.
+    Resources that the jobs use may be closed afterwards, so no job may still be running when this returns or raises.
     """
     results = []
     for outcome in await asyncio.gather(*jobs, return_exceptions=True):

@@ -1,4 +1,4 @@
-"""What answers requests, and switches to a new generation or model without failing one."""
+"""The engine: answers requests, and switches to a new generation or model without failing a request."""
 
 import logging
 import threading
@@ -36,24 +36,24 @@ logger = logging.getLogger(__name__)
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
-_PUBLISH_SECONDS = 2.0  # between two looks at how much has changed
+_PUBLISH_SECONDS = 2.0  # between two checks of how much has changed
 
 
 class Engine:
-    """The gallery in service, its changes and its switches.
+    """The gallery that is served, the live changes to it, and switches to other generations.
 
     Args:
-        settings: of the service.
-        metrics: to observe.
+        settings: settings of the service.
+        metrics: metrics of the service.
 
     Attributes:
-        workers: answer requests with images.
-        thumbnails: of photos.
-        loops: what goes on in the background.
+        workers: threads that answer requests with images.
+        thumbnails: thumbnails of photos.
+        loops: loops that run in the background.
 
     Raises:
         GalleryError: if the gallery cannot be served; the message says why.
-        BundleError: if its model cannot be loaded.
+        BundleError: if the gallery's model cannot be loaded.
     """
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
@@ -67,24 +67,24 @@ class Engine:
         self.loops = [Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics)]
         if settings.reload_seconds:
             self.loops.append(Loop("reload", self.reload_if_changed, settings.reload_seconds, metrics))
-        self._line = anyio.CapacityLimiter(1)  # whoever changes photos or switches waits here, without a thread,
-        self._changing = threading.Lock()  # and here: a request that is cancelled leaves the line before its thread
+        self._line = anyio.CapacityLimiter(1)  # changes and switches queue here one at a time, without a thread,
+        self._changing = threading.Lock()  # and here: a cancelled request leaves that queue before its thread ends
         self._closed = False
         self._observe()
 
     @property
     def alarms(self) -> list[str]:
-        """What goes wrong in the background again and again."""
+        """Problems in the background that have occurred several times in a row."""
         return [loop.alarm for loop in self.loops if loop.alarm]
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Serving]:
-        """What is served now, kept open until the end of the block.
+        """Yields the gallery that is served now, and keeps it open until the block ends.
 
         Raises:
             RequestProblem: 503 if the engine is closed.
         """
-        while (serving := (tenure := self._tenure).acquire()) is None:  # it was switched just now
+        while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
             if self._closed:
                 raise _stopping()
         try:
@@ -93,7 +93,7 @@ class Engine:
             tenure.release()
 
     def close(self) -> None:
-        """Answers what is waiting and closes files."""
+        """Answers the waiting requests and closes all files."""
         self._closed = True
         try:
             self.workers.close()
@@ -102,67 +102,67 @@ class Engine:
                 self._tenure.retire()
 
     async def reload(self) -> Serving:
-        """Switches to the published generation; requests that are running end on the old one.
+        """Switches to the generation that was published last. Running requests finish on the old one.
 
         Raises:
-            SvdrawError: if it cannot be served; the old one stays.
+            SvdrawError: if the new generation cannot be served; the old one stays in service.
         """
         return await self._in_line(self._reload)
 
     async def reload_if_changed(self) -> None:
-        """Switches if a generation was published since.
+        """Switches to a new generation if one was published.
 
         Raises:
-            SvdrawError: if it cannot be served; the old one stays.
+            SvdrawError: if the new generation cannot be served; the old one stays in service.
         """
         if await anyio.to_thread.run_sync(self._is_outdated):
             await self.reload()
 
     async def publish_if_due(self) -> None:
-        """Publishes a generation once many photos have changed live, unless a job is writing.
+        """Publishes a generation once many photos were changed live, unless a job is writing to the gallery.
 
         Raises:
-            SvdrawError: if that cannot be done.
+            SvdrawError: if the generation cannot be published.
         """
         if len(self._tenure.serving.searcher.changes) < self._settings.live_changes:
             return
         try:
             await self._in_line(self._publish)
         except GalleryLocked:
-            logger.debug("live changes are published once the job that is writing has ended")
+            logger.debug("a job is writing to the gallery; live changes are published after it ends")
 
     async def add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
-        """Adds a photo, or replaces the description of the same file; searches that begin afterwards find it.
+        """Adds a photo. If the same file was added before, its description is replaced. Later searches find the photo.
 
         Returns:
             The photo, and whether it is new.
 
         Raises:
-            GalleryLocked: if a job is writing.
-            RequestProblem: 409 if another gallery was put in service.
+            GalleryLocked: if a job is writing to the gallery.
+            RequestProblem: 409 if the service switched to another gallery in the meantime.
         """
         return await self._in_line(self._add, serving, upload)
 
     async def remove(self, serving: Serving, identifier: int) -> None:
-        """Removes a photo; searches that begin afterwards do not find it.
+        """Removes a photo. Searches that begin afterwards do not find it.
 
         Raises:
-            GalleryLocked: if a job is writing.
-            RequestProblem: 404 if there is none, 409 if it is the last one.
+            GalleryLocked: if a job is writing to the gallery.
+            RequestProblem: 404 if there is no such photo, 409 if it is the last one.
         """
         await self._in_line(self._remove, serving, identifier)
 
     async def describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
-        """Changes ``label`` or ``metadata`` of a photo.
+        """Changes the ``label`` or the ``metadata`` of a photo.
 
         Raises:
-            GalleryLocked: if a job is writing.
-            RequestProblem: 404 if there is none.
+            GalleryLocked: if a job is writing to the gallery.
+            RequestProblem: 404 if there is no such photo.
         """
         return await self._in_line(self._describe, serving, identifier, changes)
 
     async def _in_line(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Calls what changes photos or switches, in a thread, one at a time."""
+        """Calls a function that changes photos or switches generations in a thread; only one runs at a time."""
         return await anyio.to_thread.run_sync(lambda: self._alone(function, *arguments), limiter=self._line)
 
     def _alone(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
@@ -186,7 +186,7 @@ class Engine:
         return new
 
     def _successor(self, old: Serving) -> Serving:
-        """What is published now, with the live changes that are not in it."""
+        """Opens the generation that was published last, with the live changes that it does not contain."""
         new = open_serving(self._settings, self.metrics, self._decoder, old)
         if new.identity != old.identity:
             return new
@@ -225,8 +225,8 @@ class Engine:
             self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), None))
             try:
                 discard_upload(gallery.path, photo.uri)
-            except OSError as error:  # the gallery has the photo no more, and that is what was asked for
-                logger.warning("the file of a removed photo stays: %s", error)
+            except OSError as error:  # the photo is out of the gallery, as the client asked
+                logger.warning("the file of a removed photo could not be deleted: %s", error)
 
     def _describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
         with self._writing(serving) as gallery:
@@ -236,10 +236,10 @@ class Engine:
 
     @contextmanager
     def _writing(self, serving: Serving) -> Iterator[Gallery]:
-        """The gallery that the request began with, open for writing if it is still the one in service."""
+        """Opens the gallery that the request began with for writing, if it is still the one in service."""
         current = self._tenure.serving
         if current.identity != serving.identity or current.bundle.digest != serving.bundle.digest:
-            raise RequestProblem(409, "another gallery was put in service meanwhile; send the request again")
+            raise RequestProblem(409, "the service has switched to another gallery; send the request again")
         with _open_for_writing(current.path) as gallery:
             yield gallery
 

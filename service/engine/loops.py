@@ -1,4 +1,4 @@
-"""Work that goes on in the background as long as the service runs, whatever fails on the way."""
+"""Jobs that repeat in the background as long as the service runs, even if some attempts fail."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -17,16 +17,16 @@ _LONGEST = 60.0  # seconds between two attempts, unless the loop's own interval 
 
 
 class Loop:
-    """Does a job at intervals until it is cancelled; no error ends it.
+    """Repeats a job at intervals until it is cancelled. No error ends the loop.
 
-    A job that fails is tried again, after a pause that doubles with every failure. Each failure counts in
-    ``svdraw_loop_failures_total``; one that differs from the one before is logged.
+    A failed job is tried again after a pause that doubles with every failure. ``svdraw_loop_failures_total`` counts the
+    failures, and a failure that differs from the one before is logged.
 
     Args:
-        name: of the job, for metrics, logs and clients.
-        job: to do.
-        seconds: between two attempts.
-        metrics: to observe.
+        name: name of the job, for metrics, log and clients.
+        job: the job to repeat.
+        seconds: time between two attempts, in seconds.
+        metrics: metrics that count failures.
     """
 
     def __init__(self, name: str, job: Callable[[], Awaitable[None]], seconds: float, metrics: Metrics) -> None:
@@ -35,14 +35,15 @@ class Loop:
         self._seconds = seconds
         self._counter = metrics.loop_failures.labels(name)
         self._failures = 0
-        self._last: tuple[type[Exception], str] | None = None  # not the error itself, whose frames would live on
+        self._last: tuple[type[Exception], str] | None = None  # not the error itself, which would keep its frames alive
 
     @property
     def alarm(self) -> str | None:
-        """What is wrong, once the job has failed several times in a row by an error that nobody expected.
+        """Says what is wrong if the job has failed several times in a row with an unexpected error; None otherwise.
 
-        An ``SvdrawError`` gives no alarm: it was foreseen, what is served stays as it was, and another process would
-        meet the same.
+        An ``SvdrawError`` raises no alarm. It is foreseen, the generation in service stays as it is, and a restart of
+        the
+        process would meet the same error.
         """
         if self._failures < ALARMING or self._last is None or issubclass(self._last[0], SvdrawError):
             return None
@@ -56,16 +57,16 @@ class Loop:
         return min(doubled, max(self._seconds, _LONGEST))
 
     async def run(self) -> None:
-        """Goes on until it is cancelled."""
+        """Repeats the job until it is cancelled."""
         while True:
             await anyio.sleep(self.pause)
             await self.attempt()
 
     async def attempt(self) -> None:
-        """Does the job once."""
+        """Runs the job once."""
         try:
             await self._job()
-        except Exception as error:  # the loop must outlive any of them
+        except Exception as error:  # the loop must survive any error
             self._fail(error)
             return
         if self._failures:

@@ -1,4 +1,4 @@
-"""Pictures of photos: the file as it is now, and thumbnails kept in bounded memory."""
+"""Image files of photos in their present state, and thumbnails in bounded memory."""
 
 import hashlib
 import io
@@ -34,11 +34,11 @@ class PhotoFile:
     """A photo's file, open for reading.
 
     Attributes:
-        uri: where it is.
-        file: at its beginning.
-        size: in bytes, if it is known.
-        version: differs whenever the file has changed.
-        is_local: whether it is a file of this machine.
+        uri: location of the file.
+        file: the open file, positioned at its beginning.
+        size: size in bytes, if it is known.
+        version: text that differs whenever the file has changed.
+        is_local: whether the file lies on this machine.
     """
 
     uri: str
@@ -49,25 +49,25 @@ class PhotoFile:
 
 
 def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
-    """Opens the file of a photo of a gallery as it is now, which may be another than the one that was indexed.
+    """Opens the present file of a photo, which may have changed since the photo was indexed.
 
     Raises:
-        RequestProblem: 404 if it is not there any more, 503 if it cannot be read at the moment.
+        RequestProblem: 404 if the file no longer exists, 503 if it cannot be read at the moment.
     """
     uri = resolve_uri(photo.uri, gallery)
     try:
         return _open_remote(uri) if local_path(uri) is None else _open_local(uri)
     except _GONE as error:
-        raise RequestProblem(404, "the photo's file is not there any more") from error
-    except Exception as error:  # each kind of storage has exceptions of its own
+        raise RequestProblem(404, "the photo's file no longer exists") from error
+    except Exception as error:  # each kind of storage has its own exceptions
         logger.error("%s cannot be read: %s", uri, error)
         detail = "the photo's file cannot be read at the moment; the service's log says why"
         raise RequestProblem(503, detail) from error
 
 
 def _open_local(uri: str) -> PhotoFile:
-    file = Path(uri).open("rb")  # noqa: SIM115 - whoever gets it closes it
-    facts = os.fstat(file.fileno())  # of what was opened, whatever has the name by now
+    file = Path(uri).open("rb")  # noqa: SIM115 - the caller closes it
+    facts = os.fstat(file.fileno())  # of the opened file, even if another has its name by now
     version = _digest(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     return PhotoFile(uri, file, facts.st_size, version, is_local=True)
 
@@ -83,20 +83,20 @@ def _digest(*facts: object) -> str:
 
 
 def image_format(content: bytes) -> str | None:
-    """What the header says an image is, such as ``JPEG``; None for anything else."""
+    """Returns the format that the header of an image declares, such as ``JPEG``; None if it is not an image."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.format
-    except Exception:  # hostile bytes raise nearly anything
+    except Exception:  # malicious bytes can raise nearly any exception
         return None
 
 
 class Thumbnails:
-    """Least recently used first to go.
+    """A cache of thumbnails that drops the least recently used ones first.
 
     Args:
-        max_bytes: memory for finished thumbnails.
-        decoder: of photos.
+        max_bytes: memory for finished thumbnails, in bytes.
+        decoder: decoder of photos.
     """
 
     def __init__(self, max_bytes: int, decoder: Decoder) -> None:
@@ -108,14 +108,14 @@ class Thumbnails:
         self._lock = threading.Lock()
 
     async def get(self, opened: PhotoFile, size: int) -> bytes:
-        """The photo as WebP, scaled down to fit a square of ``size`` pixels.
+        """Returns the photo as WebP, scaled down to fit a square of ``size`` pixels.
 
         Args:
             opened: the photo's file.
-            size: in pixels.
+            size: side of the square, in pixels.
 
         Raises:
-            RequestProblem: 404 if its file is no image any more, or one that is too large.
+            RequestProblem: 404 if the file is no longer an image, or the image is too large.
         """
         key = (opened.uri, opened.version, size)
         if known := self._find(key):
@@ -123,7 +123,7 @@ class Thumbnails:
         return await anyio.to_thread.run_sync(self._make, key, opened, size, limiter=self._line)
 
     def _make(self, key: tuple[str, str, int], opened: PhotoFile, size: int) -> bytes:
-        content = self._find(key) or self._render(opened.file, size)  # another may have made it meanwhile
+        content = self._find(key) or self._render(opened.file, size)  # another request may have made it in the meantime
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = content
@@ -145,7 +145,7 @@ class Thumbnails:
         except ImageTooLarge as error:
             raise RequestProblem(404, f"there is no thumbnail: {error.reason}") from error
         except ImageError as error:
-            raise RequestProblem(404, f"the photo's file is not an image any more: {error.reason}") from error
+            raise RequestProblem(404, f"the photo's file is no longer an image: {error.reason}") from error
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=82)
         return buffer.getvalue()

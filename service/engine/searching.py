@@ -1,4 +1,4 @@
-"""One search from query to results, in the thread of a worker."""
+"""A search from query to results, in the thread of a worker."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ __all__ = ["search_by_image", "search_by_json", "search_by_request"]
 
 
 def search_by_json(serving: Serving, body: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
-    """Searches by a JSON body; ``given`` are the options beside it. See ``search_by_request``.
+    """Searches by a JSON body; ``given`` holds the options from elsewhere in the request. See ``search_by_request``.
 
     Raises:
-        ValidationError: if the body is no such request.
+        ValidationError: if the body is not a valid search request.
     """
     return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), stopwatch)
 
@@ -29,9 +29,9 @@ def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopw
     """Searches by the sketch or the photo that a JSON request names.
 
     Raises:
-        RequestProblem: if the sketch is unusable, or the photo unknown.
-        DimensionsError: if the gallery has no such number of dimensions.
-        FilterError: if the filter makes no sense.
+        RequestProblem: if the sketch cannot be used, or the photo does not exist.
+        DimensionsError: if the gallery does not have this number of dimensions.
+        FilterError: if the filter is not valid.
     """
     if request.image is not None:
         return search_by_image(serving, decode_base64(request.image), request, stopwatch)
@@ -69,7 +69,7 @@ def _find(
         without=like,
     )
     photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
-    found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # others were removed meanwhile
+    found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # the others were removed in the meantime
     results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
         [prefix] = truncate(searcher.order.apply(query[None], dimensions), dimensions)

@@ -1,4 +1,4 @@
-"""What requests are answered from: a gallery, its model and what has changed live. Loaded together and never mixed."""
+"""The gallery in service with its model and live changes. They are loaded together and never mixed."""
 
 import logging
 from contextlib import ExitStack, closing
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Serving:
-    """What one request is answered from; it stays the same until the request ends.
+    """Everything that one request is answered from. It stays the same until the request ends.
 
     Attributes:
-        path: of the gallery.
-        identity: differs from gallery to gallery, even at the same path.
-        gallery: opened for reading.
-        model: that embeds sketches and photos.
-        searcher: over the generation and the live changes when the request began.
+        path: folder of the gallery.
+        identity: differs between galleries, even if they replace each other at the same path.
+        gallery: the gallery, opened for reading.
+        model: the model that embeds sketches and photos.
+        searcher: searches the generation and the live changes up to the beginning of the request.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Serving:
     searcher: Searcher
 
     def close(self) -> None:
-        """Closes the gallery, and the model unless another serving shares it."""
+        """Closes the gallery, and the model unless another ``Serving`` shares it."""
         try:
             self.model.close()
         finally:
@@ -55,10 +55,10 @@ class Serving:
         return self.model.bundle
 
     def photo(self, identifier: int) -> Photo:
-        """A photo by id.
+        """Returns a photo by id.
 
         Raises:
-            RequestProblem: 404 if there is none.
+            RequestProblem: 404 if there is no such photo.
         """
         photo = self.gallery.catalogue.photo(identifier) if abs(identifier) < 2**63 else None
         if photo is None:
@@ -66,10 +66,10 @@ class Serving:
         return photo
 
     def vector(self, photo: Photo) -> NDArray[np.float32]:
-        """Embedding of a photo, ``(dim,)``."""
+        """Returns the embedding of a photo, ``(dim,)``."""
         known = self.gallery.catalogue.same_content(photo.sha256)
         if known is None:
-            raise RequestProblem(404, f"the gallery has no photo {photo.id} any more")
+            raise RequestProblem(404, f"the gallery no longer has photo {photo.id}")
         return known[2]
 
 
@@ -79,21 +79,21 @@ def open_serving(
     """Opens the gallery's current generation and its model.
 
     Args:
-        settings: gallery, device and limits.
-        metrics: to observe.
-        decoder: of images.
-        previous: what is served now; its model goes on if the gallery has the same.
+        settings: settings of the service, with gallery, device and limits.
+        metrics: metrics of the service.
+        decoder: decoder of images.
+        previous: what is served now; its model is used again if the gallery has the same one.
 
     Raises:
         GalleryError: if the gallery cannot be served; the message says why.
-        BundleError: if its model cannot be loaded.
+        BundleError: if the gallery's model cannot be loaded.
     """
     path = settings.gallery.resolve()
     identity = (path, _inode(path / "catalogue.sqlite"))
     searcher = Searcher.open(path, settings.device)
     digest = searcher.manifest.model
     if read_manifest(path / "model").digest != digest:
-        raise ModelMismatch(f"{path} was built with another model than the one in it; build it again")
+        raise ModelMismatch(f"{path} was built with a model other than the one in it; build the gallery again")
     is_new = previous is None or previous.identity != identity
     if is_new and _publish_what_is_missing(path, searcher.manifest.revision):
         searcher = Searcher.open(path, settings.device)
@@ -105,7 +105,7 @@ def open_serving(
             bundle = load_bundle(path / "model", settings.device)
             model = opened.enter_context(closing(EncodingModel(bundle, settings, metrics, decoder)))
             model.warm_up()
-        searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warm
+        searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warms up the search
         opened.pop_all()
         return Serving(path, identity, gallery, model, searcher)
 
@@ -118,14 +118,14 @@ def _inode(path: Path) -> int:
 
 
 def _publish_what_is_missing(path: Path, published: int) -> bool:
-    """Publishes what a service that was killed had added or removed live; returns whether there was anything."""
+    """Publishes live changes that a killed service left unpublished; returns whether there were any."""
     with closing(Gallery.open(path)) as reader:
         if reader.catalogue.revision <= published:
             return False
     try:
         with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
             gallery.publish_changes()
-    except GalleryError as error:  # a job is writing, or the disk is read-only: the published generation will do
-        logger.warning("changes since the published generation are not found yet: %s", error)
+    except GalleryError as error:  # if a job is writing or the disk is read-only, the published generation is served
+        logger.warning("searches do not yet find the changes since the published generation: %s", error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""How long a gallery stays open: as long as it is in service, and then until the last request that uses it ends."""
+"""How long a gallery stays open: while it is in service, and until the last request that uses it has ended."""
 
 import threading
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ __all__ = ["Tenure"]
 
 
 class Tenure:
-    """A gallery's time in service; may be used from many threads.
+    """The time that a gallery is in service. It may be used from many threads.
 
     Args:
-        serving: what requests get.
+        serving: the gallery, model and searcher that requests use.
     """
 
     def __init__(self, serving: Serving) -> None:
@@ -25,11 +25,11 @@ class Tenure:
 
     @property
     def serving(self) -> Serving:
-        """What a request that began now would get. Only to look at: nothing keeps it open."""
+        """What a request that began now would use. It may be looked at only, because nothing keeps it open."""
         return self._serving
 
     def acquire(self) -> Serving | None:
-        """Opens it to a request, until ``release``; None if something else is in service by now."""
+        """Keeps it open for a request until ``release``; returns None if it is no longer in service."""
         with self._lock:
             if self._retired:
                 return None
@@ -37,7 +37,7 @@ class Tenure:
             return self._serving
 
     def release(self) -> None:
-        """Ends a request's use."""
+        """Ends the use by a request, and closes everything if this was the last use after ``retire``."""
         with self._lock:
             self._users -= 1
             last = self._retired and not self._users
@@ -45,12 +45,12 @@ class Tenure:
             self._serving.close()
 
     def change(self, changes: Iterable[Change]) -> None:
-        """Lets requests that begin from now on find what has changed."""
+        """Makes changes visible to requests that begin from now on."""
         with self._lock:
             self._serving = replace(self._serving, searcher=self._serving.searcher.with_changes(changes))
 
     def retire(self) -> None:
-        """Closes as soon as nobody uses it."""
+        """Takes it out of service, and closes it as soon as no request uses it."""
         with self._lock:
             last = not self._retired and not self._users
             self._retired = True

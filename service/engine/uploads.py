@@ -1,4 +1,4 @@
-"""Photos that clients send, kept in the gallery's folder under their SHA-256."""
+"""Photos that clients upload, stored in the gallery's folder under their SHA-256."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo that was received and embedded, but not stored; ``vector`` is ``(dim,)``."""
+    """A photo that was received and embedded but not stored yet; ``vector`` is ``(dim,)``."""
 
     content: bytes
     sha256: str
@@ -38,10 +38,10 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
     """Checks and embeds a photo.
 
     Raises:
-        RequestProblem: if it is no usable image.
+        RequestProblem: if the bytes are not a usable image.
     """
     sha256 = hashlib.sha256(content).hexdigest()
-    known = serving.gallery.catalogue.same_content(sha256)  # copies score the same to the last bit
+    known = serving.gallery.catalogue.same_content(sha256)  # so that identical files score exactly the same
     vector = known[2] if known else serving.model.embed(content, "photo", stopwatch)
     kind = image_format(content)
     if kind is None:
@@ -58,7 +58,7 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
 
 
 def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
-    """Writes the file, whole or not at all; returns what the catalogue is to hold."""
+    """Writes the file completely or not at all; returns the entry for the catalogue."""
     uri = f"{UPLOADS}/{upload.sha256[:2]}/{upload.sha256}{upload.suffix}"
     path = gallery / uri
     if not path.is_file():
@@ -78,6 +78,6 @@ def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
 
 
 def discard_upload(gallery: Path, uri: str) -> None:
-    """Deletes the file of a removed photo if it was uploaded; other files are left alone."""
+    """Deletes the file of a removed photo if a client uploaded it; other files are left alone."""
     if is_upload(uri):
         (gallery / uri).unlink(missing_ok=True)

@@ -10,6 +10,6 @@ _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def not_modified(request: Request, etag: str) -> bool:
-    """Whether ``If-None-Match`` names what the client would get; tags are compared weakly, ``*`` matches all."""
+    """Whether ``If-None-Match`` names the current version; tags are compared weakly, and ``*`` matches any version."""
     given = ",".join(request.headers.getlist("if-none-match"))
     return given.strip() == "*" or etag in _TAG.findall(given)

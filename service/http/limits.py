@@ -1,4 +1,4 @@
-"""ASGI middleware that bounds requests: the size of bodies, the time they take, and HEAD as GET without a body."""
+"""ASGI middleware that limits the size and the duration of request bodies, and that answers HEAD."""
 
 import asyncio
 
@@ -9,21 +9,21 @@ from service.errors import RequestProblem
 
 __all__ = ["BodyLimitMiddleware", "HeadMiddleware", "is_head"]
 
-_DRAINED = 16  # times the limit: how much of an oversized body is read and dropped so that the client sees the answer
+_DRAINED = 16  # times the limit: part of an oversized body that is read and dropped, so that the client sees the answer
 
 _HEAD = "svdraw.head"
-_ROUTING = ("route", "root_path", "path_params", "endpoint")  # what metrics look at afterwards
+_ROUTING = ("route", "root_path", "path_params", "endpoint")  # values that metrics read afterwards
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies that are too large with 413, announced or not, and those that take too long with 408.
+    """Refuses bodies that are too large with status 413, whether announced or not, and slow bodies with status 408.
 
-    The problem is raised where the body is read, so that it counts for the route and has the route's error shape.
+    The problem is raised where the body is read, so that metrics count it for the route and it has the route's format.
 
     Args:
-        app: next in line.
-        max_bytes: largest body.
-        seconds: that a body may take from beginning to end.
+        app: the next ASGI app.
+        max_bytes: size of the largest body, in bytes.
+        seconds: time in which a body must arrive, in seconds.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
@@ -45,7 +45,7 @@ class BodyLimitMiddleware:
 
         async def next_message() -> Message:
             nonlocal complete
-            if complete:  # what comes now can only be the end of the connection
+            if complete:  # the next message can only be the end of the connection
                 return await receive()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -78,7 +78,7 @@ class HeadMiddleware:
     """Answers HEAD like GET, without the body.
 
     Args:
-        app: next in line.
+        app: the next ASGI app.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -95,7 +95,7 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        inner = {**scope, "method": "GET", _HEAD: True}  # the server looks at its own for the length of the body
+        inner = {**scope, "method": "GET", _HEAD: True}  # the server uses its own scope to find the length of the body
         try:
             await self._app(inner, receive, bodiless)
         finally:
@@ -103,5 +103,5 @@ class HeadMiddleware:
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether a request that looks like GET is HEAD, so that its body need not be made."""
+    """Whether a request that looks like GET is HEAD, so that its body need not be produced."""
     return _HEAD in scope

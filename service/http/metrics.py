@@ -1,4 +1,4 @@
-"""Prometheus metrics, in base units, in a registry of the app's own."""
+"""Prometheus metrics of the service, in base units, in the app's own registry."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -8,7 +8,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """Everything the service measures of itself."""
+    """All metrics of the service."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -21,26 +21,26 @@ class Metrics:
         )
         self.stages = Histogram(
             "svdraw_search_stage_duration_seconds",
-            "Duration of the stages of requests with images.",
+            "Duration of each stage of requests with images.",
             ("stage",),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.batches = Histogram(
             "svdraw_encoder_batch_size",
-            "Images encoded at once.",
+            "Images encoded in one batch.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
         self.encoding = Histogram(
             "svdraw_encoder_batch_duration_seconds",
-            "Duration of encoding a batch.",
+            "Duration of encoding one batch of images.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.waiting = Gauge("svdraw_encoder_queue_size", "Requests waiting for a worker.", registry=self.registry)
         self.photos = Gauge("svdraw_gallery_photos", "Photos in the served generation.", registry=self.registry)
-        self.generation = Gauge("svdraw_gallery_generation", "Served generation.", registry=self.registry)
+        self.generation = Gauge("svdraw_gallery_generation", "Number of the served generation.", registry=self.registry)
         self.changes = Gauge(
             "svdraw_gallery_live_changes", "Changes since the served generation was published.", registry=self.registry
         )
@@ -48,12 +48,12 @@ class Metrics:
             "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
         )
         self.loop_failures = Counter(
-            "svdraw_loop_failures_total", "Failures of work in the background.", ("loop",), registry=self.registry
+            "svdraw_loop_failures_total", "Failures of background jobs.", ("loop",), registry=self.registry
         )
-        self.running = Gauge("svdraw_requests_running", "Requests being answered.", registry=self.registry)
+        self.running = Gauge("svdraw_requests_running", "Requests that are being answered.", registry=self.registry)
         self.refused = Counter(
-            "svdraw_refused_requests_total", "Requests turned away.", ("reason",), registry=self.registry
+            "svdraw_refused_requests_total", "Requests that were refused.", ("reason",), registry=self.registry
         )
         self.rejected = Counter(
-            "svdraw_rejected_queries_total", "Queries that were no usable image.", registry=self.registry
+            "svdraw_rejected_queries_total", "Queries that were not a usable image.", registry=self.registry
         )

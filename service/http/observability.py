@@ -1,4 +1,4 @@
-"""Request ids, access log, metrics and security headers; logs as JSON."""
+"""Request ids, access log, metrics and security headers; the log is JSON."""
 
 import json
 import logging
@@ -23,15 +23,15 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_DOCS_POLICY = _POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # Swagger UI styles its elements
+_DOCS_POLICY = _POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # for Swagger UI
 
 
 class ObservabilityMiddleware:
-    """Gives every request an id, a line in the JSON log and a place in the histogram; adds security headers.
+    """Gives every request an id, logs and measures it, and adds security headers to its response.
 
     Args:
-        app: next in line.
-        metrics: to observe.
+        app: the next ASGI app.
+        metrics: metrics of the service.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -74,7 +74,7 @@ class ObservabilityMiddleware:
             self._metrics.stages.labels(stage.name).observe(stage.seconds)
         record_stages(stopwatch)
         route = _route(scope)
-        method = scope["method"] if scope["method"] in _METHODS else "other"  # clients may invent any number of methods
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # clients can invent many methods
         self._metrics.requests.labels(method, route, str(status)).observe(seconds)
         fields = {
             "method": scope["method"],
@@ -88,7 +88,7 @@ class ObservabilityMiddleware:
 
 
 def _route(scope: Scope) -> str:
-    """Path of the route that answered, with its parameters by name; files of a mounted folder are one route."""
+    """Path of the route that answered, with names in place of parameters; a mounted folder is one route."""
     path: str | None = getattr(scope.get("route"), "path", None)
     if path is None and scope.get("root_path", "") and scope["path"].startswith(scope["root_path"]):
         return str(scope["root_path"])
@@ -96,10 +96,10 @@ def _route(scope: Scope) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, ids of the trace, and the record's own ``fields``."""
+    """Formats a record as one line of JSON: time, level, logger, message, trace ids and the record's ``fields``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Returns the line of a record."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

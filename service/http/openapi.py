@@ -1,4 +1,4 @@
-"""The OpenAPI document where FastAPI cannot derive it, because routes read their bodies themselves."""
+"""Parts of the OpenAPI document that FastAPI cannot derive, because routes read their bodies themselves."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,22 +16,22 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 def reference(model: type[BaseModel]) -> dict[str, str]:
-    """Refers to the schema of a model."""
+    """Returns a reference to the schema of a model."""
     assert model in _MODELS
     return {"$ref": _REFERENCE.format(model=model.__name__)}
 
 
 def properties(model: type[BaseModel]) -> dict[str, Any]:
-    """Schemas of a model's fields."""
+    """Returns the schemas of a model's fields."""
     fields: dict[str, Any] = model.model_json_schema(ref_template=_REFERENCE)["properties"]
     return fields
 
 
 class DocumentedApp(FastAPI):
-    """An app whose document has the schemas that routes refer to."""
+    """A FastAPI app whose OpenAPI document contains the schemas that routes refer to."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document."""
+        """Returns the OpenAPI document."""
         if self.openapi_schema is None:
             document = super().openapi()
             _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
@@ -41,7 +41,7 @@ class DocumentedApp(FastAPI):
 
 
 def allowed_methods(request: Request) -> str | None:
-    """What ``Allow`` must say of the path of a request: methods of all its routes; None if none is documented."""
+    """Value of ``Allow`` for the path of a request: the methods of all its routes; None if no route is documented."""
     path = getattr(request.scope.get("route"), "path_format", "")
     methods = {method.upper() for method in request.app.openapi()["paths"].get(path, {})}
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods)) or None

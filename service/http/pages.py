@@ -1,4 +1,4 @@
-"""The page, the interactive documentation and their files; nothing is loaded from elsewhere."""
+"""The web page, the interactive documentation and their files. They load nothing from other hosts."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ _NO_CACHE = {"Cache-Control": "no-cache"}
 
 
 def install_pages(app: FastAPI) -> None:
-    """Adds ``/``, ``/docs`` and ``/static``."""
+    """Adds the paths ``/``, ``/docs`` and ``/static``."""
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with limits on slow and unending clients, which uvicorn lacks."""
+"""HTTP/1.1 with limits on slow clients and endless input, which uvicorn lacks."""
 
 import asyncio
 import socket
@@ -9,30 +9,30 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 __all__ = ["patient_protocol"]
 
 _HEAD_BYTES = 65_536
-_FRAMING = 8  # bytes that may frame one byte of a chunked body
-_RESET = struct.pack("ii", 1, 0)  # drop what is unsent when the connection is closed
+_FRAMING = 8  # bytes of framing allowed for each byte of a chunked body
+_RESET = struct.pack("ii", 1, 0)  # drops unsent bytes when the connection is closed
 
 
 def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpToolsProtocol]:
-    """A protocol that gives clients up that are too slow or send too much.
+    """Returns a protocol class that drops clients that are too slow or send too much.
 
-    Dropped are connections that do not complete a head in time, go on sending after their answer, or stop reading it.
-    A head or trailers of more than 64 KiB are a 400.
+    A connection is dropped if its client does not complete the head of a request in time, keeps sending after the
+    answer, or stops reading the answer. A head or trailers of more than 64 KiB get status 400.
 
     Args:
-        head_seconds: from the connection, or from the first byte after an answer.
-        send_seconds: without a byte of the answer being taken.
+        head_seconds: time for a head, from the start of the connection or from the first byte after an answer.
+        send_seconds: time in which the client must accept at least one byte of an answer.
     """
 
     class PatientProtocol(HttpToolsProtocol):
         _head_deadline: asyncio.TimerHandle | None = None
         _send_deadline: asyncio.TimerHandle | None = None
-        _received = 0  # bytes beside bodies since the last request was complete
+        _received = 0  # bytes outside of bodies since the last complete request
         _allowed = _HEAD_BYTES
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            transport.set_write_buffer_limits(high=0)  # pauses as soon as anything waits to be sent
+            transport.set_write_buffer_limits(high=0)  # writing pauses as soon as any byte waits to be sent
             self._wait_for_head()
 
         def data_received(self, data: bytes) -> None:
@@ -90,7 +90,7 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
             now = self.transport.get_write_buffer_size()
             if now >= unsent:
                 connection = self.transport.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # or the system keeps the answer
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # drops the unsent answer
                 self.transport.abort()
             else:
                 self._wait_for_reader(now)

@@ -1,7 +1,8 @@
-"""Traces by OpenTelemetry.
+"""Tracing with OpenTelemetry.
 
-FastAPI makes the span of a request, with the caller's ``traceparent`` as its parent, and loads the SDK and its exporter
-only if the ``OTEL_*`` variables name an endpoint. The stages of the request become children of that span.
+FastAPI creates the span of a request, with the caller's ``traceparent`` as its parent. It loads the SDK and its
+exporter
+only if ``OTEL_*`` variables name an endpoint. The stages of the request become children of that span.
 """
 
 from fastapi.telemetry import TelemetryConfig
@@ -15,7 +16,7 @@ _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
 TELEMETRY: TelemetryConfig = {
     "auto_configure": True,
-    "metrics": False,  # are at /metrics
+    "metrics": False,  # metrics are at /metrics
     "logs": False,
     "operation_spans": False,
     "exclude": lambda scope: scope["path"] in _UNTRACED or scope["path"].startswith("/static/"),
@@ -23,12 +24,12 @@ TELEMETRY: TelemetryConfig = {
 
 
 def mark_request(request_id: str) -> None:
-    """Notes the request's id in its span."""
+    """Records the request's id in its span."""
     trace.get_current_span().set_attribute("svdraw.request_id", request_id)
 
 
 def record_stages(stopwatch: Stopwatch) -> None:
-    """Makes a span of every stage, below that of the request; does nothing if the request is not traced."""
+    """Creates a span for every stage, below that of the request; does nothing if the request is not traced."""
     if not trace.get_current_span().get_span_context().is_valid:
         return
     tracer = trace.get_tracer("svdraw")
@@ -37,7 +38,7 @@ def record_stages(stopwatch: Stopwatch) -> None:
 
 
 def trace_ids() -> dict[str, str]:
-    """``trace_id`` and ``span_id`` of the request that is being answered, in hexadecimal; nothing without a trace."""
+    """``trace_id`` and ``span_id`` of the current request, in hexadecimal; empty if it is not traced."""
     context = trace.get_current_span().get_span_context()
     if not context.is_valid:
         return {}

@@ -277,7 +277,7 @@ def test_ending_is_in_order_even_if_the_engine_cannot_be_closed(gallery_path, mo
     monkeypatch.setattr(engine, "close", broken(OSError("disk")))
     with TestClient(create_app(ServiceSettings(gallery=gallery_path), engine)) as client:
         assert client.get("/livez").status_code == 200
-    assert "did not close in order" in caplog.text
+    assert "did not shut down cleanly" in caplog.text
 
 
 def test_no_search_of_a_batch_goes_on_behind_its_answer(start, monkeypatch):

@@ -140,8 +140,8 @@ def test_keys_are_positive_whatever_the_digest():
 @pytest.mark.parametrize(
     ("vector", "message"),
     [
-        (bytes(4 * DIM - 1), "has not 4 dimensions"),
-        (b"", "has not 4 dimensions"),
+        (bytes(4 * DIM - 1), "without 4 dimensions"),
+        (b"", "without 4 dimensions"),
         (np.array([1, np.nan, 1, 1], "<f4").tobytes(), "not finite"),
         (np.array([1, np.inf, 1, 1], "<f4").tobytes(), "not finite"),
     ],

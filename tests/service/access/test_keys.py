@@ -44,7 +44,7 @@ def test_rotation_needs_no_restart_and_a_broken_file_changes_nothing(tmp_path, c
     assert ring.find("two")
     file.write_text("broken")
     assert ring.find("two")
-    assert "the keys stay as they were" in caplog.text
+    assert "the previous ones stay valid" in caplog.text
     file.write_text(line("a", "read", "two"))
     assert ring.find("one") is None
     file.unlink()

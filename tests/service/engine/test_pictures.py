@@ -140,7 +140,7 @@ def test_a_changed_file_has_another_thumbnail(photos, file):
     draw_shape("line", 3, filled=True, size=80).save(file)
     assert thumbnail(thumbnails, photo) != before
     file.write_bytes(b"no image")
-    with pytest.raises(RequestProblem, match="not an image any more") as caught:
+    with pytest.raises(RequestProblem, match="no longer an image") as caught:
         thumbnail(thumbnails, photo)
     assert caught.value.status == 404
 
