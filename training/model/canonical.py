@@ -1,4 +1,4 @@
-"""The canonical form: any learned pair put in exact order of singular value, scores unchanged."""
+"""The canonical form: any learned pair of embeddings, put in order of singular value without changing a score."""
 
 from typing import NamedTuple
 
@@ -10,15 +10,15 @@ __all__ = ["CanonicalForm", "canonical_form", "weighted_second_moment"]
 
 Matrix = NDArray[np.float64]
 
-_FLOOR = 1e-7  # of the mean eigenvalue; keeps the transformation invertible, hence lossless
+_FLOOR = 1e-7  # relative to the mean eigenvalue; keeps the transformation invertible and therefore lossless
 
 
 class CanonicalForm(NamedTuple):
     """The linear maps to canonical form: f' = transform_f f and g' = transform_g g, with f'^T g' = f^T g.
 
     Attributes:
-        transform_f: ``(dim, dim)``.
-        transform_g: ``(dim, dim)``.
+        transform_f: map of the sketch embedding, ``(dim, dim)``.
+        transform_g: map of the photo embedding, ``(dim, dim)``.
         spectrum: ``(dim,)``, E[f'_i^2] = E[g'_i^2], descending: the learned singular values.
     """
 
@@ -28,14 +28,14 @@ class CanonicalForm(NamedTuple):
 
 
 def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> Matrix:
-    """The second moment E[f f^T] = sum_n p_n f_n f_n^T.
+    """Computes the second moment E[f f^T] = sum_n p_n f_n f_n^T.
 
     Args:
-        embeddings: f, ``(n, dim)``.
+        embeddings: embeddings f, ``(n, dim)``.
         weights: probabilities p, ``(n,)``.
 
     Returns:
-        ``(dim, dim)``.
+        The second moment, ``(dim, dim)``.
     """
     values = embeddings.astype(np.float64)
     moment: Matrix = (values * weights[:, None]).T @ values
@@ -43,13 +43,14 @@ def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> 
 
 
 def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
-    """The canonical form from the second moments of both embeddings.
+    """Computes the canonical form from the second moments of both embeddings.
 
-    With U S V^T = svd(A^{1/2} B^{1/2}) it is f' = S^{1/2} U^T A^{-1/2} f and g' = S^{1/2} V^T B^{-1/2} g.
+    With the singular value decomposition U S V^T = A^{1/2} B^{1/2}, it is f' = S^{1/2} U^T A^{-1/2} f and
+    g' = S^{1/2} V^T B^{-1/2} g.
 
     Args:
-        moment_f: A = E[f f^T], ``(dim, dim)``.
-        moment_g: B = E[g g^T], ``(dim, dim)``.
+        moment_f: second moment A = E[f f^T], ``(dim, dim)``.
+        moment_g: second moment B = E[g g^T], ``(dim, dim)``.
 
     Example:
         Scores do not change, and both second moments become the diagonal matrix of the spectrum.

@@ -1,4 +1,4 @@
-"""The choice of the device that computes."""
+"""The choice of the computing device."""
 
 import torch
 
@@ -8,10 +8,10 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Turns a setting into a device.
+    """Finds the device that a setting names.
 
     Args:
-        name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         TrainingError: if the name is unknown or the machine has no such device.

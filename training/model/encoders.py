@@ -155,7 +155,7 @@ def build_encoders(
     if config.share_backbone:
         photo_backbone = sketch_backbone
     elif photo_backbone is None:
-        raise ValueError("separate backbones need two modules")
+        raise ValueError("without a shared backbone, the photo encoder needs a backbone of its own")
     sketch_backbone.to(memory_format=torch.channels_last)
     photo_backbone.to(memory_format=torch.channels_last)
     sketch_head = Head(config.sketch.head)

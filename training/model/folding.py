@@ -1,8 +1,8 @@
-"""Folding of batch normalisation, as used at inference, into the convolution before it.
+"""Folding of batch normalisation, as used at inference, into the preceding convolution.
 
-The statistics of a pretrained backbone stay as they are here, in training too: a gallery is encoded with
-the same function as a single sketch. Normalisation is then a fixed affine map, and folding it into the
-convolution computes the same thing with fewer passes over memory.
+The statistics of a pretrained backbone do not change here, not even in training, so that a gallery and a single sketch
+are encoded by the same function. Normalisation is then a fixed affine map. Folding it into the convolution computes
+the same result with fewer passes over memory.
 """
 
 import copy
@@ -16,10 +16,10 @@ __all__ = ["fold_batch_norm", "is_foldable"]
 
 
 def fold_batch_norm(model: nn.Module) -> None:
-    """Folds every batch normalisation that follows a convolution among its siblings, in place.
+    """Folds every batch normalisation that follows a convolution in the same parent module, in place.
 
     Args:
-        model: one for which ``is_foldable`` holds.
+        model: a model for which ``is_foldable`` is True.
     """
     for module in model.modules():
         children = list(module.named_children())
@@ -32,13 +32,13 @@ def fold_batch_norm(model: nn.Module) -> None:
 
 
 def is_foldable(model: nn.Module, size: int) -> bool:
-    """Whether folding leaves the model's function unchanged.
+    """Tests whether folding leaves the model's function unchanged.
 
-    Siblings need not run in the order they stand in, so this tries: on a copy with random statistics.
+    Modules need not run in the order in which they are listed, so a copy with random statistics is folded and compared.
 
     Args:
-        model: left as it is.
-        size: side of an input that the model accepts.
+        model: the model to test; it is left unchanged.
+        size: side of an input image that the model accepts, in pixels.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return False

@@ -1,11 +1,11 @@
-"""From backbone features to embedding coordinates.
+"""Heads: maps from backbone features to embedding coordinates.
 
 A head standardises the features, maps them, bounds the norm and applies the canonical transformation:
 
     features -> (x - mean) / scale -> linear or MLP -> norm -> canonical -> embedding
 
-The canonical transformation comes after the norm so that it stays lossless: scores do not change, and the
-coordinates come ordered by singular value.
+The canonical transformation comes after the norm, so that it is lossless: scores do not change, and the coordinates
+are ordered by singular value.
 """
 
 from typing import Literal
@@ -41,7 +41,7 @@ def bound_norm(embeddings: Tensor, norm: Norm, mu: Tensor) -> Tensor:
     """Projects rows onto the ball ||f||^2 <= mu or the sphere ||f||^2 = mu.
 
     Args:
-        embeddings: ``(n, dim)``.
+        embeddings: embeddings ``(n, dim)``.
         norm: which projection; ``none`` returns the rows as they are.
         mu: squared radius, a scalar.
     """
@@ -55,11 +55,11 @@ def bound_norm(embeddings: Tensor, norm: Norm, mu: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """The head of one modality, from backbone features to embedding; its steps are those at the top of this module.
+    """The head of one modality, from backbone features to embedding. This module's docstring lists its steps.
 
     Args:
         config: configuration of the head.
-        body: trainable map to share with another head; a new one if omitted.
+        body: trainable map that is shared with another head; a new one is built when omitted.
     """
 
     mean: Tensor
@@ -81,7 +81,7 @@ class Head(nn.Module):
         return self.bounded(features) @ self.canonical.T
 
     def bounded(self, features: Tensor) -> Tensor:
-        """The embedding before the canonical transformation, ``(n, dim)``; what the loss trains."""
+        """Computes the embedding before the canonical transformation, ``(n, dim)``, which the loss trains."""
         mapped: Tensor = self.body((features - self.mean) / self.scale)
         return bound_norm(mapped, self.config.norm, self.mu)
 

@@ -1,4 +1,4 @@
-"""The model that ships with the project, so that photos can be searched before anything is trained."""
+"""The starter model, which ships with the project so that photos can be searched before anything is trained."""
 
 from pathlib import Path
 

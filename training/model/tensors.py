@@ -1,4 +1,4 @@
-"""Module state as flat tensors in safetensors files: no pickle, shared tensors stored once."""
+"""The state of a module as tensors in a safetensors file: no pickle, and shared tensors are stored once."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,17 @@ __all__ = ["load_tensors", "module_tensors", "restore_module", "save_tensors"]
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; one that two submodules share stands under its first name only."""
+    """Returns parameters and buffers by name; one that two submodules share is listed under its first name only."""
     unique = {id(tensor): name for name, tensor in reversed(module.state_dict(keep_vars=True).items())}
     names = set(unique.values())
     return {name: tensor for name, tensor in module.state_dict().items() if name in names}
 
 
 def restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts tensors of ``module_tensors`` back.
+    """Copies tensors from ``module_tensors`` back into a module.
 
     Raises:
-        ValueError: if names or shapes differ from the module's.
+        ValueError: if the names or shapes differ from those of the module.
     """
     expected = module_tensors(module)
     if differing := sorted(expected.keys() ^ tensors.keys()):
@@ -33,10 +33,10 @@ def restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file; not atomic, see ``artifacts.atomic_write``.
+    """Writes a safetensors file. The write is not atomic; see ``artifacts.atomic_write``.
 
     Raises:
-        OSError: if the disk is full; safetensors' own writer raises something else.
+        OSError: if the disk is full, in place of the error that safetensors raises.
     """
     path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 

@@ -23,7 +23,7 @@ __all__ = ["HydrogenCommand", "LangevinCommand", "hydrogen", "langevin"]
 
 
 class _Command(Solver):
-    """What both problems share."""
+    """The options that both problems share."""
 
     out: Path = Field(description="folder of the runs, the report and its figures")
     methods: Many[Method] = Field(
@@ -36,10 +36,10 @@ class _Command(Solver):
 
     @abstractmethod
     def problem(self) -> Problem:
-        """What to solve."""
+        """The problem to solve."""
 
     def solve(self) -> Report:
-        """Trains, evaluates and writes everything.
+        """Trains and evaluates all runs, and writes the report and its figures.
 
         Raises:
             CheckpointError: if a run cannot be resumed.
@@ -62,7 +62,7 @@ class _Command(Solver):
         return report
 
     def grids(self) -> Sequence[int]:
-        """Grids to compare with."""
+        """Numbers of points along each axis of the grids that LOBPCG solves for comparison."""
         return ()
 
 
@@ -76,11 +76,11 @@ class HydrogenCommand(_Command):
     )
 
     def problem(self) -> Hydrogen:
-        """The atom."""
+        """The hydrogen atom."""
         return Hydrogen()
 
     def grids(self) -> Sequence[int]:
-        """Grids to compare with."""
+        """Numbers of points along each axis of the grids that LOBPCG solves for comparison."""
         return self.lobpcg
 
 
@@ -91,7 +91,7 @@ class LangevinCommand(_Command):
     fourier_scale: float = Field(3.0, gt=0, description=FOURIER_SCALE)
 
     def problem(self) -> Langevin:
-        """The dynamics."""
+        """The Langevin dynamics in the chosen potential."""
         return Langevin(self.potential)
 
 

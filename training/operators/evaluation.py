@@ -1,4 +1,4 @@
-"""How far learned modes are from the answer: eigenvalues, angles, subspaces, orthogonality."""
+"""Errors of learned modes against a reference: eigenvalues, angles, subspaces and orthogonality."""
 
 import copy
 from typing import NamedTuple
@@ -20,15 +20,15 @@ _CHUNK = 4096
 
 
 class Accuracy(BaseModel):
-    """Figures of L modes against a reference.
+    """Errors of L modes against a reference.
 
     Attributes:
-        eigenvalues: Rayleigh quotients.
-        relative_errors: of the eigenvalues.
-        median_error: of those.
-        largest_error: of those.
-        angles: degrees between each mode and the exact eigenspace of its level.
-        subspace_distances: sine of the largest principal angle between learned and exact span, for each level.
+        eigenvalues: Rayleigh quotients of the modes.
+        relative_errors: relative errors of the eigenvalues.
+        median_error: median of the relative errors.
+        largest_error: largest of the relative errors.
+        angles: angle between each mode and the exact eigenspace of its level, in degrees.
+        subspace_distances: sine of the largest principal angle between the learned and the exact span, for each level.
         overlap: mean absolute cosine between two different modes.
     """
 
@@ -44,15 +44,16 @@ class Accuracy(BaseModel):
 
 
 class Evaluation(NamedTuple):
-    """Modes as learned, and after a Rayleigh-Ritz step within their span.
+    """Errors of the modes as learned, and after a Rayleigh-Ritz step within their span.
 
     Attributes:
-        learned: figures of the modes in the order they were learned.
-        ritz: figures of the best linear combinations of them, which solve the L x L eigenvalue problem.
-        sign_agreement: share of each exact mode's square where the learned one, turned within its level onto the exact
-            modes, has their sign, ``(L,)``.
-        aligned: ``(outputs, L)``; network outputs, behind the constant mode where there is one, times this are the
-            learned modes turned within each level onto the exact ones, to be looked at.
+        learned: errors of the modes, in the order in which they were learned.
+        ritz: errors of the best linear combinations of them, which solve the L x L eigenvalue problem.
+        sign_agreement: agreement in sign ``(L,)`` between each exact mode and the learned one, after rotation within
+            its
+                level onto the exact modes. It is the share of the exact mode's squared norm where the signs agree.
+        aligned: ``(outputs, L)`` matrix for plots. Network outputs, after the constant mode if there is one, times this
+                matrix are the learned modes, rotated within each level onto the exact ones.
     """
 
     learned: Accuracy
@@ -62,24 +63,24 @@ class Evaluation(NamedTuple):
 
 
 class _Moments(NamedTuple):
-    """Products of functions over the reference's quadrature, rows and columns by function."""
+    """Inner products of functions over the reference's quadrature; rows and columns are functions."""
 
     operator: Array
     metric: Array
-    gram: Array  # under the plain weights
-    exact: Array  # with the exact modes, which are the rows
+    gram: Array  # inner products under the quadrature's weights
+    exact: Array  # inner products with the exact modes, which are the rows
 
 
 def evaluate_modes(
     problem: Problem, functions: ModeFunctions, objective: Objective, reference: Reference
 ) -> Evaluation:
-    """Compares by quadrature, in double precision.
+    """Compares learned modes with the reference by quadrature, in double precision.
 
     Args:
-        problem: what was solved.
-        functions: networks.
-        objective: says how modes are read from their outputs.
-        reference: the answer.
+        problem: the problem that was solved.
+        functions: the trained networks.
+        objective: the objective, which defines how modes are read from the outputs.
+        reference: the exact modes.
 
     Raises:
         FloatingPointError: if the functions are not finite.
@@ -104,16 +105,16 @@ def evaluate_modes(
 
 
 def mode_values(problem: Problem, functions: ModeFunctions, combination: Array, x: Array) -> Array:
-    """Values of modes anywhere.
+    """Evaluates modes at any points.
 
     Args:
-        problem: what was solved.
-        functions: networks.
-        combination: ``(outputs, L)``, such as ``Evaluation.aligned``.
-        x: ``(n, dimensions)``.
+        problem: the problem that was solved.
+        functions: the trained networks.
+        combination: linear combinations ``(outputs, L)`` of the outputs, such as ``Evaluation.aligned``.
+        x: points ``(n, dimensions)``.
 
     Returns:
-        ``(n, L)``.
+        The values, ``(n, L)``.
     """
     with torch.no_grad():
         values = copy.deepcopy(functions).double()(torch.from_numpy(x)).numpy()
@@ -141,7 +142,7 @@ def _moments(problem: Problem, functions: ModeFunctions, reference: Reference) -
 
 
 def _products(problem: Problem, values: Jet, points: Points, exact: Tensor) -> Tensor:
-    """The four matrices of ``_Moments``, ``(4, outputs, outputs)``; rows beyond the exact modes are zero."""
+    """The four matrices of ``_Moments``, ``(4, outputs, outputs)``; rows after the exact modes are zero."""
     forms = problem.forms(points)
     weighted = values.value * points.weight[:, None]
     projection = torch.zeros(values.value.shape[1], values.value.shape[1], dtype=torch.float64)
@@ -179,7 +180,7 @@ def _accuracy(problem: Problem, moments: _Moments, reference: Reference) -> Accu
 
 
 def _alignment(moments: _Moments, reference: Reference) -> tuple[Array, list[float]]:
-    """Combination ``(L, L)`` that turns each level's modes onto the exact ones, orthonormal; and the distances."""
+    """The ``(L, L)`` matrix that rotates each level's modes onto the exact, orthonormal ones; and the distances."""
     turn = np.zeros_like(moments.gram)
     distances = []
     for level in reference.levels:

@@ -1,4 +1,4 @@
-"""The spectrum of overdamped Langevin dynamics on a fine grid, by SciPy: the reference of the neural solution."""
+"""The spectrum of overdamped Langevin dynamics on a fine grid, by SciPy, as a reference for the networks."""
 
 import itertools
 from typing import NamedTuple
@@ -15,12 +15,12 @@ __all__ = ["Grid", "GridModes", "cell_centres", "generator_modes"]
 
 
 class Grid(NamedTuple):
-    """Cells of a box.
+    """The cells of a box.
 
     Attributes:
-        shape: cells along each axis.
-        size: of a cell along each axis.
-        centres: ``(cells, dimensions)``, the last axis running fastest.
+        shape: number of cells along each axis.
+        size: size of a cell along each axis.
+        centres: centres of the cells, ``(cells, dimensions)``; the last axis runs fastest.
     """
 
     shape: tuple[int, ...]
@@ -29,12 +29,12 @@ class Grid(NamedTuple):
 
 
 class GridModes(NamedTuple):
-    """Slowest modes of the generator, the constant one left out.
+    """The slowest modes of the generator, without the constant one.
 
     Attributes:
-        rates: ``(modes,)``, minus its eigenvalues, ascending.
-        functions: ``(cells, modes)``, orthonormal under ``probability``.
-        probability: ``(cells,)``, exp(-beta U) over its sum.
+        rates: ``(modes,)``, the negated eigenvalues, ascending.
+        functions: values of the modes, ``(cells, modes)``, orthonormal under ``probability``.
+        probability: probability of each cell, ``(cells,)``, proportional to exp(-beta U).
     """
 
     rates: Array
@@ -43,7 +43,7 @@ class GridModes(NamedTuple):
 
 
 def cell_centres(landscape: Landscape, cells: int) -> Grid:
-    """Cuts the landscape's box into ``cells`` along every axis."""
+    """Divides the landscape's box into ``cells`` cells along every axis."""
     size = tuple((high - low) / cells for low, high in zip(landscape.low, landscape.high, strict=True))
     axes = [low + step * (np.arange(cells) + 0.5) for low, step in zip(landscape.low, size, strict=True)]
     centres = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(size))
@@ -51,10 +51,10 @@ def cell_centres(landscape: Landscape, cells: int) -> Grid:
 
 
 def generator_modes(landscape: Landscape, grid: Grid, modes: int) -> GridModes:
-    """Finite volumes with reflecting walls, second order in the size of a cell.
+    """Computes the modes by finite volumes with reflecting walls, of second order in the size of a cell.
 
-    The flux between neighbours goes with exp(-beta U) at their common face. Multiplied by the root of the
-    probability the generator is a symmetric sparse matrix, whose smallest eigenvalues shift-and-invert finds.
+    The flux between neighbouring cells is proportional to exp(-beta U) at their common face. Scaled by the square root
+    of the probability, the generator is a symmetric sparse matrix. Shift-and-invert finds its smallest eigenvalues.
     """
     energy = landscape.beta * _energy(landscape, grid.centres)
     index = np.arange(len(energy)).reshape(grid.shape)
@@ -68,8 +68,8 @@ def generator_modes(landscape: Landscape, grid: Grid, modes: int) -> GridModes:
             sign = 1 if i is j else -1
             entries = sign * scale * np.exp((energy[i] + energy[j]) / 2 - face)
             matrix = matrix + sparse.csr_matrix((entries, (i, j)), shape=matrix.shape)
-    shift = -0.1 / landscape.timescale  # below the spectrum, so that the matrix to factorise is definite
-    start = np.random.default_rng(0).standard_normal(len(energy))  # the same every time, so that runs repeat
+    shift = -0.1 / landscape.timescale  # below the spectrum, so that the factorised matrix is definite
+    start = np.random.default_rng(0).standard_normal(len(energy))  # always the same, so that runs are reproducible
     rates, vectors = eigsh(matrix.tocsc(), k=modes + 1, sigma=shift, v0=start)
     order = np.argsort(rates)[1:]
     weight = np.exp(energy.min() - energy)

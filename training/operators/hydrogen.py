@@ -12,7 +12,7 @@ from training.operators.problem import Array, Forms, Picture, Points, Problem, Q
 
 __all__ = ["Hydrogen", "exact_states"]
 
-_SCALES = (1.0, 4.0, 12.0)  # lengths of the radial proposal, a mixture of exponentials
+_SCALES = (1.0, 4.0, 12.0)  # length scales of the radial proposal, a mixture of exponentials
 _SHARES = (1 / 7, 2 / 7, 4 / 7)
 _REACH = 200.0  # radius of the quadrature
 _RADII, _ANGLES = 400, 48
@@ -20,14 +20,14 @@ _PIXELS = 96
 
 
 class Hydrogen(Problem):
-    """T = -H, whose eigenvalues above zero are 1/(2n+1)^2 with multiplicity 2n+1, n = 0, 1, 2, ...
+    """The operator T = -H, whose positive eigenvalues are 1/(2n+1)^2 with multiplicity 2n+1, for n = 0, 1, 2, ...
 
-    Integration by parts turns <f, -laplacian f> into the mean of |grad f|^2, which needs first derivatives only.
-    The radius is drawn from a mixture q of exponentials and functions carry the envelope
-    sqrt(q / (2 pi sqrt(1 + r^2))), so importance weights stay bounded, those of the singular 1/r included.
+    Integration by parts turns <f, -laplacian f> into the mean of |grad f|^2, which needs only first derivatives.
+    The radius is drawn from a mixture q of exponentials, and functions carry the envelope
+    sqrt(q / (2 pi sqrt(1 + r^2))). All importance weights are therefore bounded, even those of the singular 1/r.
 
     Args:
-        shells: number of values of n; 4 gives 16 modes.
+        shells: number of values of n; 4 values give 16 modes.
     """
 
     dimensions = 2
@@ -39,18 +39,18 @@ class Hydrogen(Problem):
         self.modes = shells**2
 
     def features(self, x: Tensor) -> Tensor:
-        """Compressed coordinates and radii, so that a length of 1 and one of 100 both matter."""
+        """Compressed coordinates and radii, so that lengths of 1 and of 100 both matter."""
         r = _radius(x)[:, None]
         logarithm = torch.log1p(r)
         return torch.cat([x / r * logarithm, x / (1 + r), logarithm, 1 / (1 + r)], dim=1)
 
     def envelope(self, x: Tensor) -> Tensor:
-        """Square root of the sampling density, with its pole at the origin rounded off."""
+        """Square root of the sampling density, with its pole at the origin smoothed."""
         r = _radius(x)
         return (_proposal(r) / (2 * math.pi * torch.sqrt(1 + r**2))).sqrt()
 
     def sample(self, uniform: Tensor) -> Points:
-        """Radius by inversion, one exponential of the mixture for each part of the interval; angle uniform."""
+        """Samples the radius by inversion, a part of the interval for each exponential, and the angle uniformly."""
         shares = torch.tensor(_SHARES, dtype=uniform.dtype)
         edges = shares.cumsum(0)
         share = uniform[:, 0].contiguous()
@@ -66,11 +66,11 @@ class Hydrogen(Problem):
         return Forms(operator, metric=QuadraticForm(value=points.weight, gradient=None))
 
     def eigenvalues(self, spectrum: Array) -> Array:
-        """Energies."""
+        """The energies of the states."""
         return -spectrum
 
     def reference(self) -> Reference:
-        """The exact states on a polar grid: Gauss-Legendre in log(1 + 2r), even steps of the angle."""
+        """The exact states on a polar grid: Gauss-Legendre nodes in log(1 + 2r), equal steps of the angle."""
         nodes, weights = np.polynomial.legendre.leggauss(_RADII)
         span = math.log1p(2 * _REACH)
         r = np.expm1((nodes + 1) / 2 * span) / 2
@@ -86,7 +86,7 @@ class Hydrogen(Problem):
         )
 
     def picture(self, mode: int) -> Picture:
-        """A square as wide as the states of the mode's level."""
+        """A square that is as wide as the states of the mode's level."""
         n = math.isqrt(mode)
         reach = (2 * n + 1) ** 2 + 5.0
         axis = np.linspace(-reach, reach, _PIXELS)
@@ -95,14 +95,14 @@ class Hydrogen(Problem):
 
 
 def exact_states(x: Array, shells: int) -> Array:
-    """The bound states, orthonormal: rho^m exp(-rho/2) L_{n-m}^{2m}(rho) {cos, sin}(m angle), rho = 2r/(2n+1).
+    """Computes orthonormal bound states: rho^m exp(-rho/2) L_{n-m}^{2m}(rho) {cos, sin}(m angle), rho = 2r/(2n+1).
 
     Args:
-        x: ``(n, 2)``.
+        x: points ``(n, 2)``.
         shells: number of values of n.
 
     Returns:
-        ``(n, shells^2)``, by n, then m, cosine before sine.
+        The values ``(n, shells^2)``, in order of n, then m, cosine before sine.
     """
     r, angle = np.hypot(x[:, 0], x[:, 1]), np.arctan2(x[:, 1], x[:, 0])
     columns: list[Array] = []
@@ -123,6 +123,6 @@ def _radius(x: Tensor) -> Tensor:
 
 
 def _proposal(r: Tensor) -> Tensor:
-    """Density of the sampled radius."""
+    """Density of the radius that is sampled."""
     scales, shares = torch.tensor(_SCALES, dtype=r.dtype), torch.tensor(_SHARES, dtype=r.dtype)
     return (shares / scales * torch.exp(-r[:, None] / scales)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Functions of x together with their derivatives, by forward-mode differentiation of a whole batch."""
+"""Functions of x with their derivatives, by forward-mode differentiation of a whole batch."""
 
 import warnings
 from collections.abc import Callable
@@ -12,24 +12,24 @@ __all__ = ["Jet", "jet", "laplacian"]
 
 Functions = Callable[[Tensor], Tensor]
 
-with warnings.catch_warnings():  # the first derivative makes torch load code of its own that it deprecates
+with warnings.catch_warnings():  # torch loads its own deprecated code with the first derivative
     warnings.simplefilter("ignore", FutureWarning)
     jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))
 
 
 class Jet(NamedTuple):
-    """L functions at n points.
+    """Values and gradients of L functions at n points.
 
     Attributes:
-        value: ``(n, L)``.
-        gradient: ``(dimensions, n, L)``.
+        value: values ``(n, L)``.
+        gradient: gradients ``(dimensions, n, L)``.
     """
 
     value: Tensor
     gradient: Tensor
 
     def detach(self) -> "Jet":
-        """The same with no gradient to parameters."""
+        """The same jet without gradients to parameters."""
         return Jet(self.value.detach(), self.gradient.detach())
 
     def rows(self, part: slice) -> "Jet":
@@ -37,7 +37,7 @@ class Jet(NamedTuple):
         return Jet(self.value[part], self.gradient[:, part])
 
     def with_constant(self) -> "Jet":
-        """The same functions behind the constant function 1."""
+        """The same functions with the constant function 1 in front of them."""
         return Jet(
             torch.cat([torch.ones_like(self.value[:, :1]), self.value], dim=1),
             torch.cat([torch.zeros_like(self.gradient[..., :1]), self.gradient], dim=2),
@@ -45,14 +45,14 @@ class Jet(NamedTuple):
 
 
 def jet(functions: Functions, x: Tensor) -> Jet:
-    """Values and gradients, differentiable with respect to parameters.
+    """Computes values and gradients, which are differentiable with respect to parameters.
 
-    One forward pass carries the derivative along every axis, so the cost grows with the dimensions of x and not
-    with the number of functions.
+    One forward pass carries the derivative along every axis. The cost grows with the dimensions of x, not with the
+    number of functions.
 
     Args:
         functions: maps ``(n, dimensions)`` to ``(n, L)``, row by row.
-        x: ``(n, dimensions)``.
+        x: points ``(n, dimensions)``.
     """
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,14 +65,14 @@ def jet(functions: Functions, x: Tensor) -> Jet:
 
 
 def laplacian(functions: Functions, x: Tensor) -> Tensor:
-    """Exact Laplacian: the sum of second derivatives along the axes.
+    """Computes the exact Laplacian, the sum of the second derivatives along the axes.
 
     Args:
         functions: maps ``(n, dimensions)`` to ``(n, L)``, row by row.
-        x: ``(n, dimensions)``.
+        x: points ``(n, dimensions)``.
 
     Returns:
-        ``(n, L)``.
+        The Laplacians, ``(n, L)``.
     """
 
     def second(direction: Tensor) -> Tensor:

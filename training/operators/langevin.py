@@ -13,23 +13,25 @@ from training.operators.problem import Array, Forms, Picture, Points, Problem, Q
 
 __all__ = ["Langevin"]
 
-_TEMPERING = 0.5  # the proposal is exp(-beta U) to this power, which visits the barriers
+_TEMPERING = 0.5  # the proposal is exp(-beta U) to this power, so that it also visits barriers
 _PROPOSAL_CELLS = 400
-_RARE = 1e-4  # of the largest probability of a cell; pictures leave out what is rarer
+_RARE = 1e-4  # relative to the largest probability of a cell; pictures leave out rarer cells
 
 
 class Langevin(Problem):
-    """T = (1 - tau L)^-1, the average of the dynamics over an exponential time of mean tau.
+    """The operator T = (1 - tau L)^-1, which averages the dynamics over an exponential time with mean tau.
 
     L is self-adjoint under p = exp(-beta U) / Z but unbounded. In the Hilbert space with the inner product
-    <f, g> = E_p[f g] + tau E_p[grad f . grad g] / beta its resolvent T is self-adjoint and bounded, and
-    <f, T g> = E_p[f g]: nothing has to be inverted and first derivatives suffice. T has the eigenfunctions of L, and
-    1 / (1 + tau rate) for the rate, an eigenvalue of -L. The leading mode is the constant with eigenvalue 1.
+    <f, g> = E_p[f g] + tau E_p[grad f . grad g] / beta, its resolvent T is self-adjoint and bounded, and
+    <f, T g> = E_p[f g]. Nothing has to be inverted, and first derivatives suffice. T has the eigenfunctions of L and
+    the
+    eigenvalues 1 / (1 + tau rate), where rate is an eigenvalue of -L. The leading mode is the constant, with eigenvalue
+    1.
 
     Args:
-        potential: landscape by name.
-        modes: number of modes but the constant.
-        cells: of the reference grid, along each axis.
+        potential: name of the energy landscape.
+        modes: number of modes besides the constant one.
+        cells: number of cells of the reference grid along each axis.
     """
 
     constant_mode: ClassVar[bool] = True
@@ -48,20 +50,20 @@ class Langevin(Problem):
         return (2 * x - low - high) / (high - low)
 
     def envelope(self, x: Tensor) -> Tensor:
-        """None: functions need not vanish anywhere."""
+        """The constant 1, because the functions need not vanish anywhere."""
         return torch.ones_like(x[:, 0])
 
     def sample(self, uniform: Tensor) -> Points:
-        """From a tempered density on cells, so that wells and barriers are both visited."""
+        """Samples a tempered density on cells, so that both wells and barriers are visited."""
         return self._proposal.sample(uniform)
 
     def forms(self, points: Points) -> Forms:
-        """E_p[f g] in the space of E_p[f g] + tau E_p[grad f . grad g] / beta."""
+        """The form E_p[f g] in the space with the inner product E_p[f g] + tau E_p[grad f . grad g] / beta."""
         diffusion = points.weight * self.landscape.timescale / self.landscape.beta
         return Forms(QuadraticForm(points.weight, None), metric=QuadraticForm(points.weight, diffusion))
 
     def eigenvalues(self, spectrum: Array) -> Array:
-        """Eigenvalues of L."""
+        """The eigenvalues of L."""
         return (1 - 1 / spectrum) / self.landscape.timescale
 
     @cached_property
@@ -70,7 +72,7 @@ class Langevin(Problem):
         return grid, generator_modes(self.landscape, grid, self.modes)
 
     def reference(self) -> Reference:
-        """Modes on the fine grid; their error is estimated from a grid of twice the cell size."""
+        """The modes on the fine grid, whose error is estimated from a grid of twice the cell size."""
         grid, modes = self._solved
         rough = generator_modes(self.landscape, cell_centres(self.landscape, self.cells // 2), self.modes)
         return Reference(
@@ -78,7 +80,7 @@ class Langevin(Problem):
             eigenvalues=-modes.rates,
             functions=modes.functions,
             levels=tuple(slice(mode, mode + 1) for mode in range(self.modes)),
-            error=float(np.abs(rough.rates / modes.rates - 1).max() / 3),  # of a second-order scheme
+            error=float(np.abs(rough.rates / modes.rates - 1).max() / 3),  # the error of a second-order scheme
         )
 
     def picture(self, mode: int) -> Picture:
@@ -90,10 +92,10 @@ class Langevin(Problem):
 
 
 class _Proposal:
-    """A density constant on cells, sampled axis by axis by inversion, with weights for exp(-beta U) / Z.
+    """A density that is constant on cells. It is sampled axis by axis by inversion, with weights for exp(-beta U) / Z.
 
     Args:
-        landscape: where to sample.
+        landscape: energy landscape to sample.
     """
 
     def __init__(self, landscape: Landscape) -> None:
@@ -107,7 +109,7 @@ class _Proposal:
         self._shares = (tempered / tempered.sum()).reshape(_PROPOSAL_CELLS, -1)
 
     def sample(self, uniform: Tensor) -> Points:
-        """Maps ``(n, dimensions)`` in the unit cube to weighted points."""
+        """Maps points ``(n, dimensions)`` of the unit cube to weighted points."""
         marginal = self._shares.sum(dim=1)
         row, offset = _invert(marginal.expand(len(uniform), -1), uniform[:, 0])
         coordinates, column = [offset], torch.zeros_like(row)
@@ -122,7 +124,7 @@ class _Proposal:
 
 
 def _invert(shares: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Cell of each row's distribution that its uniform number falls in, and the position in units of cells."""
+    """Finds the cell of each row's distribution that its uniform number falls in, and the position within the cell."""
     edges = shares.cumsum(dim=1)
     cell = torch.searchsorted(edges, uniform[:, None].contiguous(), right=True)[:, 0].clamp(max=shares.shape[1] - 1)
     chosen = cell[:, None]

@@ -1,4 +1,4 @@
-"""The hydrogen atom by LOBPCG on a plane grid: what a method that stores every point pays for accuracy."""
+"""The hydrogen atom by LOBPCG on a plane grid: the cost of accuracy for a method that stores every point."""
 
 import time
 import warnings
@@ -22,12 +22,12 @@ class GridCost(BaseModel):
     """Accuracy and cost of one grid.
 
     Attributes:
-        cells: along each axis.
-        unknowns: values that represent the modes, all modes together.
-        median_error: relative, of the eigenvalues.
-        largest_error: relative, of the eigenvalues.
-        cpu_seconds: of all processors.
-        converged: whether residuals came below the tolerance.
+        cells: number of cells along each axis.
+        unknowns: number of values that represent all modes together.
+        median_error: median relative error of the eigenvalues.
+        largest_error: largest relative error of the eigenvalues.
+        cpu_seconds: processor time of all cores, in seconds.
+        converged: whether the residuals fell below the tolerance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,13 +41,13 @@ class GridCost(BaseModel):
 
 
 def solve_hydrogen(cells: int, energies: Array) -> GridCost:
-    """Central differences on a square grid whose points avoid the origin, zero beyond the box.
+    """Solves by central differences on a square grid that avoids the origin, with zero outside the box.
 
     LOBPCG is preconditioned by the exact inverse of -laplacian + 1/10, which sine transforms diagonalise.
 
     Args:
-        cells: points along each axis; an even number.
-        energies: ``(modes,)`` exact ones.
+        cells: number of points along each axis; an even number.
+        energies: the exact energies, ``(modes,)``.
     """
     started = time.process_time()
     step = 2 * _REACH / cells
@@ -66,7 +66,7 @@ def solve_hydrogen(cells: int, energies: Array) -> GridCost:
 
     inverse = LinearOperator(matrix.shape, matvec=smooth, matmat=smooth, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal((cells**2, len(energies)))
-    with warnings.catch_warnings():  # it warns where it does not converge; the result tells
+    with warnings.catch_warnings():  # LOBPCG warns if it does not converge; the result reports it
         warnings.simplefilter("ignore", UserWarning)
         values, _, history = lobpcg(
             matrix,

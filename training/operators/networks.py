@@ -1,4 +1,4 @@
-"""Networks that represent modes: one for all, or one for each, evaluated together."""
+"""Networks that represent modes: one network for all modes, or one for each mode, evaluated together."""
 
 import itertools
 import math
@@ -13,16 +13,16 @@ __all__ = ["ModeFunctions"]
 
 
 class ModeFunctions(nn.Module):
-    """L functions: envelope times a multilayer perceptron of features and their random Fourier features.
+    """L functions: an envelope times a multilayer perceptron of features and their random Fourier features.
 
     Args:
-        problem: says features and envelope.
-        shared: one network with L outputs; otherwise L networks, multiplied as one batch.
-        width: of hidden layers.
+        problem: the problem, which defines features and envelope.
+        shared: whether one network has L outputs; otherwise L networks are evaluated as one batch.
+        width: width of the hidden layers.
         depth: number of hidden layers.
         fourier: number of random frequencies; each adds a sine and a cosine.
         fourier_scale: standard deviation of the frequencies.
-        seed: of the initial parameters.
+        seed: random seed of the initial parameters.
     """
 
     frequencies: Tensor
@@ -56,10 +56,10 @@ class ModeFunctions(nn.Module):
         """Evaluates every function.
 
         Args:
-            x: ``(n, dimensions)``.
+            x: points ``(n, dimensions)``.
 
         Returns:
-            ``(n, L)``.
+            The values, ``(n, L)``.
         """
         features = self._features(x)
         waves = features @ self.frequencies

@@ -1,7 +1,7 @@
-"""What networks descend: NestedLoRA, and the two neural methods it is compared with.
+"""The objectives that networks minimise: NestedLoRA, and two other neural methods for comparison.
 
-All take the same jets and quadratic forms of T, so that only the objective differs between methods. Whatever column
-is the constant mode has no parameters and takes part like a mode already found.
+All of them take the same jets and quadratic forms of T, so that methods differ in the objective only. A column that
+holds the constant mode has no parameters; it takes part like a mode that has been found already.
 """
 
 from enum import StrEnum
@@ -17,7 +17,7 @@ __all__ = ["Method", "NestedLoRA", "NeuralEigenfunctions", "Objective", "SpIN", 
 
 
 class Method(StrEnum):
-    """How modes are learned."""
+    """The method by which modes are learned."""
 
     NESTED_LORA = "nested-lora"
     SPIN = "spin"
@@ -28,19 +28,19 @@ class Objective(nn.Module):
     """Maps functions at a batch of points to a loss."""
 
     def forward(self, jet: Jet, forms: Forms) -> Tensor:
-        """Loss of a batch whose first and second half are independent samples."""
+        """Computes the loss of a batch whose first and second halves are independent samples."""
         raise NotImplementedError
 
     def read_out(self, metric: Tensor) -> Tensor:
-        """Linear map ``(modes, modes)`` from network outputs to modes, given <f_i, f_j>."""
+        """Returns the linear map ``(modes, modes)`` from network outputs to modes, given <f_i, f_j>."""
         return torch.eye(len(metric), dtype=metric.dtype)
 
 
 class NestedLoRA(Objective):
-    """The objective of ``training.fit.losses``; outputs are modes times the roots of their eigenvalues.
+    """The objective of ``training.fit.losses``; outputs are modes times the square roots of their eigenvalues.
 
     Args:
-        problem: what is solved.
+        problem: the problem to solve.
         nesting: how ranks are nested.
     """
 
@@ -49,7 +49,7 @@ class NestedLoRA(Objective):
         self.loss = SelfAdjointLoss(problem.modes, nesting, constant_mode=problem.constant_mode)
 
     def forward(self, jet: Jet, forms: Forms) -> Tensor:
-        """-2 sum_i m_i <f_i, T f_i> + sum_ij M_ij <f_i, f_j>', the last squared without bias by two halves."""
+        """-2 sum_i m_i <f_i, T f_i> + sum_ij M_ij <f_i, f_j>'; two halves of the batch give an unbiased square."""
         middle = len(jet.value) // 2
         halves = (slice(None, middle), slice(middle, None))
         first, second = (forms.metric.part(half).samples(jet.rows(half)) for half in halves)
@@ -60,14 +60,14 @@ class NestedLoRA(Objective):
 class SpIN(Objective):
     """Spectral inference networks (Pfau et al., ICLR 2019, eq. 14): trace(S^-1 P) with masked gradients.
 
-    With S = <u_i, u_j> = C C^T, P = <u_i, T u_j> and A = C^-1 P C^-T, mode i follows the gradient of A_ii with lower
-    outputs fixed, which is C^-T diag(C)^-1 for P and -C^-T triu(A diag(C)^-1) for S. S is a moving average over
-    batches. The paper averages the derivative of S with respect to parameters too; here it is that of the batch,
-    which the even samples determine well.
+    With S = <u_i, u_j> = C C^T, P = <u_i, T u_j> and A = C^-1 P C^-T, mode i follows the gradient of A_ii while lower
+    outputs are fixed. This gradient is C^-T diag(C)^-1 for P and -C^-T triu(A diag(C)^-1) for S. S is a moving average
+    over batches. The paper also averages the derivative of S with respect to parameters; here it is that of the batch,
+    which the evenly spread samples determine well.
 
     Args:
-        modes: number of outputs, a constant mode included.
-        decay: of the moving average of S.
+        modes: number of outputs, including a constant mode.
+        decay: decay of the moving average of S.
     """
 
     average: Tensor
@@ -100,7 +100,7 @@ class SpIN(Objective):
         return inverse.T @ scale, -inverse.T @ torch.triu(eigenvalues @ scale), eigenvalues.trace()
 
     def read_out(self, metric: Tensor) -> Tensor:
-        """C^-1, which makes the outputs orthonormal in order."""
+        """Returns C^-1, which makes the outputs orthonormal in order."""
         inverse: Tensor = torch.linalg.inv(_factor(metric))
         return inverse
 
@@ -108,8 +108,8 @@ class SpIN(Objective):
 class NeuralEigenfunctions(Objective):
     """NeuralEF (Deng et al., ICML 2022): maximises R_ii - sum_{j<i} R_ij^2 / R_jj with lower modes fixed.
 
-    R_ij = <f_i, T f_j> of outputs normalised over the batch. The paper assumes a positive operator. Where T is not,
-    R_jj of an untrained mode may be negative, so it is kept above a floor.
+    R_ij = <f_i, T f_j>, with outputs normalised over the batch. The paper assumes a positive operator. If T is not
+    positive, R_jj of an untrained mode may be negative, so it is kept above a floor.
 
     Args:
         floor: smallest R_jj to divide by.
@@ -120,7 +120,7 @@ class NeuralEigenfunctions(Objective):
         self._floor = floor
 
     def forward(self, jet: Jet, forms: Forms) -> Tensor:
-        """Minus the sum of the papers's objectives of all modes."""
+        """Computes minus the sum of the paper's objectives of all modes."""
         scale = forms.metric.diagonal(jet).rsqrt()
         normalised = Jet(jet.value * scale, jet.gradient * scale)
         products = forms.operator.matrix(normalised, normalised.detach())  # the gradient of row i is that of mode i
@@ -130,7 +130,7 @@ class NeuralEigenfunctions(Objective):
 
 
 def build_objective(method: Method, problem: Problem, nesting: Nesting) -> Objective:
-    """The objective of a method for a problem."""
+    """Builds the objective of a method for a problem."""
     if method is Method.SPIN:
         return SpIN(problem.modes + problem.constant_mode)
     if method is Method.NEURAL_EF:
@@ -139,7 +139,7 @@ def build_objective(method: Method, problem: Problem, nesting: Nesting) -> Objec
 
 
 def _factor(metric: Tensor) -> Tensor:
-    """Cholesky factor."""
+    """Computes the Cholesky factor."""
     factor, failed = torch.linalg.cholesky_ex(metric)
     if failed:
         raise FloatingPointError("the outputs are infinite or linearly dependent")

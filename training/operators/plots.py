@@ -1,4 +1,4 @@
-"""Pictures of modes beside the exact ones, and of how far they are from them."""
+"""Pictures of learned modes beside the exact ones, and plots of their errors."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ _MARKERS = {Method.NESTED_LORA: "o", Method.SPIN: "s", Method.NEURAL_EF: "^"}
 
 
 def plot_modes(path: Path, problem: Problem, solved: Solved, reference: Reference) -> None:
-    """Draws every mode, the exact one above the learned one.
+    """Draws every mode: the exact one above, the learned one below.
 
-    Modes of one level are turned onto the exact ones first, since any rotation of them is as good.
+    Modes of one level are first rotated onto the exact ones, because any rotation of them is equally right.
     """
     columns = min(8, problem.modes)
     rows = -(-problem.modes // columns)
@@ -41,7 +41,7 @@ def plot_modes(path: Path, problem: Problem, solved: Solved, reference: Referenc
 
 
 def plot_errors(path: Path, report: Report) -> None:
-    """Draws errors by mode, distances by level and overlap; the median over seeds."""
+    """Plots errors by mode, distances by level, and overlap; each is the median over seeds."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(3, 2, 1))
     methods = list(dict.fromkeys(run.method for run in report.runs))
@@ -64,7 +64,7 @@ def plot_errors(path: Path, report: Report) -> None:
 
 
 def plot_cost(path: Path, report: Report) -> None:
-    """Draws the median eigenvalue error against processor time, networks beside LOBPCG on growing grids."""
+    """Plots the median eigenvalue error against processor time, for networks and for LOBPCG on growing grids."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(

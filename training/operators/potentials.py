@@ -11,7 +11,7 @@ __all__ = ["LANDSCAPES", "Landscape", "Potential"]
 
 
 class Potential(StrEnum):
-    """Landscapes by name."""
+    """Names of the landscapes."""
 
     DOUBLE_WELL = "double-well"
     MUELLER_BROWN = "mueller-brown"
@@ -19,14 +19,14 @@ class Potential(StrEnum):
 
 @dataclass(frozen=True)
 class Landscape:
-    """A potential where its wells are.
+    """A potential and the region that holds its wells.
 
     Attributes:
-        energy: maps ``(n, dimensions)`` to ``(n,)``.
+        energy: maps points ``(n, dimensions)`` to energies ``(n,)``.
         low: corner of the box that holds all but a negligible part of exp(-beta U).
-        high: opposite corner.
+        high: the opposite corner.
         beta: inverse temperature.
-        timescale: of the slowest motions.
+        timescale: time scale of the slowest motions.
     """
 
     energy: Callable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""What an eigenvalue problem must say of itself to be solved and checked."""
+"""The interface of an eigenvalue problem that can be solved by networks and checked against a reference."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,8 +20,8 @@ class Points(NamedTuple):
     """Points and their importance weights: the mean of weight * f * g estimates <f, g>.
 
     Attributes:
-        x: ``(n, dimensions)``.
-        weight: ``(n,)``.
+        x: points ``(n, dimensions)``.
+        weight: importance weights ``(n,)``.
     """
 
     x: Tensor
@@ -29,18 +29,18 @@ class Points(NamedTuple):
 
 
 class QuadraticForm(NamedTuple):
-    """Q(f, g) as the mean over points of value * f * g + gradient * grad f . grad g.
+    """The form Q(f, g), the mean over points of value * f * g + gradient * grad f . grad g.
 
     Attributes:
-        value: ``(n,)`` coefficients.
-        gradient: ``(n,)`` coefficients, or None where no derivative takes part.
+        value: coefficients ``(n,)``.
+        gradient: coefficients ``(n,)``, or None if the form has no derivatives.
     """
 
     value: Tensor | None
     gradient: Tensor | None
 
     def matrix(self, left: Jet, right: Jet) -> Tensor:
-        """Q(f_i, g_j) for all functions of two jets at the same points, ``(L, M)``."""
+        """Computes Q(f_i, g_j) for all functions of two jets at the same points, ``(L, M)``."""
         total: Tensor = left.value.new_zeros(())
         if self.value is not None:
             total = total + (left.value * self.value[:, None]).T @ right.value / len(self.value)
@@ -56,7 +56,7 @@ class QuadraticForm(NamedTuple):
         )
 
     def diagonal(self, jet: Jet) -> Tensor:
-        """Q(f_i, f_i), ``(L,)``."""
+        """Computes Q(f_i, f_i), ``(L,)``."""
         total = jet.value.new_zeros(())
         if self.value is not None:
             total = total + (self.value[:, None] * jet.value**2).mean(dim=0)
@@ -65,7 +65,7 @@ class QuadraticForm(NamedTuple):
         return total
 
     def samples(self, jet: Jet) -> Tensor:
-        """Rows whose second moment is Q(f_i, f_j), for a form without negative coefficients, ``(m, L)``."""
+        """Returns rows ``(m, L)`` whose second moment is Q(f_i, f_j), for a form without negative coefficients."""
         parts = []
         if self.value is not None:
             parts.append(jet.value * self.value.sqrt()[:, None])
@@ -75,18 +75,18 @@ class QuadraticForm(NamedTuple):
 
 
 class Forms(NamedTuple):
-    """The operator T in the Hilbert space that it is self-adjoint in.
+    """The operator T and the inner product of the Hilbert space in which it is self-adjoint.
 
     Attributes:
-        operator: <f, T g>.
-        metric: <f, g>.
+        operator: the form <f, T g>.
+        metric: the form <f, g>.
     """
 
     operator: QuadraticForm
     metric: QuadraticForm
 
     def shifted(self, amount: float) -> "Forms":
-        """The operator T + amount, which has the same eigenfunctions."""
+        """The forms of the operator T + amount, which has the same eigenfunctions."""
         value, gradient = (
             old if new is None else amount * new + (0 if old is None else old)
             for old, new in zip(self.operator, self.metric, strict=True)
@@ -95,14 +95,14 @@ class Forms(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What the modes should be.
+    """The exact modes, to compare with.
 
     Attributes:
-        points: a quadrature; the mean of weight * f is the integral of f.
-        eigenvalues: ``(L,)``, in the order of the modes and the units of ``Problem.eigenvalues``.
-        functions: ``(n, L)`` at those points, orthonormal under the weights.
-        levels: modes that share an eigenvalue.
-        error: largest relative error of the eigenvalues themselves; 0 for exact ones.
+        points: quadrature points; the mean of weight * f is the integral of f.
+        eigenvalues: eigenvalues ``(L,)``, in the order of the modes and the units of ``Problem.eigenvalues``.
+        functions: values ``(n, L)`` of the modes at those points, orthonormal under the weights.
+        levels: groups of modes that share an eigenvalue.
+        error: largest relative error of the eigenvalues themselves; 0 if they are exact.
     """
 
     points: Points
@@ -113,13 +113,13 @@ class Reference(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Where to look at a mode.
+    """Where and how to draw a mode.
 
     Attributes:
-        x: ``(n, dimensions)``, a grid.
-        shape: of the grid: rows and columns of an image, or the length of a line.
-        exact: ``(n,)``, the mode as it should be; not a number where nobody looks.
-        title: in a word or two.
+        x: points of a grid, ``(n, dimensions)``.
+        shape: shape of the grid: rows and columns of an image, or the length of a line.
+        exact: values of the exact mode, ``(n,)``; NaN at points that are not drawn.
+        title: title in a word or two.
     """
 
     x: Array
@@ -132,10 +132,10 @@ class Problem(ABC):
     """A self-adjoint operator T whose leading eigenfunctions are sought.
 
     Attributes:
-        name: in a few words, another one for every problem.
-        dimensions: of x.
+        name: name in a few words, different for every problem.
+        dimensions: number of dimensions of x.
         modes: number of eigenfunctions L.
-        constant_mode: whether the constant function is the leading one, known and not counted in ``modes``.
+        constant_mode: whether the leading eigenfunction is the constant, which is known and not counted in ``modes``.
     """
 
     name: str
@@ -145,11 +145,11 @@ class Problem(ABC):
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
-        """Inputs of a network, all of order one, ``(n, features)``."""
+        """Inputs of a network ``(n, features)``, all of order one."""
 
     @abstractmethod
     def envelope(self, x: Tensor) -> Tensor:
-        """Factor ``(n,)`` that gives every function its decay."""
+        """Factor ``(n,)`` by which every function is multiplied, so that it decays; 1 if it need not decay."""
 
     @abstractmethod
     def sample(self, uniform: Tensor) -> Points:
@@ -161,12 +161,12 @@ class Problem(ABC):
 
     @abstractmethod
     def eigenvalues(self, spectrum: Array) -> Array:
-        """Eigenvalues as the field reports them, from those of T."""
+        """Converts eigenvalues of T to those that are usual for the problem."""
 
     @abstractmethod
     def reference(self) -> Reference:
-        """The answer."""
+        """The exact modes, to compare with."""
 
     @abstractmethod
     def picture(self, mode: int) -> Picture:
-        """Where to look at a mode, counted from 0."""
+        """Where and how to draw a mode, counted from 0."""

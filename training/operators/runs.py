@@ -1,4 +1,4 @@
-"""Solves a problem by several methods from several seeds, and reports."""
+"""Solves a problem by several methods from several seeds, and reports the results."""
 
 import hashlib
 import logging
@@ -25,14 +25,14 @@ __all__ = ["FOURIER_SCALE", "SHIFT", "Report", "Solved", "Solver", "run_solver",
 
 logger = logging.getLogger(__name__)
 
-_EPOCHS = 20  # of a run; each leaves a checkpoint
+_EPOCHS = 20  # epochs of a run; each writes a checkpoint
 FOURIER_SCALE = "standard deviation of the frequencies of the Fourier features"
 SHIFT = "multiple of the identity added to the operator at first; it falls to 0 over a third of the updates"
 _WIDTH_EACH, _WIDTH_SHARED = 32, 128
 
 
 class Solver(BaseModel):
-    """How modes are represented and learned; the defaults are what measured best."""
+    """How modes are represented and learned. The defaults are the settings that measured best."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,16 +58,16 @@ class Solver(BaseModel):
 
 
 class Result(BaseModel):
-    """One run.
+    """Results of one run.
 
     Attributes:
-        method: objective.
-        seed: of networks and points.
-        parameters: trained numbers.
-        seconds: on the wall.
-        cpu_seconds: of all processors; other work on the machine does not change it.
-        learned: figures of the modes as learned.
-        ritz: figures after a Rayleigh-Ritz step within their span.
+        method: method of the run.
+        seed: random seed of networks and points.
+        parameters: number of trained parameters.
+        seconds: wall-clock time, in seconds.
+        cpu_seconds: processor time of all cores, in seconds; other work on the machine does not change it.
+        learned: errors of the modes as learned.
+        ritz: errors after a Rayleigh-Ritz step within their span.
         sign_agreement: see ``Evaluation``.
     """
 
@@ -84,7 +84,7 @@ class Result(BaseModel):
 
 
 class Report(BaseModel):
-    """Everything that was measured on a problem."""
+    """All results for one problem."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -97,7 +97,7 @@ class Report(BaseModel):
 
 
 class Solved(NamedTuple):
-    """A finished run: its figures and, to look at, its functions."""
+    """A finished run: its results, and its functions for plots."""
 
     result: Result
     functions: ModeFunctions
@@ -105,15 +105,15 @@ class Solved(NamedTuple):
 
 
 def run_solver(problem: Problem, reference: Reference, solver: Solver, method: Method, seed: int, out: Path) -> Solved:
-    """Trains and evaluates one method from one seed, from its checkpoint if there is one.
+    """Trains and evaluates one method from one seed; continues from the run's checkpoint if there is one.
 
     Args:
-        problem: what to solve.
-        reference: its answer.
-        solver: how.
-        method: objective.
-        seed: of networks and points.
-        out: folder of all runs; this one's is inside.
+        problem: the problem to solve.
+        reference: its exact modes.
+        solver: how modes are represented and learned.
+        method: method of the run.
+        seed: random seed of networks and points.
+        out: folder of all runs; this run gets a folder inside it.
 
     Raises:
         CheckpointError: if the folder holds a run with other settings.
@@ -158,7 +158,8 @@ def run_solver(problem: Problem, reference: Reference, solver: Solver, method: M
         evaluation = evaluate_modes(problem, functions, objective, reference)
     except (FloatingPointError, LinAlgError) as error:
         raise DivergenceError(
-            f"{method}, seed {seed}: no modes can be read off ({error}); lower the learning rate and give another --out"
+            f"{method}, seed {seed}: the modes cannot be computed from the outputs ({error}); "
+            "lower the learning rate and give another --out"
         ) from error
     result = Result(
         method=method,
@@ -181,7 +182,7 @@ def write_report(
     runs: Sequence[Solved],
     lobpcg: Sequence[GridCost] = (),
 ) -> Report:
-    """Writes all figures as JSON."""
+    """Writes all results as JSON."""
     report = Report(
         problem=problem.name,
         solver=solver,

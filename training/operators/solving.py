@@ -16,17 +16,17 @@ from training.operators.networks import ModeFunctions
 from training.operators.objectives import Objective
 from training.operators.problem import Points, Problem
 
-_SEED_STRIDE = 100_000_007  # more steps than any run has
+_SEED_STRIDE = 100_000_007  # larger than the number of steps of any run
 
 __all__ = ["Training", "draw_points", "solve"]
 
 
 class Training(NamedTuple):
-    """What training took.
+    """Record of a training.
 
     Attributes:
-        history: one record an epoch.
-        cpu_seconds: of all processors, all sessions of a resumed run together.
+        history: one record per epoch.
+        cpu_seconds: processor time of all cores, in seconds, over all sessions of a resumed run.
     """
 
     history: list[EpochRecord]
@@ -47,24 +47,25 @@ def solve(
     fingerprint: str,
     on_epoch: Callable[[list[EpochRecord]], None] | None = None,
 ) -> Training:
-    """Trains ``functions`` in place, from the checkpoint if there is one.
+    """Trains ``functions`` in place; continues from the checkpoint if there is one.
 
     Args:
-        problem: what to solve.
-        functions: networks.
-        objective: what they descend.
-        optimization: how.
-        batch_size: points a step, in two independent halves.
-        learning_rate: peak.
-        seed: of the points.
-        shift: added to T at first, so that untrained functions with much kinetic energy do not shrink to zero, where
-            the objective is flat; falls to nothing over the first third of the steps.
-        checkpoint: file written after every epoch.
-        fingerprint: identifies the settings.
+        problem: the problem to solve.
+        functions: networks to train.
+        objective: objective to minimise.
+        optimization: settings of the optimiser.
+        batch_size: points per step, in two independent halves.
+        learning_rate: peak learning rate.
+        seed: random seed of the points.
+        shift: multiple of the identity that is added to T at first. Without it, untrained functions with much kinetic
+                energy would shrink to zero, where the objective is flat. It falls to 0 over the first third of the
+                steps.
+        checkpoint: file that is written after every epoch.
+        fingerprint: identifies the settings of the run.
         on_epoch: called with the history after every epoch.
 
     Raises:
-        CheckpointError: if the checkpoint is damaged or of another run.
+        CheckpointError: if the checkpoint is damaged or belongs to another run.
         DivergenceError: if the training diverges.
     """
     clock = _Clock()
@@ -92,25 +93,25 @@ def solve(
 
 
 def draw_points(problem: Problem, count: int, seed: int, step: int) -> Points:
-    """The points of a step: two lattices of their own shift, one behind the other.
+    """Draws the points of a step: two lattices with separate shifts, one after the other.
 
     Args:
-        problem: says how they are distributed.
-        count: in all; an even number.
-        seed: of the run.
-        step: of the run; the same step has the same points.
+        problem: the problem, which defines the distribution of points.
+        count: total number of points; an even number.
+        seed: random seed of the run.
+        step: number of the step; the same step gets the same points.
 
     Returns:
-        Points in single precision.
+        The points, in single precision.
     """
-    generator = torch.Generator().manual_seed((seed * _SEED_STRIDE + step) % 2**32)  # it knows 32 bits only
+    generator = torch.Generator().manual_seed((seed * _SEED_STRIDE + step) % 2**32)  # it uses 32 bits only
     uniform = torch.cat([shifted_lattice(count // 2, problem.dimensions, generator) for _ in range(2)])
     points = problem.sample(uniform)
     return Points(points.x.float(), points.weight.float())
 
 
 class _Clock(nn.Module):
-    """Processor time of a run; unlike that on the wall, other work on the machine does not change it."""
+    """Processor time of a run, which, unlike wall-clock time, does not depend on other work on the machine."""
 
     seconds: Tensor
 

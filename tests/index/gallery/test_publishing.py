@@ -145,7 +145,7 @@ def test_low_recall_is_noticed(fill):
     with closing(Gallery.open(path)) as gallery:
         [problem] = gallery.problems()
     assert "recall is 0." in problem
-    assert "not 0.99" in problem
+    assert "below the target of 0.99" in problem
 
 
 def test_a_check_gives_the_same_answer_every_time(fill):
