@@ -1,9 +1,9 @@
-"""Other people's drawings for the photos of a data set: Google's "Quick, Draw!" strokes, class by class.
+"""Makes a data set of other people's drawings for given photos: Google's "Quick, Draw!" strokes, class by class.
 
     python bench/quickdraw.py --strokes FOLDER --photos SKETCHY/photo --out DATA --limit 25
 
-Renders every FOLDER/<class>.ndjson whose class has a folder of photos, as `fit` and `evaluate` read them, and links
-the photos. The drawings are licensed under CC BY 4.0 by Google.
+Renders every FOLDER/<class>.ndjson whose class has a folder of photos, in the layout that `fit` and `evaluate` read,
+and links the photos. The drawings are licensed by Google under CC BY 4.0.
 """
 
 from argparse import Namespace
@@ -14,10 +14,10 @@ from measurements.command import Parser, positive, run
 
 def parser() -> Parser:
     found = Parser(__doc__)
-    found.add_argument("--strokes", type=Path, required=True, help="folder of <class>.ndjson files")
-    found.add_argument("--photos", type=Path, required=True, help="folder of class folders")
-    found.add_argument("--out", type=Path, required=True, help="folder of a data set, made or added to")
-    found.add_argument("--limit", type=positive, default=100, help="drawings a class")
+    found.add_argument("--strokes", type=Path, required=True, help="folder of <class>.ndjson files with strokes")
+    found.add_argument("--photos", type=Path, required=True, help="folder with one folder of photos per class")
+    found.add_argument("--out", type=Path, required=True, help="folder of the data set to create or extend")
+    found.add_argument("--limit", type=positive, default=100, help="number of drawings per class")
     return found
 
 

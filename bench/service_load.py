@@ -1,19 +1,19 @@
-"""Load on a running service: throughput, latency, what a search costs, behaviour over the limit, memory.
+"""Load test of a running service: throughput, latency, cost of a search, behaviour above the limit, and memory.
 
     python bench/service_load.py --gallery GALLERY --sketches DIR --seconds 24
     python bench/service_load.py --gallery GALLERY --sketches DIR --phases soak --soak 600 --plot memory.png
 
-Starts the service on a copy of the gallery, on a port of its own, and stops it. Measures the --phases that are named,
-everything but the soak if none is:
+Starts the service on a copy of the gallery, on its own port, and stops it at the end. Measures the phases that --phases
+names, by default all but the soak:
 
-    load       --clients clients that search without pause, in turns with the encoder alone: the service's own threads,
-               runtime and preprocessing in this process, fed from memory. Then one client, and what the encoder does
-               in batches, and in PyTorch one sketch at a time, as a plain handler would
+    load       --clients clients that search without pause, in turns with the encoder alone, which has the threads,
+               runtime and preprocessing of the service but is fed from memory. Then one client, the encoder in batches
+               and PyTorch with one sketch at a time, as in a simple handler
     swap       the same load while photos are added, found and removed, and generations are switched
-    flood      --flood connections at once on a service that answers 16, then one: how soon is it well again?
-    soak       load for --soak seconds; memory over that time, drawn to --plot
+    flood      --flood connections at once to a service that answers 16, then one: the time until searches succeed again
+    soak       load for --soak seconds, and memory over that time, plotted to --plot
 
-Clients, service and encoder share the machine's cores, so figures are of the whole.
+Clients, service and encoder share the machine's cores, so the figures include the cost of the clients.
 """
 
 from argparse import Namespace
@@ -25,15 +25,15 @@ from measurements.command import Parser, positive, run
 def parser() -> Parser:
     found = Parser(__doc__)
     found.add_argument("--gallery", type=Path, required=True, help="folder of the gallery; it is copied")
-    found.add_argument("--sketches", type=Path, required=True, help="folder of pictures, the queries")
+    found.add_argument("--sketches", type=Path, required=True, help="folder of sketches that are used as queries")
     found.add_argument(
         "--phases", nargs="+", choices=("load", "swap", "flood", "soak"), default=["load", "swap", "flood"]
     )
-    found.add_argument("--clients", type=positive, default=16, help="that search at once")
-    found.add_argument("--seconds", type=positive, default=60, help="of load")
-    found.add_argument("--flood", type=positive, default=200, help="connections of the flood")
-    found.add_argument("--soak", type=positive, default=600, help="seconds of the soak")
-    found.add_argument("--plot", type=Path, help="picture of memory during the soak")
+    found.add_argument("--clients", type=positive, default=16, help="number of clients that search at the same time")
+    found.add_argument("--seconds", type=positive, default=60, help="seconds of load")
+    found.add_argument("--flood", type=positive, default=200, help="number of connections of the flood")
+    found.add_argument("--soak", type=positive, default=600, help="duration of the soak, in seconds")
+    found.add_argument("--plot", type=Path, help="image file to plot the memory during the soak to")
     return found
 
 

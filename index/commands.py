@@ -110,7 +110,7 @@ class Snapshot(Settings):
 
 
 def snapshot(*, settings: Options[Snapshot]) -> None:
-    """Copies catalogue and model, from which a gallery can be rebuilt, but no photos; jobs may run meanwhile."""
+    """Copies catalogue and model, from which a gallery can be rebuilt, but no photos; jobs may run at the same time."""
     with closing(Gallery.open(settings.gallery)) as gallery:
         print(f"{settings.out}: {write_snapshot(gallery, settings.out).count} photos")
 

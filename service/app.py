@@ -38,8 +38,7 @@ def create_app(
         loaded: engine to serve with. Without one, gallery and model are loaded after the app has started, and requests
             get status 503 until then.
         on_failure: called with the error if gallery or model cannot be loaded. Without it, the error is logged and
-            requests
-            continue to get status 503.
+            requests continue to get status 503.
 
     Raises:
         KeysError: if the file of API keys cannot be used.

@@ -1,4 +1,4 @@
-"""The encoder as the service runs it, without the service."""
+"""The encoder as the service runs it, without the rest of the service."""
 
 import threading
 import time
@@ -25,14 +25,14 @@ __all__ = ["BareEncoder"]
 
 
 class BareEncoder:
-    """Threads, runtime and preprocessing of the service, fed from memory.
+    """Threads, runtime and preprocessing of the service, with images from memory.
 
     Args:
-        gallery: whose model encodes.
+        gallery: gallery whose model encodes.
     """
 
     def __init__(self, gallery: Path) -> None:
-        settings = ServiceSettings.model_construct(gallery=gallery, device="cpu")  # whatever the environment says
+        settings = ServiceSettings.model_construct(gallery=gallery, device="cpu")  # ignores the environment
         self.bundle = load_bundle(gallery / "model", "cpu")
         self.plan = make_plan(settings, self.bundle.device)
         torch.set_num_threads(self.plan.threads)
@@ -41,7 +41,7 @@ class BareEncoder:
         self.model.warm_up()
 
     def throughput(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:
-        """Sketches embedded from their bytes by as many threads as the service has workers."""
+        """Measures how many sketches are embedded from their bytes, by as many threads as the service has workers."""
         watches = [Stopwatch() for _ in range(self.plan.workers)]
         end = time.perf_counter() + seconds
 
@@ -67,7 +67,7 @@ class BareEncoder:
         return {"per_second": done / passed, "cpu_ms": 1000 * cpu / done} | median
 
     def alternatives(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:
-        """Images a second, preprocessed beforehand: all cores on one batch, and PyTorch one by one."""
+        """Measures preprocessed images per second: all cores on one batch, and PyTorch with one image at a time."""
         preprocess, encoder = self.bundle.sketch.preprocessing, self.bundle.sketch
         images = torch.stack([preprocess(open_image(sketch)) for sketch in sketches[:16]])
         runner = build_runner(self.bundle, encoder, "onnx", default_cache_directory() / "onnx", self.plan.cores)

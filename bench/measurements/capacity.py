@@ -1,4 +1,4 @@
-"""Catalogues of made-up photos, and what a generation of each kind costs to build, keep, load and search."""
+"""Galleries of random photos, and what a generation of each kind of index costs to build, store, load and search."""
 
 import hashlib
 import multiprocessing
@@ -24,14 +24,14 @@ from measurements.vectors import random_vectors
 
 __all__ = ["measure_capacity"]
 
-BLOCK = 4096  # photos of one commit
+BLOCK = 4096  # photos in one transaction
 LIMIT = 10
 
 Result = TypeVar("Result")
 
 
 class Built(NamedTuple):
-    """Processor and clock seconds, and bytes of memory at most, of publishing a generation; its bytes on disk."""
+    """Costs of publishing a generation: processor and wall-clock seconds, peak memory and disk space in bytes."""
 
     cpu_seconds: float
     seconds: float
@@ -40,7 +40,7 @@ class Built(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Seconds and bytes of memory of loading a generation; milliseconds of a search and of one photo more, medians."""
+    """Costs of a loaded generation: seconds and bytes to load it; median milliseconds of a search and of a change."""
 
     seconds: float
     memory: int
@@ -64,7 +64,7 @@ def measure_capacity(options: Namespace) -> None:
                     scaled.append(_scaled_row(kind, dim, count, catalogue, built, served))
                     latencies.append(_row(kind, dim, f"{count:,}", served.search_ms, served.change_ms))
                     print(scaled[-1], flush=True)
-    print("\nFor a million photos, in proportion to what the number of photos needed:\n")
+    print("\nFor a million photos, scaled in proportion to the number of photos measured:\n")
     columns = (
         "catalogue, GB",
         "generation, GB",
@@ -76,16 +76,14 @@ def measure_capacity(options: Namespace) -> None:
     )
     print("\n".join([*_heading("kind", "dimensions", "measured with", *columns), *scaled]))
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
-    print(
-        f"\nAs measured, medians of {options.queries}: an exact search for {LIMIT} with {threads}; a photo more in the"
-    )
-    print("catalogue and before the next search, its embedding left out:\n")
+    print(f"\nAs measured, medians of {options.queries}: an exact search for {LIMIT} photos with {threads}; one photo")
+    print("added to the catalogue and to the next search, without the time of embedding it:\n")
     heading = _heading("kind", "dimensions", "photos", "exact search, ms", "one photo more, ms")
     print("\n".join([*heading, *latencies]))
 
 
 def _fill(path: Path, model: Path, count: int, dim: int) -> int:
-    """Makes a gallery with a full catalogue and no generation; returns the bytes of the catalogue."""
+    """Makes a gallery with a full catalogue and no generation; returns the size of the catalogue in bytes."""
     random = np.random.default_rng(0)
     with closing(Gallery.create(path, model)) as gallery:
         for start in range(0, count, BLOCK):
@@ -112,7 +110,7 @@ def _publish(path: Path, kind: Kind) -> Built:
 
 
 def _serve(path: Path, count: int, threads: int) -> Served:
-    """Loads and searches the published generation, then adds photos one by one as a service does, and removes them."""
+    """Loads and searches the published generation, then adds and removes single photos as a service does."""
     faiss.omp_set_num_threads(threads)
     queries = random_vectors(count, np.random.default_rng(1), read_generation(path).dim)
     before, started = resident_memory(), time.perf_counter()

@@ -1,4 +1,4 @@
-"""The command line of a benchmark: it needs nothing but Python to show its help, and says what is wrong in one line."""
+"""The command line of a benchmark. It shows its help without any package, and reports an error in one line."""
 
 import argparse
 import sys
@@ -12,11 +12,11 @@ INSTALL = 'pip install -c constraints.txt -e ".[dev,bench]"'
 
 
 class BenchmarkError(Exception):
-    """What a benchmark was given cannot be measured; its text says why."""
+    """The benchmark cannot measure what it was given; the text says why."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose description is laid out as it stands, and whose errors are one line."""
+    """A parser that keeps the layout of its description and reports errors in one line."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(
@@ -24,19 +24,19 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Ends the process with status 2."""
-        self.exit(2, f"error: {message}; --help shows what there is\n")
+        """Prints the error and ends the process with status 2."""
+        self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 def positive(text: str) -> int:
-    """A whole number over 0, as the type of an option."""
+    """The type of an option that takes a whole number above 0."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number over 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1, as the type of an option."""
+    """The type of an option that takes a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -47,12 +47,12 @@ def share(text: str) -> float:
 
 
 def run(parser: Parser, measure: Callable[[argparse.Namespace], None], folders: tuple[str, ...] = ()) -> None:
-    """Parses the command line and measures.
+    """Parses the command line and runs the measurement.
 
     Args:
-        parser: of the command line.
-        measure: imports what it needs itself.
-        folders: options that name folders, which must exist if they are given.
+        parser: parser of the command line.
+        measure: runs the measurement; it imports the packages that it needs.
+        folders: options that name folders; these must exist if they are given.
     """
     options = parser.parse_args()
     for name in folders:

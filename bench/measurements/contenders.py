@@ -1,4 +1,4 @@
-"""The indexes that are compared: how each is built into a folder, read from it and searched."""
+"""The indexes to compare: how each is built into a folder, loaded from it and searched."""
 
 import importlib
 from collections.abc import Callable, Iterable
@@ -18,8 +18,8 @@ from training.model.truncation import truncate, zero_pad
 __all__ = ["CONTENDERS", "RIVALS", "K", "Loaded", "Search", "require"]
 
 K = 10
-GRAPH = {"links": 16, "build": 100}  # of every HNSW
-RIVALS = ("usearch", "hnswlib")  # Python packages of the same names
+GRAPH = {"links": 16, "build": 100}  # parameters of every HNSW graph
+RIVALS = ("usearch", "hnswlib")  # names of indexes and of their Python packages
 _GROWING = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
 
 Positions = NDArray[np.int64]
@@ -27,28 +27,28 @@ Search = Callable[[Vectors, int, int | None], Positions]  # queries, dimensions,
 
 
 class Loaded(NamedTuple):
-    """An index read from disk, and the efforts to try; None is exact."""
+    """An index that was loaded from disk, and the efforts to try; None stands for an exact search."""
 
     search: Search
     efforts: list[int | None]
 
 
 class Contender(NamedTuple):
-    """``build(vectors, folder)`` writes an index of ``(n, dim)`` vectors, ``load(folder, dim)`` reads it."""
+    """``build(vectors, folder)`` writes an index of vectors ``(n, dim)``; ``load(folder, dim)`` loads it."""
 
     build: Callable[[Vectors, Path], None]
     load: Callable[[Path, int], Loaded]
 
 
 def require(kinds: Iterable[str]) -> None:
-    """Says at once, not after minutes of measuring, which rival is not installed."""
+    """Reports a package that is not installed before anything is measured."""
     for kind in kinds:
         if kind in RIVALS:
             try:
                 importlib.import_module(kind)
             except ModuleNotFoundError as error:
                 raise BenchmarkError(
-                    f'{kind} is not installed: pip install -c constraints.txt -e ".[bench]", or name others by --kinds'
+                    f'{kind} is not installed: pip install -c constraints.txt -e ".[bench]", or choose other --kinds'
                 ) from error
 
 

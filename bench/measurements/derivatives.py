@@ -1,4 +1,4 @@
-"""Estimates of <f, T f> by first derivatives, by one of them, and by the Laplacian."""
+"""Estimates of <f, T f> from all first derivatives, from one directional derivative, and from the Laplacian."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ PROBLEM = Hydrogen()
 
 
 def compare_derivatives(repetitions: int, count: int) -> None:
-    """Prints the processor time of an update with so many points, and the scatter of its estimates."""
+    """Prints the processor time of an update with ``count`` points, and the scatter of its estimates."""
     functions = ModeFunctions(PROBLEM, shared=False)
     print(f"{'':10} {'cpu ms':>7} {'scatter':>8}   forward and backward, {count} points, relative standard deviation")
     for name, way in WAYS.items():

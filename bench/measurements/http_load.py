@@ -1,4 +1,4 @@
-"""A load generator that costs little: HTTP/1.1 over kept-alive connections, written and read as bytes."""
+"""A load generator with little overhead: HTTP/1.1 over persistent connections, written and read as bytes."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ _RETRY = re.compile(rb"\r\nretry-after: *\d", re.I)
 
 
 class Answer(NamedTuple):
-    """Latency in seconds; status, 0 for a broken connection; milliseconds by stage; whether it said Retry-After."""
+    """An answer: seconds, status (0 for a broken connection), milliseconds by stage, and whether it had Retry-After."""
 
     seconds: float
     status: int
@@ -28,7 +28,7 @@ def search_request(image: bytes, key: str) -> bytes:
 
 
 async def send_until(url: str, requests: Sequence[bytes], end: float, log: list[Answer]) -> None:
-    """One client: the next request as soon as the last is answered, until ``end`` of ``time.perf_counter``."""
+    """Acts as one client: sends each request when the last one is answered, until ``time.perf_counter`` is ``end``."""
     host, port = urlsplit(url).hostname, urlsplit(url).port
     writer: asyncio.StreamWriter | None = None
     while time.perf_counter() < end:
@@ -57,7 +57,7 @@ def _stages(head: bytes) -> dict[str, float]:
 
 
 async def send_many(url: str, requests: Sequence[bytes], clients: int, seconds: float) -> list[Answer]:
-    """So many clients at once."""
+    """Runs ``clients`` clients at the same time."""
     log: list[Answer] = []
     end = time.perf_counter() + seconds
     await asyncio.gather(*(send_until(url, requests, end, log) for _ in range(clients)))

@@ -1,4 +1,4 @@
-"""An indexing job and the bare encoder on the same pictures."""
+"""An indexing job and the encoder alone, on the same pictures."""
 
 import json
 import tempfile
@@ -29,7 +29,7 @@ BATCH = 32
 
 
 def measure_indexing(options: Namespace) -> None:
-    """Prints what the job did, and both throughputs."""
+    """Prints the result of the job, and both throughputs."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         photos, broken = options.photos, None
@@ -53,12 +53,12 @@ def measure_indexing(options: Namespace) -> None:
     if broken is not None:
         print(f"rejects are exactly the broken pictures: {rejects == broken}")
     print(f"job {job:.1f} images/s, bare encoder {bare:.1f} images/s, ratio {job / bare:.2f}")
-    print(f"{1000 * cpu / done:.1f} ms of processor time an image, publishing included")
+    print(f"{1000 * cpu / done:.1f} ms of processor time per image, including publishing")
     print(f"a million photos: {1e6 / job / 3600:.1f} h, in proportion to these {done}")
 
 
 def _make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[str]:
-    """Writes the pictures and returns the paths of the broken ones."""
+    """Writes the pictures and returns the paths of the damaged ones."""
     random = np.random.default_rng(0)
     cut = set(random.choice(count, round(broken * count), replace=False).tolist())
     paths = set()
@@ -76,7 +76,7 @@ def _make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[
 
 
 def small_model(folder: Path, dim: int = 16) -> Path:
-    """Writes an untrained model of a few layers that embeds pictures of 64 pixels in so many dimensions."""
+    """Writes an untrained model of a few layers that embeds pictures of 64 pixels in ``dim`` dimensions."""
     encoder = EncoderConfig(preprocessing=Preprocessing(size=64), head=HeadConfig(features=256, dim=dim))
     config = PairedEncodersConfig(backbone="test_efficientnet", sketch=encoder, photo=encoder)
     encoders = build_encoders(config, build_backbone(config.backbone, multi_scale=False))
@@ -85,7 +85,7 @@ def small_model(folder: Path, dim: int = 16) -> Path:
 
 
 def _bare_throughput(model: Path, count: int, device: str) -> float:
-    """Images a second, in batches."""
+    """Measures images per second, in batches."""
     bundle = load_bundle(model, device)
     size = bundle.photo.preprocessing.size
     batch = torch.rand(BATCH, 3, size, size)

@@ -27,7 +27,7 @@ Truths = dict[int, NDArray[np.int64]]  # by number of dimensions
 
 
 def compare_kinds(options: Namespace) -> None:
-    """Measures, prints a table, and brings the figures and the plot up to date."""
+    """Measures, prints a table, and updates the figures and the plot."""
     require(options.kinds)
     if bool(options.gallery) != bool(options.sketches):
         raise BenchmarkError("--gallery and --sketches go together")
@@ -59,7 +59,7 @@ def compare_kinds(options: Namespace) -> None:
 
 
 def _kept(file: Path | None, anew: set[tuple[int, str]]) -> list[dict[str, Any]]:
-    """Figures of earlier runs but those that are measured anew."""
+    """Figures of earlier runs without those that are measured again."""
     kept = json.loads(file.read_text()) if file and file.exists() else []
     return [row for row in kept if (row["count"], row["kind"]) not in anew]
 
@@ -73,7 +73,7 @@ def _truths(vectors: Vectors, queries: Vectors, wanted: Sequence[int]) -> Truths
 
 
 def _measured(kind: str, vectors: Vectors, queries: Vectors, truths: Truths) -> list[dict[str, Any]]:
-    """Exact searches at every number of dimensions, others at all dimensions, one row each."""
+    """Measures exact searches at every number of dimensions, and others at all dimensions; returns one row each."""
     dim = vectors.shape[1]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -98,7 +98,7 @@ def _measured(kind: str, vectors: Vectors, queries: Vectors, truths: Truths) -> 
 
 
 def _least_effort(loaded: Loaded, queries: Vectors, dim: int, truth: NDArray[np.int64]) -> int | None:
-    """The first effort that finds enough, or the largest."""
+    """The first effort that finds enough of the true results, or the largest one."""
     efforts = [effort for effort in loaded.efforts if effort is not None]
     return next((e for e in efforts if _recall(loaded.search(queries, dim, e), truth) >= WANTED), efforts[-1])
 

@@ -1,4 +1,4 @@
-"""What a measurement needs to know of processes and clocks."""
+"""Memory, processor time and latency of processes, for measurements."""
 
 import ctypes
 import gc
@@ -14,19 +14,19 @@ __all__ = ["cpu_seconds", "latencies_ms", "peak_memory", "private_memory", "rate
 
 
 def resident_memory() -> int:
-    """Bytes of this process in memory, mapped files included, once it has given back what it can."""
+    """Memory of this process in bytes, including mapped files, after it has released all that it can."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak_memory() -> int:
-    """The most bytes that this process ever had in memory, mapped files included."""
+    """Peak memory of this process in bytes, including mapped files."""
     return _status("self", "VmHWM")
 
 
 def private_memory(pid: int) -> int:
-    """Bytes of a process in memory, without the pages of files that the system may drop."""
+    """Memory of a process in bytes, without pages of files that the system may drop."""
     return _status(str(pid), "RssAnon")
 
 
@@ -36,7 +36,7 @@ def _status(process: str, field: str) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and all its threads so far."""
+    """Processor time of a process and its threads so far, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -52,7 +52,7 @@ def latencies_ms(call: Callable[[int], object], count: int) -> np.ndarray:
 
 
 def rate(call: Callable[[], object], seconds: float) -> float:
-    """Calls a second, over at least so many seconds and one call, after one that is not counted."""
+    """Calls per second, measured over at least ``seconds`` seconds and one call, after an uncounted first call."""
     call()
     done, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds or not done:

@@ -1,4 +1,4 @@
-"""Training methods and measuring them on unseen classes, run by run."""
+"""Trains the methods and measures them on unseen classes, run by run."""
 
 import json
 from argparse import Namespace
@@ -21,10 +21,10 @@ __all__ = ["measure_methods"]
 
 
 def measure_methods(options: Namespace) -> None:
-    """Trains and measures what is not there yet, then writes the report."""
+    """Trains and measures the runs that are missing, then writes the report."""
     classes = load_data(options.data).classes
     for split in options.splits:
-        load_split(split, classes)  # says at once, not after an hour, what is wrong with one
+        load_split(split, classes)  # reports a wrong split before anything is trained
     runs = Runs(options.data, options.out, options.cache or default_cache_directory())
     for seed in options.seeds:
         for split in options.splits:

@@ -1,4 +1,4 @@
-"""The table and the plots of every run of a retrieval benchmark."""
+"""The table and the plots of all runs of a retrieval benchmark."""
 
 import json
 from pathlib import Path
@@ -26,13 +26,13 @@ COLUMNS = {
     "accuracy 1": "acc@1",
     "instance 1": "acc@1, instance",
     "instance 10": "acc@10, instance",
-    "eighth": "mAP with 1/8 of the dimensions",
-    "eighth, gallery": "the same in the gallery's order",
+    "eighth": "mAP, 1/8 of the dimensions, model's order",
+    "eighth, gallery": "mAP, 1/8 of the dimensions, gallery's order",
 }
 
 
 def write_report(runs: Runs) -> None:
-    """Writes the table and the plots of every run there is."""
+    """Writes the table and the plots of all runs that exist."""
     figures = [json.loads(path.read_text()) for path in sorted(runs.out.glob("*/*/*/figures.json"))]
     splits = sorted({row["split"] for row in figures})
     write_text(runs.out / "table.md", "\n".join(_table([r for r in figures if r["split"] == s], s) for s in splits))
@@ -48,7 +48,7 @@ def write_report(runs: Runs) -> None:
 
 
 def _table(runs: list[dict[str, float]], split: str) -> str:
-    """A Markdown table, mean and standard deviation over seeds."""
+    """A Markdown table with mean and standard deviation over seeds."""
     lines = [f"### {split}", "", "| method | seeds | " + " | ".join(COLUMNS.values()) + " | dimensions | seconds |"]
     lines.append("| --- " * (len(COLUMNS) + 4) + "|")
     for method in EVERY:
@@ -68,7 +68,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _plot_curves(path: Path, runs: list[dict[str, Any]]) -> None:
-    """Plots mAP with the most (line) and least (dashes) significant dimensions, mean over seeds."""
+    """Plots mAP with the most (line) and the least (dashes) significant dimensions, averaged over seeds."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for method in (name for name in METHODS if name != "raw cosine"):
@@ -94,7 +94,7 @@ def _mean_curve(runs: list[dict[str, Any]], curve: str, end: str) -> NDArray[np.
 
 
 def _plot_modes(path: Path, runs: Runs, folders: dict[str, Path], split: str) -> None:
-    """Spectrum, and how far second moments on unseen classes are from diagonal."""
+    """Plots the spectrum, and how far the second moments on unseen classes are from diagonal."""
     figure = Figure(figsize=(4 * len(folders), 7), layout="constrained")
     axes = figure.subplots(2, len(folders), squeeze=False)
     for column, (method, folder) in enumerate(folders.items()):
@@ -110,7 +110,7 @@ def _plot_modes(path: Path, runs: Runs, folders: dict[str, Path], split: str) ->
 
 
 def _draw_sheet(path: Path, runs: Runs, folder: Path, split: str, rows: int = 12, side: int = 96) -> None:
-    """Sketches at the left, their first ten photos beside them; a green bar marks the right class."""
+    """Draws sketches at the left, with their first ten photos beside them; a green bar marks the right class."""
     f, g, unseen = runs.embedded(folder, split)
     relevance = unseen.relevance().toarray() > 0
     sheet = Image.new("RGB", (11 * (side + 4), rows * (side + 8)), "white")

@@ -1,4 +1,4 @@
-"""A service started for a benchmark, and stopped after it."""
+"""Starts a service for a benchmark and stops it afterwards."""
 
 import hashlib
 import signal
@@ -21,7 +21,7 @@ KEY = "a-key-for-the-benchmark"
 
 
 class RunningService(NamedTuple):
-    """Address of a service, and its process."""
+    """The address and the process of a service."""
 
     url: str
     pid: int
@@ -29,7 +29,7 @@ class RunningService(NamedTuple):
 
 @contextmanager
 def service(gallery: Path, folder: Path, **options: object) -> Iterator[RunningService]:
-    """Serves a gallery with these options until the block ends; its log and keys go to a folder."""
+    """Serves a gallery with these options until the block ends; log and keys are written to a folder."""
     keys = folder / "keys"
     keys.write_text(f"bench write {hashlib.sha256(KEY.encode()).hexdigest()}\n")
     with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""Runs of a retrieval benchmark on disk, and the embeddings that each gives unseen sketches and photos."""
+"""Runs of a retrieval benchmark on disk, and their embeddings of unseen sketches and photos."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class Embedded(NamedTuple):
-    """Embeddings of sketches ``(n, dim)`` and photos ``(m, dim)``, and the set that they are of."""
+    """Embeddings of sketches ``(n, dim)`` and of photos ``(m, dim)``, and the set of images that they belong to."""
 
     f: NDArray[np.float32]
     g: NDArray[np.float32]
@@ -27,26 +27,26 @@ class Embedded(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """Where the runs lie and what they were trained on."""
+    """The folder of the runs, and the data that they were trained on."""
 
     data: Path
     out: Path
     cache: Path
 
     def folder(self, split: str, method: str, seed: int) -> Path:
-        """Of a run."""
+        """Folder of a run."""
         name = method.replace(",", "").replace("'", "").replace(" ", "-")
         return self.out / Path(split).stem / name / str(seed)
 
     def embedded(self, folder: Path, split: str) -> Embedded:
-        """What a run's encoders make of the unseen classes."""
+        """Embeds the unseen classes with the encoders of a run."""
         encoders = load_bundle(folder, "cpu").encoders
         unseen = self._unseen(encoders, split)
         f, g = head_embeddings(encoders.sketch, unseen.x), head_embeddings(encoders.photo, unseen.y)
         return Embedded(f, g, unseen)
 
     def raw(self, folder: Path, split: str) -> Embedded:
-        """Backbone features, centred on each modality's training data, of unit length."""
+        """Backbone features of unit length, centred on the training data of each modality."""
         encoders = load_bundle(folder, "cpu").encoders
         unseen = self._unseen(encoders, split)
         centred = (unseen.x - encoders.sketch.head.mean.numpy(), unseen.y - encoders.photo.head.mean.numpy())

@@ -33,7 +33,7 @@ FLOODS = 5
 
 
 def measure_service(options: Namespace) -> None:
-    """Runs the phases that are asked for and prints their figures as JSON."""
+    """Runs the phases that were chosen and prints their figures as JSON."""
     files = image_files(options.sketches)
     sketches = [file.read_bytes() for file in random.Random(0).sample(files, min(200, len(files)))]
     requests = [search_request(sketch, KEY) for sketch in sketches]
@@ -87,7 +87,7 @@ def _send(running: RunningService, requests: Sequence[bytes], clients: int, seco
 def _load(
     encoder: BareEncoder, running: RunningService, sketches: list[bytes], clients: int, seconds: float
 ) -> dict[str, Any]:
-    """The encoder alone and the service in turns, so that other work on the machine disturbs both alike."""
+    """Measures the encoder alone and the service in turns, so that other work on the machine affects both equally."""
     requests = [search_request(sketch, KEY) for sketch in sketches]
     encoder.throughput(sketches, 1)
     rounds = []
@@ -137,7 +137,7 @@ async def _swap(running: RunningService, requests: Sequence[bytes], clients: int
 
 
 def _flood(running: RunningService, sketches: list[bytes], connections: int) -> dict[str, Any]:
-    """Several floods; memory before and after each, and the seconds until one search succeeds again."""
+    """Sends several floods; measures memory before and after each, and the seconds until one search succeeds again."""
     requests = [search_request(sketch, KEY) for sketch in sketches]
     memory, recovery, statuses, told = [_megabytes(running)], [], Counter(), True
     for _ in range(FLOODS):
@@ -156,7 +156,7 @@ def _flood(running: RunningService, sketches: list[bytes], connections: int) -> 
 def _soak(
     running: RunningService, requests: Sequence[bytes], clients: int, seconds: float, plot: Path | None
 ) -> dict[str, Any]:
-    """Load for long; memory by the second, and its growth over the last half by a straight line."""
+    """Sends load for a long time; samples memory, and fits a straight line to its growth over the last half."""
     samples, done = [], threading.Event()
     started = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""Drawings of "Quick, Draw!" as pictures."""
+"""Renders drawings of "Quick, Draw!" as pictures."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from measurements.command import BenchmarkError
 
 __all__ = ["render_classes"]
 
-SIDE = 256  # pixels; strokes use 0 to 255
-SCALE = 2  # drawn larger and reduced, for smooth strokes
+SIDE = 256  # pixels; coordinates of strokes are 0 to 255
+SCALE = 2  # drawings are rendered larger and then reduced, for smooth strokes
 MARGIN = 12
 WIDTH = 4
 

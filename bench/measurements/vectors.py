@@ -1,4 +1,4 @@
-"""Vectors to search: made up, or a gallery's scaled up, and the embeddings of sketches."""
+"""Vectors to search (random, or resampled from a gallery), and embeddings of sketches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +20,14 @@ _BLOCK = 1 << 16
 
 
 class Stored(NamedTuple):
-    """A gallery's vectors ``(photos, dim)`` and embeddings of sketches ``(queries, dim)``, in its order."""
+    """Vectors ``(photos, dim)`` and embeddings of sketches ``(queries, dim)``, in the gallery's coordinates."""
 
     vectors: Vectors
     queries: Vectors
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Pictures below a folder, sorted."""
+    """Image files below a folder, sorted."""
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise BenchmarkError(f"{folder} holds no pictures")
@@ -35,13 +35,13 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def random_vectors(count: int, random: np.random.Generator, dim: int) -> Vectors:
-    """Random vectors ``(count, dim)`` whose coordinates shrink like 1 / sqrt(mode)."""
+    """Random vectors ``(count, dim)`` whose coordinates decrease like 1 / sqrt(mode)."""
     decay = np.sqrt(np.arange(1, dim + 1, dtype=np.float32))
     return random.standard_normal((count, dim), dtype=np.float32) / decay
 
 
 def resampled(vectors: Vectors, count: int, random: np.random.Generator, noise: float) -> Vectors:
-    """So many of the vectors, drawn with replacement, each moved by ``noise`` standard deviations."""
+    """Draws ``count`` of the vectors with replacement, and moves each by ``noise`` standard deviations."""
     scale = noise * vectors.std(axis=0)
     found = np.empty((count, vectors.shape[1]), np.float32)
     for block in _blocks(found):
@@ -55,7 +55,7 @@ def _blocks(vectors: Vectors) -> Iterator[Vectors]:
 
 
 def stored_vectors(gallery: Path, sketches: Path, count: int, dim: int, random: np.random.Generator) -> Stored:
-    """A gallery's vectors and at most ``count`` sketches from a folder, cut to ``dim`` coordinates."""
+    """Loads a gallery's vectors and embeds at most ``count`` sketches of a folder, cut to ``dim`` coordinates."""
     generation = load_generation(gallery)
     vectors = np.concatenate([vectors for _, vectors in generation.blocks()])[:, :dim]
     files = image_files(sketches)

@@ -40,7 +40,7 @@ class Clusters(NamedTuple):
 
 
 def assign(vectors: NDArray[np.float32], clusters: int) -> NDArray[np.int64]:
-    """Assigns ``(n, dim)`` vectors to at most so many clusters, none of them empty; returns their numbers, ``(n,)``."""
+    """Assigns ``(n, dim)`` vectors to at most ``clusters`` clusters, none empty; returns their numbers, ``(n,)``."""
     chosen = np.random.default_rng(1).permutation(len(vectors))[: _TRAINING * clusters]
     sample = _leading(vectors[:, :LEADING][np.sort(chosen)])
     groups = _kmeans(sample, math.isqrt(clusters))

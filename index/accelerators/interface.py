@@ -48,11 +48,9 @@ class Accelerator(Protocol):
             k: number of results for each query.
             dimensions: number of leading coordinates to compare.
             effort: how much of the index to look at, in a unit of the accelerator's own. When omitted, the search looks
-                at
-                everything that can matter, and the results are exact except for ``error``.
+                at everything that can matter, and the results are exact except for ``error``.
             allowed: ``(vectors,)``; only positions where it is True can be results. If there are fewer than k, the
-                remaining
-                places hold -1.
+                remaining places hold -1.
         """
         ...
 

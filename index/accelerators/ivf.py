@@ -4,8 +4,7 @@ The vectors are grouped into clusters. By the Cauchy-Schwarz inequality on every
 cluster with centre c scores more than q.c + sum over blocks of |q_block| * (largest |x_block - c_block| of the
 cluster). An exact search scans the most promising clusters first, then those whose bound reaches the k-th best score
 found so far, and no others. A query that is cut to its first d coordinates has zeros after them, so the same bounds
-hold
-for every number of dimensions.
+hold for every number of dimensions.
 
 An approximate search scans the most promising clusters only. The best vector of a cluster scores more than the centre
 but far less than the bound. A point a quarter of the way from the centre's score to the bound ranks clusters best, on

@@ -21,7 +21,7 @@ from training.model.truncation import truncate
 __all__ = ["MAX_HITS", "Change", "Hit", "Searcher", "on_device"]
 
 MAX_HITS = 10_000  # results of one search, skipped ones included: a deep page costs as much as all pages before it
-_FEW = 4096  # up to so many photos are compared directly, without the index
+_FEW = 4096  # photos; up to this number they are compared directly, without the index
 
 
 class Hit(NamedTuple):

@@ -40,7 +40,7 @@ class SnapshotManifest(BaseModel):
 
 
 def snapshot(gallery: Gallery, out: Path) -> SnapshotManifest:
-    """Copies catalogue and model to a new folder. Jobs and searches may go on meanwhile.
+    """Copies catalogue and model to a new folder. Jobs and searches may go on at the same time.
 
     Raises:
         GalleryError: if ``out`` exists already, or the disk is full.

@@ -85,7 +85,7 @@ class Gate:
         if wait:
             self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
         if secret is not None and key is None:
-            self._refuse("key", 401, "this key is not valid, or not any more", _challenge("invalid_token"))
+            self._refuse("key", 401, "this key is unknown or has expired", _challenge("invalid_token"))
         scope = key.scope if key else self._anonymous
         if scope < needed and key is None:
             self._refuse("key", 401, "send a key: `Authorization: Bearer KEY` or `api-key: KEY`", _challenge())

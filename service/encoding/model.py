@@ -46,7 +46,7 @@ class EncodingModel:
         plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
         self._runners = {
             "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads, settings.precision),
-            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few; stored for good
+            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few, as they are stored
         }
         self._owners = 1
         self._lock = threading.Lock()

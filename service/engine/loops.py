@@ -42,8 +42,7 @@ class Loop:
         """Says what is wrong if the job has failed several times in a row with an unexpected error; None otherwise.
 
         An ``SvdrawError`` raises no alarm. It is foreseen, the generation in service stays as it is, and a restart of
-        the
-        process would meet the same error.
+        the process would meet the same error.
         """
         if self._failures < ALARMING or self._last is None or issubclass(self._last[0], SvdrawError):
             return None

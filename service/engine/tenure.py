@@ -45,7 +45,7 @@ class Tenure:
             self._serving.close()
 
     def change(self, changes: Iterable[Change]) -> None:
-        """Makes changes visible to requests that begin from now on."""
+        """Makes changes visible to requests that begin afterwards."""
         with self._lock:
             self._serving = replace(self._serving, searcher=self._serving.searcher.with_changes(changes))
 

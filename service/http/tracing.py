@@ -1,8 +1,7 @@
 """Tracing with OpenTelemetry.
 
 FastAPI creates the span of a request, with the caller's ``traceparent`` as its parent. It loads the SDK and its
-exporter
-only if ``OTEL_*`` variables name an endpoint. The stages of the request become children of that span.
+exporter only if ``OTEL_*`` variables name an endpoint. The stages of the request become children of that span.
 """
 
 from fastapi.telemetry import TelemetryConfig

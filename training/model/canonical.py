@@ -45,8 +45,8 @@ def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> 
 def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
     """Computes the canonical form from the second moments of both embeddings.
 
-    With the singular value decomposition U S V^T = A^{1/2} B^{1/2}, it is f' = S^{1/2} U^T A^{-1/2} f and
-    g' = S^{1/2} V^T B^{-1/2} g.
+    With the singular value decomposition U S V^T = A^{1/2} B^{1/2}, it is f' = S^{1/2} U^T A^{-1/2} f and g' = S^{1/2}
+    V^T B^{-1/2} g.
 
     Args:
         moment_f: second moment A = E[f f^T], ``(dim, dim)``.

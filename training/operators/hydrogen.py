@@ -23,8 +23,8 @@ class Hydrogen(Problem):
     """The operator T = -H, whose positive eigenvalues are 1/(2n+1)^2 with multiplicity 2n+1, for n = 0, 1, 2, ...
 
     Integration by parts turns <f, -laplacian f> into the mean of |grad f|^2, which needs only first derivatives.
-    The radius is drawn from a mixture q of exponentials, and functions carry the envelope
-    sqrt(q / (2 pi sqrt(1 + r^2))). All importance weights are therefore bounded, even those of the singular 1/r.
+    The radius is drawn from a mixture q of exponentials, and functions carry the envelope sqrt(q / (2 pi sqrt(1 +
+    r^2))). All importance weights are therefore bounded, even those of the singular 1/r.
 
     Args:
         shells: number of values of n; 4 values give 16 modes.

@@ -21,12 +21,10 @@ _RARE = 1e-4  # relative to the largest probability of a cell; pictures leave ou
 class Langevin(Problem):
     """The operator T = (1 - tau L)^-1, which averages the dynamics over an exponential time with mean tau.
 
-    L is self-adjoint under p = exp(-beta U) / Z but unbounded. In the Hilbert space with the inner product
-    <f, g> = E_p[f g] + tau E_p[grad f . grad g] / beta, its resolvent T is self-adjoint and bounded, and
-    <f, T g> = E_p[f g]. Nothing has to be inverted, and first derivatives suffice. T has the eigenfunctions of L and
-    the
-    eigenvalues 1 / (1 + tau rate), where rate is an eigenvalue of -L. The leading mode is the constant, with eigenvalue
-    1.
+    L is self-adjoint under p = exp(-beta U) / Z but unbounded. In the Hilbert space with the inner product <f, g> =
+    E_p[f g] + tau E_p[grad f . grad g] / beta, its resolvent T is self-adjoint and bounded, and <f, T g> = E_p[f g].
+    Nothing has to be inverted, and first derivatives suffice. T has the eigenfunctions of L and the eigenvalues 1 / (1
+    + tau rate), where rate is an eigenvalue of -L. The leading mode is the constant, with eigenvalue 1.
 
     Args:
         potential: name of the energy landscape.

@@ -10,8 +10,7 @@ def shifted_lattice(count: int, dimensions: int, generator: torch.Generator) -> 
     """Draws a lattice that is moved by one random shift, modulo 1.
 
     Every single point is uniform, so means over the lattice are unbiased. Together the points leave no gaps, so the
-    means
-    vary far less than those of independent points. Two lattices with separate shifts are independent.
+    means vary far less than those of independent points. Two lattices with separate shifts are independent.
 
     Args:
         count: number of points.
