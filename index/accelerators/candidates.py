@@ -1,7 +1,7 @@
-"""Candidates: positions that are certain to hold the best vectors, although an accelerator's scores are inexact.
+"""Candidates: positions that an accelerator finds, with enough to spare for its inexact scores.
 
-An accelerator's scores are rounded, or belong to compressed vectors. The searcher computes exact scores of the
-candidates afterwards.
+An accelerator's scores are rounded, or belong to compressed vectors. The searcher computes the exact scores of the
+candidates afterwards and keeps the best.
 """
 
 import numpy as np

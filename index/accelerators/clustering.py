@@ -17,7 +17,7 @@ from index.accelerators.panorama import panorama_levels
 
 __all__ = ["LEADING", "Clusters", "assign", "block_norms", "blocks", "describe"]
 
-LEADING = 64  # leading coordinates that k-means looks at
+LEADING = 64  # leading coordinates by which clusters are found
 _TRAINING = 32  # training vectors for each centroid
 _ITERATIONS = 5
 _CHUNK = 1 << 14

@@ -180,7 +180,7 @@ class ClusteredIndex(FaissIndex):
 
 
 def _number_of_clusters(count: int) -> int:
-    """Eight times the square root of ``count``, limited so that padding of lists costs a fifteenth of the memory."""
+    """Eight times the square root of ``count``, limited so that padding costs about a fifteenth of the memory."""
     return max(1, min(8 * math.isqrt(count), 2 * count // (15 * _BATCH)))
 
 

@@ -41,8 +41,8 @@ class Loop:
     def alarm(self) -> str | None:
         """Says what is wrong if the job has failed several times in a row with an unexpected error; None otherwise.
 
-        An ``SvdrawError`` raises no alarm. It is foreseen, the generation in service stays as it is, and a restart of
-        the process would meet the same error.
+        An ``SvdrawError`` raises no alarm: it is foreseen, the generation in service stays as it is, and another
+        process would meet the same error.
         """
         if self._failures < ALARMING or self._last is None or issubclass(self._last[0], SvdrawError):
             return None
