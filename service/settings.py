@@ -29,7 +29,7 @@ class ServiceSettings(BaseModel):
 
     keys: Path | None = Field(None, description="file of API keys, one per line: NAME SCOPE SHA256 [LAST-DAY]")
     anonymous: Literal["none", "read", "write"] | None = Field(
-        None, description="what requests without a key may do; by default nothing if there are keys, else read"
+        None, description="what requests without a key may do; by default none if there are keys, else read"
     )
     rate_limit: float = Field(
         0, ge=0, allow_inf_nan=False, description="largest number of requests per second and client; 0 means no limit"
