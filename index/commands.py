@@ -1,6 +1,7 @@
 """The commands of the index package: ``svdraw index build`` and its siblings."""
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +17,9 @@ from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
 from index.gallery.snapshots import restore as restore_snapshot
 from index.gallery.snapshots import snapshot as write_snapshot
+from index.gallery.uris import canonical_uris, known_uris
+from index.jobs import ALLOW_REMOVING, index_photos, remove_photos, sync_photos
 from index.jobs import compact as compact_gallery
-from index.jobs import index_photos, remove_photos, sync_photos
 from index.sources import list_photos
 from training.base.command_line import Many, Options, Settings
 from training.base.errors import ImageError
@@ -33,6 +35,10 @@ _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _KIND = "kind of index; auto chooses by the size of the gallery; the gallery keeps the choice"
 _RECALL = "recall@10 that searches aim at; 1 is exact; the gallery keeps the choice"
 
+_Names = Annotated[
+    list[str],
+    Parameter(negative_iterable="", show_default=False, env_var_split=lambda hint, value, delimiter=None: [value]),
+]
 _Json = Annotated[bool, Parameter(name="--json")]
 
 
@@ -78,12 +84,18 @@ class Sync(Settings):
     gallery: Path = Field(description=_GALLERY)
     photos: Path = Field(description="folder of photos; photos of the gallery that lie elsewhere stay as they are")
     device: str = Field("auto", description=_DEVICE)
+    allow_removing: float = Field(
+        ALLOW_REMOVING,
+        ge=0,
+        le=100,
+        description="percentage of the gallery's photos in the folder that may be gone; with more nothing is removed",
+    )
 
 
 def sync(*, settings: Options[Sync]) -> None:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, and removes those that are gone."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        _report(gallery, sync_photos(gallery, settings.photos, settings.device))
+        _report(gallery, sync_photos(gallery, settings.photos, settings.device, allow_removing=settings.allow_removing))
 
 
 class Compact(Settings):
@@ -132,8 +144,8 @@ class Remove(Settings):
 
     gallery: Path = Field(description=_GALLERY)
     ids: Many[int] = Field([], description="ids of the photos, joined by commas: --ids 17,18")
-    uris: Many[str] = Field(
-        [], description='paths or URIs of the photos, joined by commas; quote one with a comma: "a,b.jpg"'
+    uris: _Names = Field(
+        [], description="path or URI of a photo; give the option once for each, or join names without commas by commas"
     )
 
     @model_validator(mode="after")
@@ -146,11 +158,27 @@ class Remove(Settings):
 def remove(*, settings: Options[Remove]) -> None:
     """Removes photos from a gallery; their files are left alone."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        found = gallery.catalogue.ids(settings.uris)
-        if missing := [uri for uri in settings.uris if uri not in found]:
-            raise IndexingError(f"{settings.gallery} has no photo {missing[0]!r}; nothing was removed")
-        removed = remove_photos(gallery, [*settings.ids, *found.values()])
+        removed = remove_photos(gallery, [*settings.ids, *_identified(gallery, settings.uris)])
         print(f"{removed} removed, {gallery.catalogue.count()} left")
+
+
+def _identified(gallery: Gallery, texts: Sequence[str]) -> list[int]:
+    """Ids of photos, each text naming one, or several joined by commas."""
+    known = gallery.catalogue.uris()
+    names = [name for text in texts for name in (text, *_parts(text))]
+    uris = known_uris(canonical_uris(names), known, gallery.path)
+    ids = {name: known.get(name, known.get(uri)) for name, uri in zip(names, uris, strict=True)}
+    found = []
+    for text in texts:
+        for name in [text] if ids[text] is not None else _parts(text):
+            if (identifier := ids[name]) is None:
+                raise IndexingError(f"{gallery.path} has no photo {name!r}; nothing was removed")
+            found.append(identifier)
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 class Info(Settings):

@@ -7,7 +7,6 @@ Memory holds the list of photos, and pictures for a few batches.
 
 import hashlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,12 +18,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from index.descriptions import describe_known
 from index.errors import GalleryError
 from index.gallery.catalogue import KnownContent, NewPhoto, PhotoState
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
-from index.gallery.uris import own_uris, resolve_uri
-from index.sources import Candidate, list_folder, local_path, read_uri
+from index.gallery.uris import known_uris, local_path, resolve_uri
+from index.gallery.vanished import photos_below, reason_to_keep, vanished
+from index.sources import Candidate, Listing, list_folder, read_uri
 from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
 from training.base.rejects import report_rejects
@@ -32,17 +33,21 @@ from training.model.bundle import Bundle, load_bundle
 from training.model.images import image_size, open_image
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
+__all__ = ["ALLOW_REMOVING", "JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
 
 logger = logging.getLogger(__name__)
 
+ALLOW_REMOVING = 20.0  # percent
 _BATCH = 32
 _STATES = 512  # photos whose states are looked up at once
 
 
 @dataclass
 class JobReport:
-    """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; and how long."""
+    """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; and how long.
+
+    Of known photos, ``described`` got another label or other metadata. ``notes`` are lines on what was left out.
+    """
 
     encoded: int = 0
     copied: int = 0
@@ -50,12 +55,16 @@ class JobReport:
     rejected: int = 0
     removed: int = 0
     seconds: float = 0.0
+    described: int = 0
+    notes: str = ""
 
     def __str__(self) -> str:
         rate = self.encoded / self.seconds if self.seconds else 0.0
         return (
             f"{self.encoded} encoded ({rate:.1f} images/s), {self.copied} copied from identical content, "
             f"{self.unchanged} unchanged, {self.rejected} rejected, {self.removed} removed, {self.seconds:.1f} s"
+            + (f", {self.described} described anew" if self.described else "")
+            + (f"\n{self.notes}" if self.notes else "")
         )
 
 
@@ -104,36 +113,42 @@ def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "a
         GalleryError: if nothing is usable, or the disk is full.
     """
     with gallery.writing():
-        report = _add(gallery, _own(gallery, photos), device)
+        report = _add(gallery, photos, device)
         gallery.publish_changes()
     return report
 
 
-def sync_photos(gallery: Gallery, folder: Path, device: str = "auto") -> JobReport:
+def sync_photos(
+    gallery: Gallery, folder: Path, device: str = "auto", *, allow_removing: float = ALLOW_REMOVING
+) -> JobReport:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, removes those that are gone.
 
-    Photos from elsewhere, and those whose files are there but cannot be read, are left alone.
+    Photos from elsewhere, and those whose files are there but cannot be read, are left alone. Nothing is removed if
+    part of the folder could not be seen, or if so much is gone that a disk may be missing.
 
     Args:
         gallery: open for writing.
         folder: searched with its subfolders.
         device: see ``resolve_device``.
+        allow_removing: percentage of the gallery's photos in the folder that may be gone.
 
     Raises:
         SourceError: if there is no such folder, or no photo in it.
         GalleryLocked: if another process is writing.
-        GalleryError: if nothing is usable, or the disk is full.
+        GalleryError: if nothing is usable, or the disk is full; if nothing was removed though photos are gone, or may
+            be, after the others were added.
     """
-    photos = _own(gallery, list_folder(folder))
+    photos = list_folder(folder)
     with gallery.writing():
+        below = photos_below(folder, gallery.catalogue.uris(), gallery.path)
         report = _add(gallery, photos, device)
-        there = {photo.uri for photo in photos}
-        [own] = own_uris([str(folder.absolute())], gallery.path)
-        root = f"{resolve_uri(own, gallery.path)}{os.sep}"
-        known = gallery.catalogue.uris()
-        gone = [i for uri, i in known.items() if uri not in there and resolve_uri(uri, gallery.path).startswith(root)]
-        report.removed = _remove(gallery, gone) if gone else 0
+        gone = vanished(below, {photo.uri for photo in photos})
+        problem = reason_to_keep(folder, photos.unreadable, len(gone), len(below), allow_removing)
+        if gone and not problem:
+            report.removed = _remove(gallery, gone)
         gallery.publish_changes()
+    if problem:
+        raise GalleryError(problem)
     return report
 
 
@@ -167,7 +182,7 @@ def compact(gallery: Gallery) -> GenerationManifest:
 
 def _own(gallery: Gallery, photos: Sequence[Candidate]) -> list[Candidate]:
     """The same photos under the URIs that the catalogue has them by."""
-    uris = own_uris((photo.uri for photo in photos), gallery.path)
+    uris = known_uris((photo.uri for photo in photos), gallery.catalogue.uris(), gallery.path)
     return [photo._replace(uri=uri) for photo, uri in zip(photos, uris, strict=True)]
 
 
@@ -178,7 +193,8 @@ def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
 
 
 def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobReport:
-    report = JobReport()
+    report = JobReport(notes=photos.notes if isinstance(photos, Listing) else "")
+    photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
     started = time.monotonic()
     rejects: dict[str, str] = {}

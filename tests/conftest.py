@@ -1,4 +1,7 @@
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,3 +60,19 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for variant in range(6):
                 draw_shape(shape, variant, filled=filled).save(folder / f"{shape}-{variant}.png")
     return root
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Path]:
+    """A FIFO with a picture's name; whoever waits for its writer finds it empty in the end, and the test can fail."""
+    path = tmp_path / "fifo.png"
+    os.mkfifo(path)
+
+    def release() -> None:
+        with suppress(OSError):  # nobody is waiting
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    timer = threading.Timer(20, release)
+    timer.start()
+    yield path
+    timer.cancel()

@@ -220,10 +220,10 @@ class Catalogue:
         rows = self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
         return [_photo(row) for row in rows]
 
-    def describe(self, identifier: int, label: str | None, metadata: dict[str, Any]) -> None:
-        """Replaces label and metadata of a photo if it exists. Generations do not hold them, so none is published."""
-        values = (label, json.dumps(metadata), identifier)
-        self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", [values]))
+    def describe(self, descriptions: Mapping[int, tuple[str | None, dict[str, Any]]]) -> None:
+        """Replaces label and metadata of photos that exist, by id, all or none. No generation holds them."""
+        rows = [(label, json.dumps(metadata), identifier) for identifier, (label, metadata) in descriptions.items()]
+        self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", rows))
 
     def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
         """Yields ids and vectors of all photos by ascending id, block by block, from one consistent state.

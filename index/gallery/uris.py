@@ -1,12 +1,72 @@
-"""URIs of photos in a catalogue. Those inside the gallery's folder are relative, so that a gallery can be moved."""
+"""URIs of photos in a catalogue. Those inside the gallery's folder are relative, so that a gallery can be moved.
+
+A local photo has one canonical path, whatever its spelling: its folder with all links resolved, and the file's name.
+"""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
-__all__ = ["UPLOADS", "is_upload", "own_uris", "resolve_uri"]
+__all__ = ["UPLOADS", "canonical_uris", "is_upload", "known_uris", "local_path", "own_uris", "resolve_uri"]
 
 UPLOADS = "photos"  # folder in a gallery for photos that clients uploaded: photos/ab/abcd....jpg, named by SHA-256
+
+
+def local_path(uri: str) -> Path | None:
+    """The local file that a path or a ``file://`` URI names, or None if it is remote."""
+    protocol, separator, name = uri.partition("://")
+    if not separator:
+        return Path(uri)
+    if protocol.lower() not in ("file", "local") or "::" in name:
+        return None
+    return Path(unquote(name.removeprefix("localhost")))
+
+
+def canonical_uris(uris: Iterable[str], folder: Path = Path()) -> list[str]:
+    """The canonical absolute paths of local files; remote URIs as they are.
+
+    Links on the way to a file are resolved, but a file that is a link itself keeps its own name.
+
+    Args:
+        uris: remote ones, ``file://`` URIs, or paths.
+        folder: that relative paths are taken from; the current one when omitted.
+    """
+    places: dict[str, str] = {}
+    canonical = []
+    for uri in uris:
+        path = str(local_path(uri) or uri) if "://" in uri else uri
+        start = path.rfind("/") + 1
+        place, name = path[:start], path[start:]
+        if "://" in path or "\0" in path:  # remote, or no path at all, which whoever reads it says
+            canonical.append(uri)
+        elif name in ("", ".", ".."):
+            canonical.append(os.path.realpath(folder / path))
+        else:
+            if place not in places:  # there are few folders, and many photos
+                places[place] = os.path.realpath(folder / place).rstrip("/")
+            canonical.append(f"{places[place]}/{name}")
+    return canonical
+
+
+def known_uris(uris: Iterable[str], known: Collection[str], gallery: Path) -> list[str]:
+    """The URIs under which a catalogue has photos already, however they are spelled there, or is to have them.
+
+    Args:
+        uris: canonical ones, or those of the catalogue.
+        known: URIs of the catalogue.
+        gallery: the gallery's folder, where it is now.
+    """
+    own = own_uris(uris, gallery)
+    if all(uri in known for uri in own):
+        return own
+    spelled: dict[str, str] = {}
+    for uri, name in zip(known, canonical_uris(known, gallery), strict=True):
+        spelled.setdefault(name, uri)
+    return [
+        uri if uri in known else spelled.get(name, uri)
+        for uri, name in zip(own, canonical_uris(own, gallery), strict=True)
+    ]
 
 
 def resolve_uri(uri: str, gallery: Path) -> str:

@@ -231,7 +231,7 @@ class Engine:
     def _describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
         with self._writing(serving) as gallery:
             photo = serving.photo(identifier)._replace(**changes)
-            gallery.catalogue.describe(identifier, photo.label, photo.metadata)
+            gallery.catalogue.describe({identifier: (photo.label, photo.metadata)})
             return photo
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Image files of photos in their present state, and thumbnails in bounded memory."""
 
+import errno
 import hashlib
 import io
 import logging
@@ -16,11 +17,11 @@ from fsspec.core import url_to_fs
 from PIL import Image
 
 from index.gallery.catalogue import Photo
-from index.gallery.uris import resolve_uri
-from index.sources import local_path
+from index.gallery.uris import local_path, resolve_uri
 from service.encoding.decoding import Decoder
 from service.errors import RequestProblem
 from training.base.errors import ImageError, ImageTooLarge
+from training.base.regular_files import MAX_BYTES, UnusableFile, open_regular
 
 __all__ = ["PhotoFile", "Thumbnails", "image_format", "open_photo"]
 
@@ -51,31 +52,58 @@ class PhotoFile:
 def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
     """Opens the present file of a photo, which may have changed since the photo was indexed.
 
+    What a symbolic link leads to must be what was indexed, for a link may have been put there since.
+
     Raises:
-        RequestProblem: 404 if the file no longer exists, 503 if it cannot be read at the moment.
+        RequestProblem: 404 if the file no longer exists or must not be sent, 503 if it cannot be read at the moment.
     """
     uri = resolve_uri(photo.uri, gallery)
+    path = local_path(uri)
     try:
-        return _open_remote(uri) if local_path(uri) is None else _open_local(uri)
+        return _open_remote(uri) if path is None else _open_local(path, gallery, photo)
     except _GONE as error:
         raise RequestProblem(404, "the photo's file no longer exists") from error
+    except UnusableFile as error:
+        raise RequestProblem(404, f"the photo's file is {error.strerror}") from error
     except Exception as error:  # each kind of storage has its own exceptions
         logger.error("%s cannot be read: %s", uri, error)
         detail = "the photo's file cannot be read at the moment; the service's log says why"
         raise RequestProblem(503, detail) from error
 
 
-def _open_local(uri: str) -> PhotoFile:
-    file = Path(uri).open("rb")  # noqa: SIM115 - the caller closes it
+def _open_local(path: Path, gallery: Path, photo: Photo) -> PhotoFile:
+    linked = _is_linked(path, gallery)
+    file = open_regular(path, follow_link=linked)
     facts = os.fstat(file.fileno())  # of the opened file, even if another has its name by now
+    if linked and not _is_as_indexed(file, facts.st_size, photo):
+        file.close()
+        raise UnusableFile(errno.ELOOP, "behind a symbolic link and not as it was indexed; index it again")
     version = _digest(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-    return PhotoFile(uri, file, facts.st_size, version, is_local=True)
+    return PhotoFile(str(path), file, facts.st_size, version, is_local=True)
+
+
+def _is_linked(path: Path, gallery: Path) -> bool:
+    """Whether the name of a photo, or of a folder on the way to it, is a symbolic link; the gallery itself may be."""
+    here = gallery.absolute()
+    if path.is_relative_to(here):
+        path = gallery.resolve() / path.relative_to(here)
+    return os.path.realpath(path) != os.path.normpath(path)
+
+
+def _is_as_indexed(file: io.BufferedReader, size: int, photo: Photo) -> bool:
+    if size != photo.bytes or hashlib.file_digest(file, "sha256").hexdigest() != photo.sha256:
+        return False
+    file.seek(0)
+    return True
 
 
 def _open_remote(uri: str) -> PhotoFile:
     storage, path = url_to_fs(uri)
     facts = storage.info(path)
-    return PhotoFile(uri, storage.open(path, "rb"), facts.get("size"), _digest(sorted(facts.items())), is_local=False)
+    size = facts.get("size")
+    if size is not None and size > MAX_BYTES:
+        raise UnusableFile(errno.EFBIG, f"larger than {MAX_BYTES >> 20} MiB")
+    return PhotoFile(uri, storage.open(path, "rb"), size, _digest(sorted(facts.items())), is_local=False)
 
 
 def _digest(*facts: object) -> str:
@@ -123,7 +151,7 @@ class Thumbnails:
         return await anyio.to_thread.run_sync(self._make, key, opened, size, limiter=self._line)
 
     def _make(self, key: tuple[str, str, int], opened: PhotoFile, size: int) -> bytes:
-        content = self._find(key) or self._render(opened.file, size)  # another request may have made it in the meantime
+        content = self._find(key) or self._render(opened, size)  # another request may have made it in the meantime
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = content
@@ -138,9 +166,10 @@ class Thumbnails:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def _render(self, file: BinaryIO, size: int) -> bytes:
+    def _render(self, opened: PhotoFile, size: int) -> bytes:
+        content = opened.file.read(MAX_BYTES if opened.size is None else opened.size)
         try:
-            with self._decoder.image(file.read(), size) as image:
+            with self._decoder.image(content, size) as image:
                 image.thumbnail((size, size))
         except ImageTooLarge as error:
             raise RequestProblem(404, f"there is no thumbnail: {error.reason}") from error

@@ -11,29 +11,36 @@ from starlette.types import Message, Receive, Scope, Send
 from service.errors import RequestProblem
 from service.http.limits import is_head
 
-__all__ = ["image_type", "local_file", "remote_file"]
+__all__ = ["IMAGE_START", "image_type", "local_file", "remote_file"]
+
+IMAGE_START = 64  # bytes of a file that tell what it is
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG\r\n\x1a\n": "image/png",
-    b"GIF8": "image/gif",
-    b"BM": "image/bmp",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
     b"II*\0": "image/tiff",
     b"MM\0*": "image/tiff",
+    b"II+\0": "image/tiff",
+    b"MM\0+": "image/tiff",
 }
+_BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; two letters alone would let text pass for a bitmap
 _PIECE = 1 << 20  # bytes of a remote file that are in memory at once
 
 
-def image_type(start: bytes) -> str:
-    """Media type by a file's first 16 bytes, of the formats that galleries hold; ``application/octet-stream`` else."""
+def image_type(start: bytes) -> str | None:
+    """Media type by a file's first ``IMAGE_START`` bytes, of the formats that galleries hold; None of anything else."""
     for signature, media_type in _SIGNATURES.items():
         if start.startswith(signature):
             return media_type
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "image/webp"
-    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
+    if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BITMAP_HEADERS:
+        return "image/bmp"
+    if start[4:8] == b"ftyp" and (b"avif" in start[8:] or b"avis" in start[8:]):
         return "image/avif"
-    return "application/octet-stream"
+    return None
 
 
 def local_file(file: BinaryIO, media_type: str, headers: dict[str, str]) -> Response:

@@ -12,9 +12,10 @@ from service.access.admission import reader, writer
 from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
 from service.engine.pictures import open_photo
 from service.engine.uploads import prepare_upload
+from service.errors import RequestProblem
 from service.http.bodies import read_form_or_image, read_json
 from service.http.conditional import not_modified
-from service.http.files import image_type, local_file, remote_file
+from service.http.files import IMAGE_START, image_type, local_file, remote_file
 from service.http.openapi import reference
 from service.http.problems import documented
 from service.routes.search import body_content
@@ -28,7 +29,7 @@ _CACHED = "private, max-age=3600"
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified"}}
 _PARTIAL: dict[int | str, dict[str, Any]] = {206: {"description": "Partial Content"}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
-_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}, "application/octet-stream": {}}}}
+_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}}}
 
 
 @router.get("", dependencies=[reader])
@@ -119,7 +120,9 @@ def photo_image(photo_id: int, request: Request, serving: ServingDependency) -> 
         headers = {"ETag": f'"{opened.version}"', "Cache-Control": _CACHED}
         if not_modified(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        media_type = image_type(opened.file.read(16))
+        media_type = image_type(opened.file.read(IMAGE_START))
+        if media_type is None:
+            raise RequestProblem(404, "the photo's file is no longer an image")
         opened.file.seek(0)
         unsent.pop_all()  # the response closes it
     if opened.is_local:

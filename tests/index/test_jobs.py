@@ -266,10 +266,10 @@ def test_a_gallery_follows_a_folder(build, photos, tmp_path):
     draw_shape("square", 7, filled=True, size=90).save(photos / "square" / "square-0.png")
     draw_shape("circle", 8, filled=True).save(photos / "new.png")
     with closing(Gallery.open(path, write=True)) as gallery:
-        report = sync_photos(gallery, photos, "cpu")
+        report = sync_photos(gallery, photos, "cpu", allow_removing=100)
         assert (report.encoded, report.removed, report.unchanged) == (2, 7, 16)
         generation = read_generation(path).generation
-        assert sync_photos(gallery, photos, "cpu").unchanged == 18
+        assert sync_photos(gallery, photos, "cpu", allow_removing=100).unchanged == 18
     assert read_generation(path).generation == generation
     rows, _ = contents(path)
     assert sorted(row.uri for row in rows) == sorted(
@@ -283,7 +283,7 @@ def test_a_folder_of_broken_photos_empties_no_gallery(build, photos):
         file.unlink()
     (photos / "broken.png").write_text("no picture")
     with closing(Gallery.open(path, write=True)) as gallery, pytest.raises(GalleryError, match="leave no photo"):
-        sync_photos(gallery, photos, "cpu")
+        sync_photos(gallery, photos, "cpu", allow_removing=100)
     assert len(contents(path)[0]) == 24
 
 

@@ -340,3 +340,30 @@ def test_a_remote_photo_comes_in_pieces(changing, own_gallery, shapes, monkeypat
     assert changing.get("/v1/photos/1/thumbnail").status_code == 200
     fsspec.filesystem("memory").rm("/bucket/photo.png")
     assert changing.get("/v1/photos/1/image").status_code == 404
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_only_images_are_sent(changing, own_gallery, tmp_path, remote):
+    """Whatever a photo's file is by now, or a link in its place leads to."""
+    secret = tmp_path / "secret"
+    secret.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    fsspec.filesystem("memory").pipe("/bucket/secret", secret.read_bytes())
+    (tmp_path / "link.png").symlink_to("/etc/passwd")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    local = (secret, secret.as_uri(), tmp_path / "link.png", tmp_path / "zero.png")
+    for uri in ("memory://bucket/secret",) if remote else local:
+        move(own_gallery, 1, uri)
+        for path in ("image", "thumbnail"):
+            answer = changing.get(f"/v1/photos/1/{path}")
+            assert answer.status_code == 404
+            assert answer.json()["detail"].startswith("the photo's file is ")
+            assert "root" not in answer.text
+        assert changing.head("/v1/photos/1/image").status_code == 404
+
+
+def test_a_fifo_hangs_no_request(changing, own_gallery, fifo):
+    move(own_gallery, 1, fifo)
+    for path in ("image", "thumbnail"):
+        answer = changing.get(f"/v1/photos/1/{path}")
+        assert (answer.status_code, "a FIFO" in answer.json()["detail"]) == (404, True)
+    assert changing.get("/v1/photos/2/image").status_code == 200

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from training.base.artifacts import atomic_write, write_text
 from training.base.errors import DataError, ImageError
 from training.base.prefetch import map_ahead
+from training.base.regular_files import read_regular
 from training.base.rejects import reject_reason, report_rejects
 from training.data.line_drawings import line_drawing
 from training.model.images import image_files, open_image
@@ -86,7 +87,7 @@ def _is_utf8(path: Path) -> bool:
 def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
     """A photo's drawings; or why there are none."""
     try:
-        content = file.read_bytes()
+        content = read_regular(file)
         photo = open_image(content, draft=_SIDE)
     except (ImageError, OSError) as error:
         return reject_reason(error)

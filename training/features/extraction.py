@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
+from training.base.regular_files import open_regular, read_regular
 from training.base.rejects import reject_reason
 from training.features.cache import FeatureCache
 from training.model.encoders import Encoder
@@ -102,7 +103,7 @@ class _Decoded(NamedTuple):
 
 def _content_digest(file: Path) -> bytes | None:
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError:
         return None  # opening it again gives the reason
@@ -115,7 +116,7 @@ def _batches(
 
     def prepare(position: int) -> _Decoded | str:
         try:
-            content = files[position].read_bytes()
+            content = read_regular(files[position])
             image = encoder.preprocessing(open_image(content, draft=encoder.preprocessing.draft))
         except (ImageError, OSError) as error:
             return reject_reason(error)

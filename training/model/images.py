@@ -12,7 +12,9 @@ from training.base.errors import ImageError, ImageTooLarge
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_files", "image_size", "open_image"]
 
-IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 MAX_PIXELS = 64_000_000
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")

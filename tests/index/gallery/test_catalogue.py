@@ -82,7 +82,7 @@ def test_revisions_say_what_changed_since(catalogue):
     first = catalogue.revision
     catalogue.add([new("b", "other")])
     catalogue.remove([1])
-    catalogue.describe(3, "label", {"x": 1})  # no generation holds it
+    catalogue.describe({3: ("label", {"x": 1})})  # no generation holds it
     assert catalogue.revision == first + 2
     ids, revisions = catalogue.revisions()
     assert (ids.tolist(), revisions.tolist()) == ([2, 3], [first + 1, first])
@@ -92,7 +92,7 @@ def test_revisions_say_what_changed_since(catalogue):
 
 def test_descriptions_of_no_photo_change_nothing(catalogue):
     catalogue.add([new("a", label="x")])
-    catalogue.describe(7, "y", {})
+    catalogue.describe({7: ("y", {})})
     assert catalogue.photo(1).label == "x"
 
 

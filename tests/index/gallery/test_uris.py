@@ -90,14 +90,14 @@ def test_a_moved_gallery_knows_its_own_photos(with_own_photos, tmp_path):
         report = index_photos(gallery, list_photos(moved / "mine"), "cpu")
         assert (report.unchanged, report.encoded, report.copied) == (4, 0, 0)
         (moved / "mine" / "1.png").unlink()
-        report = sync_photos(gallery, moved / "mine", "cpu")
+        report = sync_photos(gallery, moved / "mine", "cpu", allow_removing=30)
         assert (report.unchanged, report.removed) == (3, 1)
 
 
 def test_a_folder_that_holds_the_gallery_is_followed(with_own_photos):
     (with_own_photos / "mine" / "3.png").unlink()
     with closing(Gallery.open(with_own_photos, write=True)) as gallery:
-        report = sync_photos(gallery, with_own_photos.parent, "cpu")
+        report = sync_photos(gallery, with_own_photos.parent, "cpu", allow_removing=30)
         assert (report.unchanged, report.removed) == (3, 1)
 
 

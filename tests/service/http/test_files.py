@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.http.files import image_type, local_file
+from service.http.files import IMAGE_START, image_type, local_file
 from tests.service.conftest import serving
 
 
@@ -24,12 +24,15 @@ from tests.service.conftest import serving
 def test_types_by_the_first_bytes(kind, media_type):
     buffer = io.BytesIO()
     Image.new("RGB", (3, 3)).save(buffer, kind)
-    assert image_type(buffer.getvalue()[:16]) == media_type
+    assert image_type(buffer.getvalue()[:IMAGE_START]) == media_type
 
 
-@pytest.mark.parametrize("start", [b"", b"<svg", b"<html>", b"RIFF1234WAVE", b"1234ftypmp42", b"\x89PNG"])
-def test_anything_else_is_just_bytes(start):
-    assert image_type(start) == "application/octet-stream"
+@pytest.mark.parametrize(
+    "start",
+    [b"", b"<svg", b"<html>", b"RIFF1234WAVE", b"1234ftypmp42", b"\x89PNG", b"BM is a text, not a bitmap", b"GIF8"],
+)
+def test_anything_else_is_no_image(start):
+    assert image_type(start) is None
 
 
 @pytest.fixture

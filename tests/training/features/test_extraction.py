@@ -88,14 +88,19 @@ def test_features_are_in_the_order_of_the_files_and_computed_once(files, encoder
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_files_that_cannot_be_used_have_a_reason_each_and_no_features(files, encoder, cache, cached, tmp_path):
+def test_files_that_cannot_be_used_have_a_reason_each_and_no_features(files, encoder, cache, cached, tmp_path, fifo):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "text.png").write_text("no picture")
-    bad = [tmp_path / name for name in ("folder.png", "text.png", "missing.png")]
+    bad = [tmp_path / name for name in ("folder.png", "text.png", "missing.png", fifo.name)]
     for _ in range(2):
         result = extract([bad[0], files[0], *bad[1:]], encoder, cache if cached else None)
-        assert {row: reason.split()[0] for row, reason in result.rejected.items()} == {0: "Is", 2: "not", 3: "No"}
-        np.testing.assert_array_equal(result.values[[0, 2, 3]], 0)
+        assert {row: reason.split(" (")[0] for row, reason in result.rejected.items()} == {
+            0: "not a regular file but a folder",
+            2: "not an image in a known format",
+            3: "No such file or directory",
+            4: "not a regular file but a FIFO",
+        }
+        np.testing.assert_array_equal(result.values[[0, 2, 3, 4]], 0)
         np.testing.assert_allclose(result.values[1], [1, -1, -1])
 
 

@@ -1,0 +1,187 @@
+"""Folders, lists and names: what is listed, under which path, and what is said of the rest."""
+
+import json
+import os
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from index.errors import SourceError
+from index.gallery.directory import Gallery
+from index.gallery.uris import canonical_uris, known_uris, local_path
+from index.jobs import index_photos, sync_photos
+from index.sources import list_folder, list_photos, read_uri
+from tests.conftest import draw_shape
+from training.base.regular_files import UnusableFile
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four photos, two of them in a subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for number, name in enumerate(("0.png", "1 a.png", "sub/2.png", "sub/3.png")):
+        draw_shape("circle", number, filled=True).save(folder / name)
+    return folder
+
+
+def names(listing, top):
+    return sorted(os.path.relpath(photo.uri, top) for photo in listing)
+
+
+def write_list(path, *lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def spellings(photos):
+    """The same folder, or lists of the same photos, in other words."""
+    link = photos.parent / "link"
+    link.symlink_to(photos)
+    files = sorted(file.relative_to(photos) for file in photos.rglob("*.png"))
+    return {
+        "relative": "photos",
+        "with dots": "photos/sub/../../photos",
+        "through a link": link,
+        "absolute": photos,
+        "URI": photos.as_uri(),
+        "URI through a link": f"file://localhost{link}",
+        "list of dots": write_list(photos / "dots.txt", *(f"../photos/sub/../{file}" for file in files)),
+        "list of links": write_list(photos.parent / "links.txt", *(link / file for file in files)),
+        "list of URIs": write_list(photos.parent / "uris.txt", *((photos / file).as_uri() for file in files)),
+    }
+
+
+def test_a_photo_has_one_path_however_it_is_spelled(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    expected = {str(photos / name) for name in ("0.png", "1 a.png", "sub/2.png", "sub/3.png")}
+    for spelling, source in spellings(photos).items():
+        assert {photo.uri for photo in list_photos(source)} == expected, spelling
+
+
+@pytest.mark.parametrize("before", ["dots", "link", "URI", "link in the gallery"])
+def test_a_photo_known_under_another_spelling_keeps_its_id(photos, tiny_bundle, tmp_path, before):
+    (tmp_path / "link").symlink_to(photos)
+    path = photos / "gallery" if before == "link in the gallery" else tmp_path / "gallery"
+    with closing(Gallery.create(path, tiny_bundle)) as gallery:
+        index_photos(gallery, list_photos(photos), "cpu")
+        with gallery.writing():
+            known = {photo.id: Path(photo.uri).relative_to(photos) for photo in gallery.catalogue.page(0, 9)}
+            folder = {"dots": f"{tmp_path}/gallery/../photos", "URI": photos.as_uri()}.get(before, tmp_path / "link")
+            gallery.catalogue.rename({identifier: f"{folder}/{name}" for identifier, name in known.items()})
+        renamed = gallery.catalogue.uris()
+        assert not any(uri.startswith(str(photos)) for uri in renamed)
+        for job in (
+            lambda: index_photos(gallery, list_photos(photos), "cpu"),
+            lambda: sync_photos(gallery, photos, "cpu"),
+        ):
+            report = job()
+            assert (report.encoded, report.unchanged + report.copied, report.removed) == (0, 4, 0)
+            assert gallery.catalogue.uris() == renamed
+
+
+def test_a_changed_file_behind_a_uri_is_noticed(photos, tiny_bundle, tmp_path):
+    listing = write_list(tmp_path / "list.txt", (photos / "1 a.png").as_uri())
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        assert index_photos(gallery, list_photos(listing), "cpu").encoded == 1
+        assert index_photos(gallery, list_photos(listing), "cpu").unchanged == 1
+        draw_shape("line", 2, filled=True, size=80).save(photos / "1 a.png")
+        assert index_photos(gallery, list_photos(listing), "cpu").encoded == 1
+        assert [(photo.id, photo.width) for photo in gallery.catalogue.page(0, 9)] == [(1, 80)]
+
+
+def test_paths_and_uris(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.png").symlink_to("/nowhere.png")
+    assert canonical_uris(["file.png", "x/../file.png", "s3://bucket/a%20b.png"]) == [
+        *(str(tmp_path / "file.png") for _ in range(2)),
+        "s3://bucket/a%20b.png",
+    ]
+    assert canonical_uris(["/a.png", "a.png", "/", ".", "file:///a%00.png"]) == [
+        "/a.png",
+        str(tmp_path / "a.png"),
+        "/",
+        str(tmp_path),
+        "file:///a%00.png",
+    ]
+    for uri in ("file:///srv/a%20b.png", "file://localhost/srv/a b.png", "local:///srv/a b.png"):
+        assert local_path(uri) == Path("/srv/a b.png")
+    for uri in ("s3://bucket/a.png", "zip://a.png::file:///srv/all.zip", "file:///srv/a.gz::file:///srv/b"):
+        assert local_path(uri) is None
+    assert known_uris(["/srv/a.png", "/srv/b.png"], ["/srv/x/../b.png"], tmp_path) == ["/srv/a.png", "/srv/x/../b.png"]
+
+
+def test_side_folders_are_passed_over_and_other_files_are_counted(photos):
+    for folder in ("@eaDir", ".thumbnails", "#recycle", ".Trash-1000", "sub/.hidden", "sub/@eaDir", "lost+found"):
+        (photos / folder).mkdir()
+        shutil.copy(photos / "0.png", photos / folder / "thumb.png")
+        (photos / folder / "index.db").touch()
+    for name in ("a.heic", "b.HEIC", "sub/c.txt", "README"):
+        (photos / name).touch()
+    for name in ("new.jfif", "sub/new.JPE"):
+        draw_shape("circle", 1, filled=True).save(photos / name, "JPEG")
+    listing = list_folder(photos)
+    assert names(listing, photos) == ["0.png", "1 a.png", "new.jfif", "sub/2.png", "sub/3.png", "sub/new.JPE"]
+    assert listing.notes == "4 files skipped: 2 .heic, 1 without suffix, 1 .txt"
+    assert list_folder(photos / ".thumbnails").notes == "1 file skipped: 1 .db"  # asked for by name
+    assert {photo.label for photo in listing} == {None, "sub"}
+
+
+def test_loops_of_links_end(photos):
+    (photos / "sub" / "loop").symlink_to(photos)
+    (photos / "self.png").symlink_to("self.png")
+    listing = list_folder(photos)
+    assert names(listing, photos) == ["0.png", "1 a.png", "self.png", "sub/2.png", "sub/3.png"]
+    assert listing.notes == "1 file skipped: 1 links to folders"
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_a_list(tmp_path, mark, end):
+    lines = ["# comment", "a#1.png", "b.png # comment", "  c d.png\t#", "", " # e.png", "f\u2028g.png"]
+    path = tmp_path / "list.txt"
+    path.write_bytes((mark + end.join(lines)).encode())
+    assert names(list_photos(path), tmp_path) == ["a#1.png", "b.png", "c d.png", "f\u2028g.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a.png\ncafé.png\n".encode("latin-1"), "list.txt, line 2: not UTF-8; save"),
+        ("a.png\n".encode("utf-16"), "is not a text file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "is not a text file"),
+    ],
+)
+def test_lists_that_are_no_text(tmp_path, content, message):
+    path = tmp_path / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=message):
+        list_photos(path)
+
+
+def test_a_job_hangs_on_nothing_in_its_list(photos, fifo, tiny_bundle, tmp_path):
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    listing = write_list(tmp_path / "list.txt", photos / "0.png", fifo, fifo.as_uri(), "zero.png", "photos")
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        report = index_photos(gallery, list_photos(listing), "cpu")
+    assert (report.encoded, report.rejected) == (1, 3)
+    rejects = [json.loads(line) for line in (tmp_path / "gallery" / "rejects.jsonl").read_text().splitlines()]
+    assert {Path(reject["file"]).name: reject["reason"].split()[-1] for reject in rejects} == {
+        "fifo.png": "FIFO",
+        "zero.png": "device",
+        "photos": "folder",
+    }
+
+
+@pytest.mark.parametrize("uri", ["memory://bucket/large.png", "large.png"])
+def test_no_more_is_read_than_a_picture_may_have(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    for module in ("index.sources", "training.base.regular_files"):
+        monkeypatch.setattr(f"{module}.MAX_BYTES", 1 << 20)
+    fsspec.filesystem("memory").pipe("/bucket/large.png", bytes((1 << 20) + 1))
+    Path("large.png").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(UnusableFile, match="larger than 1 MiB"):
+        read_uri(uri)
