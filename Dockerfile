@@ -48,7 +48,6 @@ ENV PATH=/opt/svdraw/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     ORT_DISABLE_TELEMETRY=1 \
-    HF_HUB_DISABLE_TELEMETRY=1 \
     XDG_CACHE_HOME=/data/cache \
     HF_HOME=/data/cache/huggingface \
     TORCH_HOME=/data/cache/torch \

@@ -18,7 +18,7 @@ from training.model.truncation import truncate
 
 __all__ = ["MAX_CONTRIBUTIONS", "check_contributions", "search_by_image", "search_by_json", "search_by_request"]
 
-MAX_CONTRIBUTIONS = 1_000_000  # numbers in one answer: about 20 MB of JSON
+MAX_CONTRIBUTIONS = 250_000  # numbers in one answer: about 5 MB of JSON, written in one go
 
 
 def check_contributions(serving: Serving, searches: Iterable[SearchOptions]) -> None:
