@@ -47,6 +47,7 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /data 
 ENV PATH=/opt/svdraw/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     XDG_CACHE_HOME=/data/cache \
     HF_HOME=/data/cache/huggingface \
     TORCH_HOME=/data/cache/torch \

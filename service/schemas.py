@@ -3,7 +3,16 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 __all__ = [
@@ -31,6 +40,9 @@ __all__ = [
 
 MAX_ID = 2**63 - 1
 MAX_HITS = 10_000  # the same as index.gallery.searcher.MAX_HITS, which clients need not have
+MAX_METADATA_BYTES = 64 * 1024  # as JSON
+MAX_METADATA_KEYS = 256
+MAX_METADATA_DEPTH = 16
 
 
 def _parsed(value: Any) -> Any:
@@ -38,13 +50,40 @@ def _parsed(value: Any) -> Any:
     return from_json(value, allow_inf_nan=False) if isinstance(value, str | bytes) else value
 
 
-def _finite(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuses numbers that JSON cannot hold, such as 1e999, and text that is not Unicode."""
-    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+def _parsed_metadata(value: Any) -> Any:
+    """Metadata as it was sent, if there is not too much of it."""
+    if isinstance(value, str | bytes) and len(value) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata can have at most {MAX_METADATA_BYTES} bytes")
+    value = _parsed(value)
+    if isinstance(value, dict) and len(value) > MAX_METADATA_KEYS:
+        raise ValueError(f"metadata can have at most {MAX_METADATA_KEYS} keys, not {len(value)}")
+    if _depth(value) > MAX_METADATA_DEPTH:
+        raise ValueError(f"metadata can be nested at most {MAX_METADATA_DEPTH} deep")
     return value
 
 
-Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_parsed), AfterValidator(_finite)]
+def _depth(value: Any) -> int:
+    """Of objects and lists in each other; JSON is parsed only up to a depth of 200."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
+def _storable(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuses numbers that JSON cannot hold, such as 1e999, text that is not Unicode, and too much of it."""
+    if len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata can have at most {MAX_METADATA_BYTES} bytes")
+    return value
+
+
+def _parsed_filter(value: Any, _: Any) -> dict[str, Any]:
+    """A filter as it was sent. The type describes it; ``index.gallery.filters`` checks it, with one error at most."""
+    value = _parsed(value)
+    if not isinstance(value, dict):
+        raise ValueError('the filter must be a JSON object, such as {"label": "castle"}')
+    return value
+
+
+Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_parsed_metadata), AfterValidator(_storable)]
 
 Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[float, Field(allow_inf_nan=False)]
 
@@ -63,7 +102,7 @@ class Comparison(BaseModel):
 
 
 FilterField = Annotated[str, Field(pattern=r'^[^"\\\x00-\x1f]{1,200}$')]
-Filter = Annotated[dict[FilterField, Value | list[Value] | Comparison | None], BeforeValidator(_parsed)]
+Filter = Annotated[dict[FilterField, Value | list[Value] | Comparison | None], WrapValidator(_parsed_filter)]
 
 
 class Problem(BaseModel):
@@ -175,7 +214,7 @@ class EmbeddingRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     input: str | list[str] = Field(description="images: base64, or data URIs")
-    model: str | None = Field(None, description="digest of the model expected; any when omitted")
+    model: str | None = Field(None, max_length=200, description="digest of the model expected; any when omitted")
     input_type: Literal["sketch", "photo"] = Field("sketch", description="which encoder")
     dimensions: int | None = Field(None, ge=1, le=1_000_000, description="keep only so many leading coordinates")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: little-endian float32")

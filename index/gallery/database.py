@@ -30,6 +30,7 @@ CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
 CREATE INDEX IF NOT EXISTS photos_by_revision ON photos (revision);
 CREATE INDEX IF NOT EXISTS photos_by_label ON photos (label);
 """
+_FOREIGN = ("no such table", "no such column", "malformed JSON")  # what the file lacks, not what was asked of it
 
 
 class Database:
@@ -151,7 +152,8 @@ class Database:
             )
         if "no such column: revision" in str(error):
             return GalleryDamaged(f"{self.path} is of version 0.1; run `svdraw index verify --repair` on it once")
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+        foreign = code == "SQLITE_ERROR" and str(error).startswith(_FOREIGN)  # else the statement is at fault
+        if foreign or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return GalleryDamaged(
                 f"{self.path} is damaged ({error}); restore it from a backup or build the gallery again"
             )

@@ -5,13 +5,13 @@ The exported network is kept in the user's cache, so that only the first start w
 
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,9 +20,14 @@ from training.base.artifacts import atomic_write
 from training.model.bundle import Bundle
 from training.model.encoders import Encoder
 
+# Read when ONNX Runtime is imported, which would otherwise give the machine an identity and look up its makers' host.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+
 __all__ = ["TOLERANCES", "Precision", "build_runner"]
 
 logger = logging.getLogger(__name__)
+onnxruntime.disable_telemetry_events()  # for versions that do not know the variable
 for exporter in ("onnx_ir", "onnxscript", "torch.onnx"):
     logging.getLogger(exporter).setLevel(logging.WARNING)  # the exporters report every constant that they fold
 

@@ -1,19 +1,41 @@
 """A search from query to results, in the thread of a worker."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.catalogue import Photo
+from index.gallery.filters import filter_condition
 from index.gallery.searcher import Hit
 from service.engine.serving import Serving
+from service.errors import RequestProblem
 from service.http.bodies import decode_base64, parse_object
 from service.http.stopwatch import Stopwatch
 from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
 from training.model.truncation import truncate
 
-__all__ = ["search_by_image", "search_by_json", "search_by_request"]
+__all__ = ["MAX_CONTRIBUTIONS", "check_contributions", "search_by_image", "search_by_json", "search_by_request"]
+
+MAX_CONTRIBUTIONS = 250_000  # numbers in one answer: about 5 MB of JSON, written in one go
+
+
+def check_contributions(serving: Serving, searches: Iterable[SearchOptions]) -> None:
+    """Refuses searches that together ask for too many contributions.
+
+    Raises:
+        RequestProblem: 422.
+    """
+    most, default = serving.searcher.dim, serving.bundle.default_dimensions
+    asking = [search for search in searches if search.with_contributions]
+    wanted = sum(search.limit * min(search.dimensions or default, most) for search in asking)
+    if wanted > MAX_CONTRIBUTIONS:
+        raise RequestProblem(
+            422,
+            f"'with_contributions' asks for {wanted} numbers, 'limit' times 'dimensions' of every search, more than "
+            f"the limit of {MAX_CONTRIBUTIONS}; lower one of these, or send fewer searches at once",
+        )
 
 
 def search_by_json(serving: Serving, body: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
@@ -33,29 +55,43 @@ def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopw
         DimensionsError: if the gallery does not have this number of dimensions.
         FilterError: if the filter is not valid.
     """
+    _check(serving, request)
     if request.image is not None:
-        return search_by_image(serving, decode_base64(request.image), request, stopwatch)
+        return _search_by_bytes(serving, decode_base64(request.image), request, stopwatch)
     assert request.photo_id is not None
     with stopwatch.stage("search"):
         photo = serving.photo(request.photo_id)
         return _find(serving, serving.vector(photo), request, like=photo.id)
 
 
-def search_by_image(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
-    """Searches by the bytes of a sketch; see ``search_by_request``."""
+def search_by_image(serving: Serving, content: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by the bytes of a sketch and options that are still to be validated; see ``search_by_request``.
+
+    Raises:
+        ValidationError: if they are no options.
+    """
+    options = SearchOptions.model_validate(given)
+    _check(serving, options)
+    return _search_by_bytes(serving, content, options, stopwatch)
+
+
+def _search_by_bytes(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
     query = serving.model.embed(content, "sketch", stopwatch)
     with stopwatch.stage("search"):
         return _find(serving, query, options)
+
+
+def _check(serving: Serving, options: SearchOptions) -> None:
+    """Refuses what makes no sense before a sketch is embedded for it."""
+    check_contributions(serving, [options])
+    filter_condition(options.filter or {})
 
 
 def _find(
     serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: int | None = None
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
-    only = None
-    if options.filter:
-        wanted = options.model_dump(include={"filter"}, exclude_unset=True)["filter"]
-        only = serving.gallery.catalogue.select(wanted)
+    only = serving.gallery.catalogue.select(options.filter) if options.filter else None
     searcher = serving.searcher
     [hits] = searcher.search(
         query[None],

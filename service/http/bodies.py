@@ -1,8 +1,14 @@
-"""Request bodies that carry images: a form, the image itself, or JSON with base64. Parsed off the event loop."""
+"""Request bodies that carry images: a form, the image itself, or JSON with base64. Parsed off the event loop.
+
+Images may be large, everything beside them may not: a text of a few megabytes can hold millions of values, each of
+which takes memory and, where it is wrong, an error.
+"""
 
 import base64
 import binascii
-from typing import Any
+import string
+from collections.abc import Callable, Sized
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from fastapi import Request
@@ -11,9 +17,27 @@ from starlette.datastructures import UploadFile
 
 from service.errors import RequestProblem
 
-__all__ = ["decode_base64", "media_type", "parse_object", "read_form_or_image", "read_json"]
+__all__ = [
+    "MAX_FIELDS",
+    "MAX_TEXT_BYTES",
+    "check_query",
+    "check_size",
+    "decode_base64",
+    "media_type",
+    "parse_object",
+    "read_form_or_image",
+    "read_json",
+]
+
+Parsed = TypeVar("Parsed")
+
+MAX_TEXT_BYTES = 256 * 1024  # of a JSON body or a form beside its images
+MAX_FIELDS = 100  # of an object or a query; no request has as many
 
 _EMPTY = "the body holds no image; draw something and send it as PNG or JPEG"
+_SHORTEST_IMAGE = 1024  # shorter texts in base64 are not told from others
+_BASE64 = (string.ascii_letters + string.digits + "+/-_=\\").encode()  # the backslash begins an escaped character
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def media_type(request: Request) -> str:
@@ -21,14 +45,33 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """A JSON object.
+async def check_query(request: Request) -> None:
+    """Refuses a query of more parameters than any request has, before they are looked at one by one.
 
     Raises:
-        RequestProblem: 400 if it is not JSON, 422 if it is no object.
+        RequestProblem: 422.
+    """
+    check_size(request.scope["query_string"].split(b"&"), MAX_FIELDS, "query parameters")
+
+
+def check_size(values: Sized, most: int, what: str, status: int = 422) -> None:
+    """Refuses more values than a limit.
+
+    Raises:
+        RequestProblem: of the status given.
+    """
+    if len(values) > most:
+        raise RequestProblem(status, f"{len(values)} {what} are more than the limit of {most}")
+
+
+async def read_json(request: Request, validate: Callable[[dict[str, Any]], Parsed]) -> Parsed:
+    """What ``validate`` makes of a JSON object, in another thread.
+
+    Raises:
+        RequestProblem: see ``parse_object``.
     """
     body = await request.body()
-    return await anyio.to_thread.run_sync(parse_object, body)
+    return await anyio.to_thread.run_sync(lambda: validate(parse_object(body)))
 
 
 async def read_form_or_image(request: Request) -> tuple[bytes, dict[str, Any]]:
@@ -57,31 +100,67 @@ async def _read_form(request: Request) -> tuple[bytes, dict[str, Any]]:
         if not isinstance(file, UploadFile):
             raise RequestProblem(422, "the form has no file field named 'file'")
         fields = {name: value for name, value in form.items() if name != "file"}
+        if sum(len(value) for value in fields.values() if isinstance(value, str)) > MAX_TEXT_BYTES:
+            raise _too_much_text()
         return await file.read(), fields
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object; see ``read_json``."""
+    """A JSON object.
+
+    Raises:
+        RequestProblem: 400 if it is not JSON, 413 if it is large without its images, 422 if it is no object, or one of
+            many fields.
+    """
+    if len(body) > MAX_TEXT_BYTES and len(body) - _image_bytes(body) > MAX_TEXT_BYTES:
+        raise _too_much_text()
     try:
         fields = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestProblem(400, f"the body is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise RequestProblem(422, "the JSON body must be an object")
+    check_size(fields, MAX_FIELDS, "fields")
     return fields
 
 
 def decode_base64(text: str) -> bytes:
     """Bytes of an image given as base64 or as a data URI.
 
+    Encoders differ, so line breaks, the alphabet that is safe in URLs, and missing padding are accepted.
+
     Raises:
         RequestProblem: 400 if it is neither, or empty.
     """
     encoded = text.split(",", 1)[-1] if text.startswith("data:") else text
     try:
-        content = base64.b64decode(encoded, validate=True)
+        plain = encoded.encode("ascii").translate(_URL_SAFE, delete=b"\r\n")
+        padding = b"" if plain.endswith(b"=") else b"=" * (-len(plain) % 4)
+        content = base64.b64decode(plain + padding, validate=True)
     except (binascii.Error, ValueError) as error:
         raise RequestProblem(400, f"the image is not base64: {error}") from error
     if not content:
         raise RequestProblem(400, _EMPTY)
     return content
+
+
+def _image_bytes(body: bytes) -> int:
+    """How many bytes of a JSON text are long strings that may be base64; found without parsing it.
+
+    Between two quotation marks lies a string, or what separates strings. What separates them holds characters that are
+    not of base64, or the text is not JSON.
+    """
+    if body.count(b'"') > MAX_TEXT_BYTES:
+        return 0
+    return sum(len(part) for part in body.split(b'"') if len(part) >= _SHORTEST_IMAGE and _is_base64(part))
+
+
+def _is_base64(text: bytes) -> bool:
+    start = text.find(b",", 0, _SHORTEST_IMAGE) + 1 if text.startswith(b"data:") else 0
+    return not text[start:].translate(None, delete=_BASE64)
+
+
+def _too_much_text() -> RequestProblem:
+    return RequestProblem(
+        413, f"the body without its images is larger than the limit of {MAX_TEXT_BYTES} bytes; send less at once"
+    )

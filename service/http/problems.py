@@ -22,6 +22,9 @@ __all__ = ["EXPECTED", "as_problem", "documented", "install_problem_handlers"]
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 10  # that are listed; a request may have any number
+_MAX_DETAIL = 1000  # characters; details may quote what was sent
+_MAX_PLACE = 64  # characters of each step to the place of an error
 OPENAI_PATHS = frozenset({"/v1/embeddings"})
 EXPECTED = (
     RequestProblem,
@@ -109,11 +112,26 @@ def _response(request: Request, problem: Problem, headers: Mapping[str, str]) ->
 
 
 def _problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
-    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    title = HTTPStatus(status).phrase
+    return Problem(title=title, status=status, detail=_shortened(detail, _MAX_DETAIL), errors=errors)
 
 
 def _invalid(errors: Sequence[Any]) -> Problem:
-    rows = [{"loc": list(row["loc"]), "msg": row["msg"], "type": row["type"]} for row in errors]
+    rows = [
+        {"loc": [_place(part) for part in row["loc"][:8]], "msg": _shortened(row["msg"], 200), "type": row["type"]}
+        for row in errors[:MAX_ERRORS]
+    ]
     where = " ".join(str(part) for part in rows[0]["loc"] if part not in ("query", "body", "path"))
     message = str(rows[0]["msg"]).removeprefix("Value error, ")
-    return _problem(422, f"{where}: {message}" if where else message, rows)
+    detail = f"{where}: {message}" if where else message
+    if len(errors) > MAX_ERRORS:
+        detail += f" ({len(errors)} errors, of which the first {MAX_ERRORS} are listed)"
+    return _problem(422, detail, rows)
+
+
+def _place(part: str | int) -> str | int:
+    return _shortened(part, _MAX_PLACE) if isinstance(part, str) else part
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,6 +1,8 @@
 """POST /v1/embeddings: vectors of images, in the shape of OpenAI's API."""
 
 import base64
+from functools import partial
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -12,7 +14,7 @@ from service.dependencies import ServingDependency, SettingsDependency, Stopwatc
 from service.encoding.workers import finish_all
 from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.http.bodies import decode_base64, media_type, read_json
+from service.http.bodies import check_size, decode_base64, media_type, read_json
 from service.http.openapi import reference
 from service.http.problems import documented
 from service.http.stopwatch import Stopwatch
@@ -42,13 +44,11 @@ async def embeddings(
     if media_type(request) != "application/json":
         raise RequestProblem(415, "send JSON with the images in field 'input', in base64")
     with stopwatch.stage("read"):
-        wanted = EmbeddingRequest.model_validate(await read_json(request))
+        wanted = await read_json(request, partial(_validated, settings.max_items))
     images = [wanted.input] if isinstance(wanted.input, str) else wanted.input
     model = serving.bundle.digest
     if not images:
         raise RequestProblem(422, "input is empty")
-    if len(images) > settings.max_items:
-        raise RequestProblem(413, f"{len(images)} images are more than the limit of {settings.max_items}")
     if wanted.model not in (None, model):
         raise RequestProblem(404, f"the model {wanted.model!r} is not served; GET /v1/models lists what is")
     dimensions = wanted.dimensions or serving.bundle.dim
@@ -63,6 +63,12 @@ async def embeddings(
         for number, vector in enumerate(vectors)
     ]
     return EmbeddingResponse(data=data, model=model)
+
+
+def _validated(max_items: int, fields: dict[str, Any]) -> EmbeddingRequest:
+    if isinstance(fields.get("input"), list):
+        check_size(fields["input"], max_items, "images", 413)
+    return EmbeddingRequest.model_validate(fields)
 
 
 def _embed(

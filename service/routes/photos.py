@@ -32,16 +32,18 @@ _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 _IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}}}
 
 
-@router.get("", dependencies=[reader])
+@router.get("", dependencies=[reader], response_model=PhotoPage)
 def list_photos(
     serving: ServingDependency,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="an id; photos with larger ones follow")] = 0,
-) -> PhotoPage:
+) -> Response:
     """Photos of the gallery, by id."""
     found = serving.gallery.catalogue.page(after, limit + 1)
     page = found[:limit]
-    return PhotoPage(photos=[_info(photo) for photo in page], next_after=page[-1].id if len(found) > limit else None)
+    next_after = page[-1].id if len(found) > limit else None
+    answer = PhotoPage(photos=[_info(photo) for photo in page], next_after=next_after)
+    return Response(answer.model_dump_json(), media_type="application/json")  # written in this thread
 
 
 @router.post(
@@ -67,7 +69,7 @@ async def add_photo(
     given = {"label": label, "metadata": metadata}
     content, fields = await read_form_or_image(request)
     fields = {name: value for name, value in given.items() if value is not None} | fields
-    description = PhotoDescription.model_validate(fields)
+    description = await anyio.to_thread.run_sync(PhotoDescription.model_validate, fields)
     upload = await engine.workers.run(stopwatch, prepare_upload, serving, content, description, stopwatch)
     photo, new = await engine.add(serving, upload)
     response.status_code = HTTPStatus.CREATED if new else HTTPStatus.OK
@@ -96,7 +98,7 @@ async def describe_photo(
     photo_id: int, request: Request, engine: EngineDependency, serving: ServingDependency
 ) -> PhotoInfo:
     """Changes label or metadata of a photo; what is left out stays as it is."""
-    description = PhotoDescription.model_validate(await read_json(request))
+    description = await read_json(request, PhotoDescription.model_validate)
     return _info(await engine.describe(serving, photo_id, description.model_dump(exclude_unset=True)))
 
 

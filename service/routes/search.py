@@ -1,17 +1,20 @@
 """POST /v1/search and /v1/search/batch: sketches in, photos out."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, ParamSpec
 
-from fastapi import APIRouter, Query, Request
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.encoding.workers import Workers, finish_all
-from service.engine.searching import search_by_image, search_by_json, search_by_request
+from service.engine.searching import check_contributions, search_by_image, search_by_json, search_by_request
 from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.http.bodies import media_type, read_form_or_image, read_json
+from service.http.bodies import MAX_FIELDS, check_query, check_size, media_type, read_form_or_image, read_json
 from service.http.openapi import properties, reference
 from service.http.problems import EXPECTED, as_problem, documented
 from service.http.stopwatch import Stopwatch
@@ -19,9 +22,11 @@ from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchQuery
 
 __all__ = ["body_content", "router"]
 
+Arguments = ParamSpec("Arguments")
+
 router = APIRouter(
     tags=["search"],
-    dependencies=[reader],
+    dependencies=[reader, Depends(check_query)],
     responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
 )
 
@@ -65,14 +70,18 @@ _BATCH_BODY = _json_content(
 )
 
 
-@router.post("/v1/search", openapi_extra={"requestBody": {"required": True, "content": _SEARCH_BODY}})
+@router.post(
+    "/v1/search",
+    response_model=SearchResponse,
+    openapi_extra={"requestBody": {"required": True, "content": _SEARCH_BODY}},
+)
 async def search(
     request: Request,
     serving: ServingDependency,
     workers: WorkersDependency,
     stopwatch: StopwatchDependency,
     query: Annotated[SearchQuery, Query()],
-) -> SearchResponse:
+) -> Response:
     """Finds the photos that a sketch depicts, or photos like another photo.
 
     The sketch comes as multipart field `file`, as a raw image body, or as JSON field `image` (base64 or a data URI).
@@ -82,38 +91,69 @@ async def search(
     if media_type(request) == "application/json":
         with stopwatch.stage("read"):
             body = await request.body()
-        return await workers.run(stopwatch, search_by_json, serving, body, given, stopwatch)
+        return await workers.run(stopwatch, _serialised, search_by_json, serving, body, given, stopwatch)
     with stopwatch.stage("read"):
         content, fields = await read_form_or_image(request)
-    options = SearchOptions.model_validate({**given, **fields})
-    return await workers.run(stopwatch, search_by_image, serving, content, options, stopwatch)
+    given |= fields
+    return await workers.run(stopwatch, _serialised, search_by_image, serving, content, given, stopwatch)
 
 
-@router.post("/v1/search/batch", openapi_extra={"requestBody": {"required": True, "content": _BATCH_BODY}})
+@router.post(
+    "/v1/search/batch",
+    response_model=BatchResponse,
+    openapi_extra={"requestBody": {"required": True, "content": _BATCH_BODY}},
+)
 async def search_batch(
     request: Request,
     serving: ServingDependency,
     workers: WorkersDependency,
     stopwatch: StopwatchDependency,
     settings: SettingsDependency,
-) -> BatchResponse:
+) -> Response:
     """Searches for several sketches or photos at once; one that fails, fails alone."""
     with stopwatch.stage("read"):
-        body = await read_json(request)
+        searches = await read_json(request, partial(_validated, settings.max_items))
+    check_contributions(serving, [search for search in searches if isinstance(search, SearchRequest)])
+    items = await finish_all([_search_one(serving, workers, stopwatch, search) for search in searches])
+    answer = BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
+    return await anyio.to_thread.run_sync(_serialised, lambda: answer)
+
+
+def _validated(max_items: int, body: dict[str, Any]) -> list[SearchRequest | BatchItem]:
+    """The searches of a batch; in place of one that makes no sense, what is wrong with it."""
     searches = body.get("searches")
     if body.keys() != {"searches"} or not isinstance(searches, list) or not searches:
         raise RequestProblem(422, "the JSON body must be an object with the field 'searches', a list that is not empty")
-    if len(searches) > settings.max_items:
-        raise RequestProblem(413, f"{len(searches)} searches are more than the limit of {settings.max_items}")
-    items = await finish_all([_search_one(serving, workers, stopwatch, search) for search in searches])
-    return BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
+    check_size(searches, max_items, "searches", 413)
+    return [_validated_one(fields) for fields in searches]
 
 
-async def _search_one(serving: Serving, workers: Workers, stopwatch: Stopwatch, fields: Any) -> BatchItem:
+def _validated_one(fields: Any) -> SearchRequest | BatchItem:
     try:
-        wanted = SearchRequest.model_validate(fields)
-        answer = await workers.run(stopwatch, search_by_request, serving, wanted, stopwatch)
+        if isinstance(fields, dict):
+            check_size(fields, MAX_FIELDS, "fields")
+        return SearchRequest.model_validate(fields)
     except EXPECTED as error:
-        problem = as_problem(error)
-        return BatchItem(status=problem.status, problem=problem)
+        return _failed(error)
+
+
+async def _search_one(
+    serving: Serving, workers: Workers, stopwatch: Stopwatch, search: SearchRequest | BatchItem
+) -> BatchItem:
+    if isinstance(search, BatchItem):
+        return search
+    try:
+        answer = await workers.run(stopwatch, search_by_request, serving, search, stopwatch)
+    except EXPECTED as error:
+        return _failed(error)
     return BatchItem(status=200, results=answer.results, dimensions=answer.dimensions)
+
+
+def _failed(error: Exception) -> BatchItem:
+    problem = as_problem(error)
+    return BatchItem(status=problem.status, problem=problem)
+
+
+def _serialised(answer: Callable[Arguments, BaseModel], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Response:
+    """An answer as JSON, written in this thread: a large one would keep the event loop busy."""
+    return Response(answer(*args, **kwargs).model_dump_json(), media_type="application/json")

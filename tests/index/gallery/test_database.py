@@ -194,3 +194,25 @@ def test_files_of_earlier_versions_get_what_they_lack(path):
     with closing(Database(path, create=True)) as database:
         assert database.query("SELECT DISTINCT revision FROM photos") == [(0,)]
         assert len(uris(database)) == 100
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        ("SELECT json_extract('{}', ?)", ("$[",)),
+        ("SELECT uri FROM photos WHERE uri LIKE ? ESCAPE 'ab'", ("x",)),
+        ("SELECT abs(-9223372036854775807 - 1)", ()),
+    ],
+)
+def test_a_query_that_fails_is_no_damage(path, statement, values):
+    with closing(Database(path)) as database:
+        with pytest.raises(GalleryError) as caught:
+            database.query(statement, values)
+        assert not isinstance(caught.value, GalleryDamaged)
+        assert len(uris(database)) == 100
+
+
+@pytest.mark.parametrize("statement", ["SELECT x FROM missing", "SELECT json_extract('{', '$.a')"])
+def test_what_the_file_lacks_is_damage(path, statement):
+    with closing(Database(path)) as database, pytest.raises(GalleryDamaged, match="restore it from a backup"):
+        database.query(statement)

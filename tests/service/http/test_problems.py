@@ -2,8 +2,9 @@ import json
 
 import pytest
 from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from index.errors import DimensionsError, FilterError, GalleryDamaged, GalleryLocked
 from service.errors import RequestProblem
@@ -44,6 +45,32 @@ def test_every_error_has_a_status_and_tells_no_secrets(error, status, detail):
     assert detail in problem.detail
     assert SECRET not in problem.model_dump_json()
     assert isinstance(error, EXPECTED) == (status < 500 and not isinstance(error, HTTPException))
+
+
+def many_errors():
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    try:
+        Strict.model_validate({f"{number}{'x' * 5000}": SECRET for number in range(500)})
+    except ValueError as error:
+        return error
+
+
+def test_of_many_errors_the_first_are_listed_and_all_counted():
+    error = many_errors()
+    for problem in (as_problem(error), as_problem(RequestValidationError(error.errors()))):
+        assert "(500 errors, of which the first 10 are listed)" in problem.detail
+        assert len(problem.errors) == 10
+        assert problem.errors[0]["loc"][0].startswith("0xxx")
+        assert SECRET not in problem.model_dump_json()
+        assert len(problem.model_dump_json()) < 3000
+
+
+def test_details_that_quote_what_was_sent_are_cut():
+    problem = as_problem(RequestProblem(404, "there is no " + "x" * 100_000))
+    assert problem.detail.startswith("there is no xxx")
+    assert len(problem.detail) == 1000
 
 
 def test_what_the_gallery_suffers_from_is_in_the_log(caplog):
