@@ -13,7 +13,6 @@ from typing import BinaryIO
 import anyio
 import anyio.to_thread
 from fsspec.core import url_to_fs
-from PIL import Image
 
 from index.gallery.catalogue import Photo
 from index.gallery.uris import resolve_uri
@@ -22,7 +21,7 @@ from service.encoding.decoding import Decoder
 from service.errors import RequestProblem
 from training.base.errors import ImageError, ImageTooLarge
 
-__all__ = ["PhotoFile", "Thumbnails", "image_format", "open_photo"]
+__all__ = ["PhotoFile", "Thumbnails", "open_photo"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +59,12 @@ def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
     except _GONE as error:
         raise RequestProblem(404, "the photo's file is not there any more") from error
     except Exception as error:  # each kind of storage has exceptions of its own
-        logger.error("%s cannot be read: %s", uri, error)
-        detail = "the photo's file cannot be read at the moment; the service's log says why"
-        raise RequestProblem(503, detail) from error
+        raise _unreadable(uri, error) from error
+
+
+def _unreadable(uri: str, error: Exception) -> RequestProblem:
+    logger.error("%s cannot be read: %s", uri, error)
+    return RequestProblem(503, "the photo's file cannot be read at the moment; the service's log says why")
 
 
 def _open_local(uri: str) -> PhotoFile:
@@ -80,15 +82,6 @@ def _open_remote(uri: str) -> PhotoFile:
 
 def _digest(*facts: object) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-def image_format(content: bytes) -> str | None:
-    """What the header says an image is, such as ``JPEG``; None for anything else."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.format
-    except Exception:  # hostile bytes raise nearly anything
-        return None
 
 
 class Thumbnails:
@@ -115,7 +108,8 @@ class Thumbnails:
             size: in pixels.
 
         Raises:
-            RequestProblem: 404 if its file is no image any more, or one that is too large.
+            RequestProblem: 404 if its file is no image any more, or one that is too large; 503 if it cannot be read
+                at the moment.
         """
         key = (opened.uri, opened.version, size)
         if known := self._find(key):
@@ -123,7 +117,7 @@ class Thumbnails:
         return await anyio.to_thread.run_sync(self._make, key, opened, size, limiter=self._line)
 
     def _make(self, key: tuple[str, str, int], opened: PhotoFile, size: int) -> bytes:
-        content = self._find(key) or self._render(opened.file, size)  # another may have made it meanwhile
+        content = self._find(key) or self._render(opened, size)  # another may have made it meanwhile
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = content
@@ -138,9 +132,13 @@ class Thumbnails:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def _render(self, file: BinaryIO, size: int) -> bytes:
+    def _render(self, opened: PhotoFile, size: int) -> bytes:
         try:
-            with self._decoder.image(file.read(), size) as image:
+            content = opened.file.read()
+        except Exception as error:  # each kind of storage has exceptions of its own
+            raise _unreadable(opened.uri, error) from error
+        try:
+            with self._decoder.image(content, size) as image:
                 image.thumbnail((size, size))
         except ImageTooLarge as error:
             raise RequestProblem(404, f"there is no thumbnail: {error.reason}") from error
