@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from index.descriptions import describe_known
-from index.errors import GalleryError
+from index.errors import GalleryError, IndexingError
 from index.gallery.catalogue import KnownContent, NewPhoto, PhotoState
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
@@ -28,9 +28,9 @@ from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.sources import Candidate, Listing, list_folder, read_uri
 from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
-from training.base.rejects import report_rejects
+from training.base.rejects import reject_reason, report_rejects
 from training.model.bundle import Bundle, load_bundle
-from training.model.images import image_size, open_image
+from training.model.images import read_image
 from training.model.preprocessing import Preprocessing
 
 __all__ = ["ALLOW_REMOVING", "JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
@@ -217,10 +217,10 @@ def _prepared(
         candidate, state = task
         try:
             return _prepare(candidate, state, gallery, bundle.photo.preprocessing)
-        except ImageError as error:
-            return _Reject(candidate, error.reason)
-        except (OSError, ValueError) as error:  # fsspec raises ValueError for an unknown protocol
-            return _Reject(candidate, getattr(error, "strerror", None) or str(error))
+        except (IndexingError, MemoryError):  # of the gallery, or the machine
+            raise
+        except Exception as error:  # each kind of storage has exceptions of its own; none may end the job
+            return _Reject(candidate, reject_reason(error))
 
     seconds = 0.1 if sys.stderr.isatty() else 10  # between two reports; a log needs few
     with tqdm(total=len(photos), desc="indexing", unit="photo", dynamic_ncols=True, mininterval=seconds) as progress:
@@ -232,13 +232,15 @@ def _prepared(
 def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tuple[Candidate, PhotoState | None]]:
     for start in range(0, len(photos), _STATES):
         some = photos[start : start + _STATES]
-        states = gallery.catalogue.states(photo.uri for photo in some)
+        states = gallery.catalogue.states(photo.uri for photo in some if _is_utf8(photo.uri))
         yield from ((photo, states.get(photo.uri)) for photo in some)
 
 
 def _prepare(
     candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing
 ) -> _Prepared | _Unchanged:
+    if not _is_utf8(candidate.uri):
+        raise ImageError("its path is not UTF-8")
     uri = resolve_uri(candidate.uri, gallery.path)
     path = local_path(uri)
     modified = path.stat().st_mtime_ns if path else None
@@ -248,9 +250,18 @@ def _prepare(
     sha256 = hashlib.sha256(content).hexdigest()
     known = gallery.catalogue.same_content(sha256)
     if known is None:
-        image = preprocessing(open_image(content, draft=preprocessing.draft))
-        return _Prepared(candidate, sha256, len(content), modified, _Decoded(*image_size(content), image))
+        facts, image = read_image(content, draft=preprocessing.draft)
+        decoded = _Decoded(facts.width, facts.height, preprocessing(image))
+        return _Prepared(candidate, sha256, len(content), modified, decoded)
     return _Prepared(candidate, sha256, len(content), modified, known)
+
+
+def _is_utf8(uri: str) -> bool:
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _batches(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from training.model.images import open_image
+from training.model.images import ImageFacts, describe_image, open_image
 
 __all__ = ["Decoder"]
 
@@ -37,3 +37,12 @@ class Decoder:
         """
         with self._places:
             yield open_image(content, max_pixels=self._max_pixels, draft=draft)
+
+    def describe(self, content: bytes) -> ImageFacts:
+        """What an image is.
+
+        Raises:
+            ImageError: if it is no usable image; ImageTooLarge if it has too many pixels.
+        """
+        with self._places:
+            return describe_image(content, max_pixels=self._max_pixels)

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Self
 
@@ -20,9 +21,11 @@ from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
 from training.base.cache import default_cache_directory
-from training.base.errors import ImageError, ImageTooLarge
+from training.base.errors import ImageTooLarge
+from training.base.rejects import reject_reason
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
+from training.model.images import ImageFacts
 
 __all__ = ["EncodingModel"]
 
@@ -71,6 +74,15 @@ class EncodingModel:
         with stopwatch.stage("encode"):
             return self._embedders[modality](image)
 
+    def describe(self, content: bytes) -> ImageFacts:
+        """What a photo's file is.
+
+        Raises:
+            RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
+        """
+        with self._refusing("photo"):
+            return self._decoder.describe(content)
+
     def share(self) -> Self:
         """Returns this model for one more owner, who must close it as well."""
         with self._lock:
@@ -94,13 +106,20 @@ class EncodingModel:
 
     def _decode(self, content: bytes, modality: Modality) -> Tensor:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
+        with self._refusing(modality), self._decoder.image(content, preprocessing.draft) as image:
+            return preprocessing(image)
+
+    @contextmanager
+    def _refusing(self, modality: Modality) -> Iterator[None]:
+        """Turns whatever is wrong with an image into an answer that says so."""
         try:
-            with self._decoder.image(content, preprocessing.draft) as image:
-                return preprocessing(image)
-        except ImageError as error:
+            yield
+        except MemoryError:  # of the machine
+            raise
+        except Exception as error:
             self._metrics.rejected.inc()
             status = 413 if isinstance(error, ImageTooLarge) else 400
-            raise RequestProblem(status, f"the {modality} cannot be used: {error.reason}") from error
+            raise RequestProblem(status, f"the {modality} cannot be used: {reject_reason(error)}") from error
 
     def _encode(self, modality: Modality, images: Sequence[Tensor]) -> NDArray[np.float32]:
         started = time.perf_counter()

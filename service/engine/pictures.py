@@ -14,7 +14,6 @@ from typing import BinaryIO
 import anyio
 import anyio.to_thread
 from fsspec.core import url_to_fs
-from PIL import Image
 
 from index.gallery.catalogue import Photo
 from index.gallery.uris import local_path, resolve_uri
@@ -23,7 +22,7 @@ from service.errors import RequestProblem
 from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import MAX_BYTES, UnusableFile, open_regular
 
-__all__ = ["PhotoFile", "Thumbnails", "image_format", "open_photo"]
+__all__ = ["PhotoFile", "Thumbnails", "open_photo"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +65,12 @@ def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
     except UnusableFile as error:
         raise RequestProblem(404, f"the photo's file is {error.strerror}") from error
     except Exception as error:  # each kind of storage has its own exceptions
-        logger.error("%s cannot be read: %s", uri, error)
-        detail = "the photo's file cannot be read at the moment; the service's log says why"
-        raise RequestProblem(503, detail) from error
+        raise _unreadable(uri, error) from error
+
+
+def _unreadable(uri: str, error: Exception) -> RequestProblem:
+    logger.error("%s cannot be read: %s", uri, error)
+    return RequestProblem(503, "the photo's file cannot be read at the moment; the service's log says why")
 
 
 def _open_local(path: Path, gallery: Path, photo: Photo) -> PhotoFile:
@@ -110,15 +112,6 @@ def _digest(*facts: object) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def image_format(content: bytes) -> str | None:
-    """Returns the format that the header of an image declares, such as ``JPEG``; None if it is not an image."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.format
-    except Exception:  # malicious bytes can raise nearly any exception
-        return None
-
-
 class Thumbnails:
     """A cache of thumbnails that drops the least recently used ones first.
 
@@ -143,7 +136,8 @@ class Thumbnails:
             size: side of the square, in pixels.
 
         Raises:
-            RequestProblem: 404 if the file is no longer an image, or the image is too large.
+            RequestProblem: 404 if the file is no longer an image, or the image is too large; 503 if it cannot be read
+                at the moment.
         """
         key = (opened.uri, opened.version, size)
         if known := self._find(key):
@@ -167,7 +161,10 @@ class Thumbnails:
             return self._kept.get(key)
 
     def _render(self, opened: PhotoFile, size: int) -> bytes:
-        content = opened.file.read(MAX_BYTES if opened.size is None else opened.size)
+        try:
+            content = opened.file.read(MAX_BYTES if opened.size is None else opened.size)
+        except Exception as error:  # each kind of storage has its own exceptions
+            raise _unreadable(opened.uri, error) from error
         try:
             with self._decoder.image(content, size) as image:
                 image.thumbnail((size, size))

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from index.gallery.catalogue import NewPhoto
 from index.gallery.uris import UPLOADS, is_upload
-from service.engine.pictures import image_format
 from service.engine.serving import Serving
-from service.errors import RequestProblem
 from service.http.stopwatch import Stopwatch
 from service.schemas import PhotoDescription
 from training.base.artifacts import atomic_write
-from training.model.images import image_size
 
 __all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
 
@@ -38,19 +35,17 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
     """Checks and embeds a photo.
 
     Raises:
-        RequestProblem: if the bytes are not a usable image.
+        RequestProblem: 400 if the bytes are not a usable image, 413 if it has too many pixels.
     """
     sha256 = hashlib.sha256(content).hexdigest()
     known = serving.gallery.catalogue.same_content(sha256)  # so that identical files score exactly the same
     vector = known[2] if known else serving.model.embed(content, "photo", stopwatch)
-    kind = image_format(content)
-    if kind is None:
-        raise RequestProblem(400, "the photo cannot be used: not an image")
+    facts = serving.model.describe(content)
     return Upload(
         content=content,
         sha256=sha256,
-        suffix=f".{kind.lower()}",
-        size=image_size(content),
+        suffix=facts.suffix,
+        size=(facts.width, facts.height),
         vector=vector,
         label=description.label,
         metadata=description.metadata,

@@ -17,6 +17,8 @@ from service.engine import lifecycle
 from tests.conftest import draw_shape
 from tests.service.access.test_keys import line
 from tests.service.conftest import wait_until
+from tests.training.model.test_images import MEANINGLESS_EXIF
+from training.model.preprocessing import Preprocessing
 
 PNG = {"Content-Type": "image/png"}
 
@@ -107,6 +109,61 @@ def test_the_same_file_again_is_the_same_photo(changing, photo):
     assert first.json()["id"] == again.json()["id"]
     assert again.json()["label"] == "b"
     assert changing.get("/v1/gallery").json()["photos"] == 25
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_photos_of_phones_with_several_pictures_in_a_file_are_jpegs(changing):
+    image = Image.effect_noise((50, 70), 90).convert("RGB")
+    content = encoded(image, "MPO", save_all=True, append_images=[image])
+    added = changing.post("/v1/photos", content=content, headers=PNG).json()
+    assert added["uri"].endswith(f"{added['sha256']}.jpeg")
+    assert changing.get(f"/v1/photos/{added['id']}/image").headers["content-type"] == "image/jpeg"
+    assert changing.get(f"/v1/photos/{added['id']}/thumbnail").status_code == 200
+
+
+@pytest.mark.parametrize("exif", MEANINGLESS_EXIF.values(), ids=MEANINGLESS_EXIF)
+def test_an_orientation_that_means_nothing_is_no_obstacle(changing, exif):
+    content = encoded(Image.effect_noise((50, 70), 90), "JPEG", exif=exif)
+    added = changing.post("/v1/photos", content=content, headers=PNG)
+    assert added.status_code == 201, added.text
+    assert (added.json()["width"], added.json()["height"]) == (50, 70)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG"])
+def test_size_and_thumbnail_are_upright(changing, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.effect_noise((50, 70), 90), kind, exif=exif)
+    added = changing.post("/v1/photos", content=content, headers=PNG).json()
+    assert (added["width"], added["height"]) == (70, 50)
+    thumbnail = changing.get(f"/v1/photos/{added['id']}/thumbnail").content
+    assert Image.open(io.BytesIO(thumbnail)).size == (70, 50)
+
+
+def test_large_jpegs_are_photos_like_others_and_larger_ones_for_none(changing):
+    large, too_large = (encoded(Image.new("L", (side, 1000)), "JPEG") for side in (4000, 4010))
+    added = changing.post("/v1/photos", content=large, headers=PNG)
+    assert added.status_code == 201, added.text
+    assert (added.json()["width"], added.json()["height"]) == (4000, 1000)
+    assert changing.get(f"/v1/photos/{added.json()['id']}/thumbnail").status_code == 200
+    refused = changing.post("/v1/photos", content=too_large, headers=PNG)
+    assert (refused.status_code, "limit of 1000000 pixels" in refused.json()["detail"]) == (413, True)
+
+
+@pytest.mark.parametrize(("error", "status"), [(TypeError("odd picture"), 400), (MemoryError(), 500)])
+def test_whatever_a_photo_raises_is_its_reason(changing, photo, monkeypatch, error, status):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(Preprocessing, "arrange", fail)
+    answer = changing.post("/v1/photos", content=photo, headers=PNG)
+    assert answer.status_code == status
+    assert ("the photo cannot be used: odd picture" in answer.text) == (status == 400)
 
 
 def test_only_uploaded_files_are_deleted(changing, own_gallery, photo, shapes):

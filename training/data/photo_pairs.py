@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training.base.artifacts import atomic_write, write_text
-from training.base.errors import DataError, ImageError
+from training.base.errors import DataError
 from training.base.prefetch import map_ahead
 from training.base.regular_files import read_regular
 from training.base.rejects import reject_reason, report_rejects
@@ -89,13 +89,16 @@ def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
     try:
         content = read_regular(file)
         photo = open_image(content, draft=_SIDE)
-    except (ImageError, OSError) as error:
+        digest = hashlib.sha256(content).digest()
+        random = np.random.default_rng(list(digest))
+        names = [folder / f"{digest.hex()[:24]}-{number}.png" for number in range(drawings)]
+        is_drawn = all(name.exists() for name in names)
+        outlines = [] if is_drawn else [line_drawing(photo, random, _SIDE) for _ in names]
+    except MemoryError:
+        raise
+    except Exception as error:  # no single photo may end the job
         return reject_reason(error)
-    digest = hashlib.sha256(content).digest()
-    random = np.random.default_rng(list(digest))
-    names = [folder / f"{digest.hex()[:24]}-{number}.png" for number in range(drawings)]
-    if not all(name.exists() for name in names):
-        for name in names:
-            with atomic_write(name) as temporary:
-                line_drawing(photo, random, _SIDE).save(temporary, format="PNG")
+    for name, outline in zip(names, outlines, strict=False):
+        with atomic_write(name) as temporary:
+            outline.save(temporary, format="PNG")
     return names

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
 from training.base.regular_files import open_regular, read_regular
 from training.base.rejects import reject_reason
@@ -118,7 +117,9 @@ def _batches(
         try:
             content = read_regular(files[position])
             image = encoder.preprocessing(open_image(content, draft=encoder.preprocessing.draft))
-        except (ImageError, OSError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # no single image may end the job
             return reject_reason(error)
         return _Decoded(position, image, hashlib.sha256(content).digest())
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.base.errors import DataError, ImageError
+from training.base.errors import DataError
 from training.base.rejects import reject_reason, report_rejects
 from training.data.pairs import PairedData
 from training.fit.augmentation import augment_photos, augment_sketches
@@ -112,7 +112,9 @@ class ImageBatches:
             preprocessing = encoder.preprocessing
             try:
                 pixels = np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.draft)))
-            except (ImageError, OSError) as error:
+            except MemoryError:
+                raise
+            except Exception as error:  # no single image may end the training
                 self._rejected[file] = reject_reason(error)
                 return None
             if pixels.nbytes <= self._room:

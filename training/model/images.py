@@ -3,14 +3,16 @@
 import io
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from training.base.errors import ImageError, ImageTooLarge
+from training.model.colours import to_srgb
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_files", "image_size", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageFacts", "describe_image", "image_files", "open_image", "read_image"]
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -18,9 +20,41 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 64_000_000
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_EXTRAS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
-# Pillow warns at a limit of its own; the limit here is the caller's, and stricter.
+Result = TypeVar("Result")
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit counts what is never decoded; the limit here is the caller's
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+class ImageFacts(NamedTuple):
+    """What an image is.
+
+    Attributes:
+        format: as browsers know it, such as ``JPEG``, which the several pictures in one file of some cameras are too.
+        width: of the whole image when it is upright, in pixels.
+        height: likewise.
+    """
+
+    format: str
+    width: int
+    height: int
+
+    @property
+    def suffix(self) -> str:
+        """The usual suffix of a file's name."""
+        return f".{self.format.lower()}"
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -32,48 +66,64 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Image.Image:
-    """Decodes an image to RGB, upright, with transparency flattened on white.
-
-    The pixel limit is checked on the header, before anything is decoded. Of an animation the first frame
-    is used.
-
-    Args:
-        source: a file, or the bytes of one.
-        max_pixels: largest width times height accepted.
-        draft: lets a JPEG be decoded at a reduced scale whose shorter side is still at least this many
-            pixels; the scale is exact and several times faster for large photos.
+    """Decodes an image file, or the bytes of one; see ``read_image``.
 
     Raises:
         ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that.
         OSError: if the file cannot be read at all.
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
-    if not content:
-        raise ImageError("empty file")
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageTooLarge(_too_large(image.size, max_pixels))
-            if draft is not None:
-                shrunk = max(1, round(max(image.size) / min(image.size) * draft))
-                image.draft("RGB", (shrunk, shrunk))
-            image.load()
-            return _flatten(ImageOps.exif_transpose(image))
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"more than the limit of {max_pixels} pixels") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
-    except Exception as error:  # decoders of hostile bytes raise nearly anything, MemoryError included
-        raise ImageError(f"truncated or damaged image ({type(error).__name__}: {error})") from error
+    return read_image(content, max_pixels=max_pixels, draft=draft)[1]
 
 
-def image_size(content: bytes) -> tuple[int, int]:
-    """Width and height in pixels, upright, of an image that ``open_image`` accepts; reads the header only."""
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return (image.height, image.width) if sideways else image.size
+def read_image(
+    content: bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None
+) -> tuple[ImageFacts, Image.Image]:
+    """Says what an image is and decodes it to 8-bit sRGB, upright, with transparency flattened.
+
+    The pixel limit is checked on the header, before anything is decoded. It counts the pixels that decoding holds in
+    memory: a JPEG that is not progressive is decoded at half its width and height where it would pass the limit, so it
+    may have four times as many pixels, as photos of phones with 108 or 200 megapixels do. Of an animation the first
+    frame is used. Text in a PNG is ignored, however long. How values, colours and transparency become RGB is said in
+    ``training.model.colours``.
+
+    Args:
+        content: of the file.
+        max_pixels: largest width times height that is decoded.
+        draft: lets a JPEG be decoded at a reduced scale whose shorter side is still at least this many
+            pixels; the scale is exact and several times faster for large photos.
+
+    Returns:
+        The facts of the whole image, and the image as decoded.
+
+    Raises:
+        ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that.
+        MemoryError: if the machine has not the memory for an image within the limit.
+    """
+
+    def decode(image: Image.Image) -> tuple[ImageFacts, Image.Image]:
+        _check_size(image, max_pixels)
+        facts = _facts(image)
+        _reduce(image, max_pixels, draft)
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        return facts, to_srgb(image if turn is None else image.transpose(turn), image)
+
+    return _examine(content, decode)
+
+
+def describe_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
+    """Says what an image is that ``read_image`` accepts, in most formats from its header alone.
+
+    Raises:
+        ImageError: if it is no image; ImageTooLarge if it has too many pixels.
+    """
+
+    def describe(image: Image.Image) -> ImageFacts:
+        _check_size(image, max_pixels)
+        return _facts(image)
+
+    return _examine(content, describe)
 
 
 def _may_be_file(path: Path) -> bool:
@@ -83,17 +133,73 @@ def _may_be_file(path: Path) -> bool:
         return True
 
 
-def _too_large(size: tuple[int, int], max_pixels: int) -> str:
-    return f"{size[0]} x {size[1]} px is more than the limit of {max_pixels} pixels"
+def _examine(content: bytes, use: Callable[[Image.Image], Result]) -> Result:
+    """What ``use`` makes of the opened image; whatever goes wrong with the image is an ``ImageError``."""
+    if not content:
+        raise ImageError("empty file")
+    try:
+        try:
+            return _use(content, use)
+        except ValueError:  # how Pillow refuses text or a colour profile that unpacks to more than a megabyte
+            if not content.startswith(_PNG):
+                raise
+            return _use(_without_extras(content), use)
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
+    except Exception as error:  # decoders of hostile bytes raise nearly anything
+        raise ImageError(f"truncated or damaged image ({type(error).__name__}: {error})") from error
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # more than 8 bits a pixel would clip to white
-        values = np.asarray(image, dtype=np.float64)
-        top = max(255.0 if values.max() <= 255 else 65535.0, values.max())
-        image = Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        background = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(background, layer).convert("RGB")
-    return image.convert("RGB")
+def _use(content: bytes, use: Callable[[Image.Image], Result]) -> Result:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        return use(image)
+
+
+def _without_extras(png: bytes) -> bytes:
+    """A PNG without its texts and its colour profile."""
+    kept, start = [_PNG], len(_PNG)
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        if png[start + 4 : start + 8] not in _PNG_EXTRAS:
+            kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if image.format in ("JPEG", "MPO") and "progressive" not in image.info:  # a progressive one is held whole
+        width, height = (width + 1) // 2, (height + 1) // 2
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"{image.width} x {image.height} px is more than the limit of {max_pixels} pixels")
+
+
+def _reduce(image: Image.Image, max_pixels: int, draft: int | None) -> None:
+    """Has a JPEG decoded at a reduced scale, where this is asked for or necessary; other formats stay as they are."""
+    longer, shorter = max(image.size), min(image.size)
+    sides = [longer] if draft is None else [max(1, round(longer / shorter * draft))]
+    if longer * shorter > max_pixels:
+        sides.append(max(1, shorter // 2))
+    if (side := min(sides)) < longer:
+        image.draft("RGB", (side, side))
+
+
+def _facts(image: Image.Image) -> ImageFacts:
+    tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size Pillow may or may not have turned already
+    width, height = tags.get(ExifTags.Base.ImageWidth, image.width), tags.get(ExifTags.Base.ImageLength, image.height)
+    if _orientation(image) in (5, 6, 7, 8):
+        width, height = height, width
+    return ImageFacts("JPEG" if image.format == "MPO" else str(image.format), width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where the file has none or one that is no whole number."""
+    if image.format == "PNG":
+        image.load()  # EXIF data may lie behind the pixels
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF data; the picture is as good without
+        return 1
+    return orientation if isinstance(orientation, int) else 1

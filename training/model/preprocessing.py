@@ -12,6 +12,7 @@ __all__ = ["Preprocessing"]
 
 _INK_THRESHOLD = 24  # grey levels away from the ground that count as ink
 _LEAST_INK = 0.5  # of a square canvas's side that ink should span; held-out classes liked it best of 0.3 to 0.8
+_LARGEST_SQUARE = 64_000_000  # pixels; a strip that would be padded to more is reduced first
 _LARGEST_CANVAS = 4  # times the input's side; larger ones are reduced first, for a strip would be squared
 
 
@@ -63,6 +64,9 @@ class Preprocessing(BaseModel):
             image = _crop_to_ink(image, self.margin, self.draft)
         if self.fit == "pad":
             longer = max(image.size)
+            if longer**2 > _LARGEST_SQUARE:
+                image = _reduced(image, self.size * _LARGEST_CANVAS)
+                longer = max(image.size)
             image = ImageOps.pad(image, (longer, longer), color="white")
         if self.grayscale:
             image = image.convert("L").convert("RGB")
@@ -70,9 +74,7 @@ class Preprocessing(BaseModel):
 
 
 def _crop_to_ink(image: Image.Image, margin: float, largest: int) -> Image.Image:
-    if (scale := largest / max(image.size)) < 1:
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image = _reduced(image, largest)
     gray = image.convert("L")
     ground = _ground(gray)
     if ground < 128:
@@ -87,6 +89,14 @@ def _crop_to_ink(image: Image.Image, margin: float, largest: int) -> Image.Image
     square = Image.new("RGB", (side, side), (ground,) * 3)
     square.paste(image, ((side - box[0] - box[2]) // 2, (side - box[1] - box[3]) // 2))
     return square
+
+
+def _reduced(image: Image.Image, largest: int) -> Image.Image:
+    """An image whose longer side is at most so many pixels."""
+    if (scale := largest / max(image.size)) >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _ground(gray: Image.Image) -> int:

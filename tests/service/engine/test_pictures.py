@@ -14,9 +14,11 @@ from PIL import Image
 from index.gallery.directory import Gallery
 from service.encoding import decoding
 from service.encoding.decoding import Decoder
-from service.engine.pictures import Thumbnails, open_photo
+from service.engine.pictures import PhotoFile, Thumbnails, open_photo
 from service.errors import RequestProblem
 from tests.conftest import draw_shape
+from tests.training.model.test_colours import DISPLAY_P3
+from training.model.images import open_image
 
 PNG = {"Content-Type": "image/png"}
 
@@ -143,6 +145,27 @@ def test_a_changed_file_has_another_thumbnail(photos, file):
     with pytest.raises(RequestProblem, match="no longer an image") as caught:
         thumbnail(thumbnails, photo)
     assert caught.value.status == 404
+
+
+def test_a_file_that_breaks_off_may_still_be_there(photos):
+    class Cut(io.BytesIO):
+        def read(self, *args):
+            raise RuntimeError("payload is not completed")
+
+    opened = PhotoFile("far://photo.png", Cut(), None, "1", is_local=False)
+    with pytest.raises(RequestProblem, match="cannot be read at the moment") as caught:
+        anyio.run(Thumbnails(10**6, Decoder(1, 10**6)).get, opened, 64)
+    assert caught.value.status == 503
+
+
+def test_a_thumbnail_has_the_colours_that_are_meant(tmp_path, photos):
+    file = tmp_path / "wide.png"
+    Image.new("RGB", (64, 64), (200, 120, 60)).save(file, icc_profile=DISPLAY_P3)
+    content = thumbnail(Thumbnails(10**6, Decoder(1, 10**6)), at(photos[0], file))
+    with Image.open(io.BytesIO(content)) as made:
+        assert "icc_profile" not in made.info
+        expected = open_image(file).getpixel((32, 32))
+        assert made.getpixel((32, 32)) == pytest.approx(expected, abs=4)
 
 
 def test_no_thumbnail_is_made_of_a_photo_with_too_many_pixels(photos):

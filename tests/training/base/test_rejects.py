@@ -43,10 +43,11 @@ def test_without_rejects_the_list_is_empty_and_nothing_is_logged(tmp_path, caplo
     assert not caplog.records
 
 
-def test_names_that_are_no_text_or_hold_a_line_are_one_line_each(tmp_path):
+def test_names_that_are_no_text_or_hold_a_line_are_one_line_each(tmp_path, caplog):
     reasons = {"caf\udce9.png": "empty file", "two\nlines.png": "empty file"}
     report_rejects(tmp_path / "rejects.jsonl", reasons, 2)
-    assert dict(listed(tmp_path / "rejects.jsonl")) == reasons
+    assert listed(tmp_path / "rejects.jsonl") == [("caf\\udce9.png", "empty file"), ("two\nlines.png", "empty file")]
+    assert "caf\\udce9.png: empty file" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,8 @@ def test_names_that_are_no_text_or_hold_a_line_are_one_line_each(tmp_path):
         (ImageTooLarge("9 x 9 px"), "9 x 9 px"),
         (FileNotFoundError(2, "No such file or directory", "a.png"), "No such file or directory"),
         (OSError("no network"), "no network"),
+        (RuntimeError("password required"), "password required"),
+        (TimeoutError(), "TimeoutError"),
     ],
 )
 def test_reasons_hold_no_path(error, reason):

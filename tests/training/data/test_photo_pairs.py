@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.base.errors import DataError
+from training.data import photo_pairs
 from training.data.pairs import load_data
 from training.data.photo_pairs import draw_pairs
 from training.fit.recipe import Recipe
@@ -40,6 +41,17 @@ def test_bad_photos_are_listed_and_left_out(shapes, tmp_path):
         assert len(list(csv.DictReader(table))) == 2
     [reject] = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
     assert reject["file"] == str(folder / "text.jpg")
+
+
+def test_whatever_a_photo_raises_is_its_reason(shapes, tmp_path, monkeypatch):
+    def fail(photo, *args):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(photo_pairs, "line_drawing", fail)
+    with pytest.raises(DataError, match="0 usable photos"):
+        draw_pairs(shapes / "photo", tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in rows] == ["odd"] * 24
 
 
 def test_too_few_photos(tmp_path):

@@ -104,6 +104,26 @@ def test_files_that_cannot_be_used_have_a_reason_each_and_no_features(files, enc
         np.testing.assert_allclose(result.values[1], [1, -1, -1])
 
 
+@pytest.mark.parametrize("error", [TypeError("odd"), ValueError("odd"), RuntimeError("odd")])
+def test_whatever_an_image_raises_is_its_reason(files, encoder, monkeypatch, error):
+    monkeypatch.setattr(extraction, "open_image", failing(error))
+    assert extract(files, encoder, None).rejected == dict.fromkeys(range(3), "odd")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_what_is_no_fault_of_an_image_ends_the_job(files, encoder, monkeypatch, error):
+    monkeypatch.setattr(extraction, "open_image", failing(error))
+    with pytest.raises(type(error)):
+        extract(files, encoder, None)
+
+
+def failing(error: BaseException) -> Callable[..., Image.Image]:
+    def fail(*args: object, **kwargs: object) -> Image.Image:
+        raise error
+
+    return fail
+
+
 def test_a_file_that_has_vanished_is_rejected_though_its_features_are_known(files, encoder, cache):
     extract(files, encoder, cache)
     files[1].unlink()

@@ -5,10 +5,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from training.base.errors import ImageError, ImageTooLarge
-from training.model.images import image_size, open_image
+from training.model import images
+from training.model.images import describe_image, open_image, read_image
 from training.model.preprocessing import Preprocessing
 
 
@@ -18,16 +19,17 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_header(width, height):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    )
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
+ORIENTATION = 0x0112
 RED = Image.new("RGB", (40, 30), (200, 30, 10))
 
 
@@ -40,31 +42,136 @@ def test_modes_become_rgb(mode, kind):
     assert (image.mode, image.size) == ("RGB", (40, 30))
 
 
-def test_transparency_is_flattened_on_white():
-    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    image.putpixel((1, 1), (0, 0, 0, 255))
-    flattened = open_image(encoded(image))
-    assert flattened.getpixel((0, 0)) == (255, 255, 255)
-    assert flattened.getpixel((1, 1)) == (0, 0, 0)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("draft", [None, 30])
+def test_ordinary_pictures_are_what_pillow_decodes_to_the_last_bit(kind, draft):
+    content = encoded(Image.effect_noise((300, 200), 90).convert("RGB"), kind)
+    with Image.open(io.BytesIO(content)) as expected:
+        if draft:
+            expected.draft("RGB", (45, 45))
+        np.testing.assert_array_equal(open_image(content, draft=draft), expected.convert("RGB"))
 
 
-def test_sixteen_bits_are_scaled_not_clipped():
-    image = Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16))
-    assert [open_image(encoded(image)).getpixel((x, 0))[0] for x in range(3)] == [0, 127, 255]
+CORNERS = Image.effect_noise((40, 30), 90).convert("RGB")
 
 
-def test_exif_orientation_is_applied():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_in_every_format(kind, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    content = encoded(RED, "JPEG", exif=exif)
-    assert open_image(content).size == image_size(content) == (30, 40)
+    exif[ORIENTATION] = orientation
+    content = encoded(CORNERS, kind, exif=exif)
+    facts, image = read_image(content)
+    assert facts == describe_image(content)
+    assert image.size == (facts.width, facts.height) == ((30, 40) if orientation >= 5 else (40, 30))
+    with Image.open(io.BytesIO(content)) as upright:
+        np.testing.assert_array_equal(image, ImageOps.exif_transpose(upright).convert("RGB"))
+
+
+def exif_data(kind, value):
+    """EXIF data whose orientation has a type of one's choice."""
+    entry = struct.pack("<HHI", ORIENTATION, kind, len(value)) + value.ljust(4, b"\0")
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+
+
+MEANINGLESS_EXIF = {
+    "ASCII": exif_data(2, b"6\0"),
+    "UNDEFINED": exif_data(7, b"\6"),
+    "UNDEFINED of four": exif_data(7, b"abcd"),
+    "no value": exif_data(3, b""),
+    "garbage": b"Exif\0\0no TIFF",
+    "empty": b"Exif\0\0",
+}
+
+
+@pytest.mark.parametrize("exif", MEANINGLESS_EXIF.values(), ids=MEANINGLESS_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_that_means_nothing_leaves_the_picture_as_it_is(exif, kind):
+    facts, image = read_image(encoded(RED, kind, exif=exif))
+    assert (facts.width, facts.height) == image.size == (40, 30)
+
+
+def test_several_pictures_in_one_file_of_a_phone_are_a_jpeg():
+    content = encoded(RED, "MPO", save_all=True, append_images=[RED])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "MPO"
+    facts, image = read_image(content)
+    assert (facts.format, facts.suffix, image.size) == ("JPEG", ".jpeg", (40, 30))
 
 
 def test_draft_reduces_large_jpegs_only_as_far_as_asked():
     content = encoded(Image.new("RGB", (2000, 1000)), "JPEG")
-    reduced = open_image(content, draft=224)
+    facts, reduced = read_image(content, draft=224)
     assert 224 <= min(reduced.size) < 1000
-    assert image_size(content) == (2000, 1000)
+    assert (facts.width, facts.height) == (2000, 1000)
+
+
+@pytest.mark.parametrize("draft", [None, 32, 400])
+@pytest.mark.parametrize("size", [(800, 600), (801, 599), (600, 800), (2400, 200)])
+def test_a_jpeg_beyond_the_limit_is_decoded_within_it(size, draft):
+    facts, image = read_image(encoded(Image.new("RGB", size), "JPEG"), max_pixels=125_000, draft=draft)
+    assert (facts.width, facts.height) == size
+    assert image.width * image.height <= 125_000
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "options"),
+    [("JPEG", (800, 640), {}), ("JPEG", (800, 600), {"progressive": True}), ("PNG", (800, 600), {})],
+)
+def test_what_cannot_be_decoded_within_the_limit_is_refused_by_all(kind, size, options):
+    content = encoded(Image.new("RGB", size), kind, **options)
+    for examine in (read_image, open_image, describe_image):
+        with pytest.raises(ImageTooLarge, match="limit of 125000 pixels"):
+            examine(content, max_pixels=125_000)
+
+
+def test_photos_of_108_megapixels_are_opened():
+    """As some phones take them."""
+    facts, image = read_image(encoded(Image.new("L", (12000, 9000)), "JPEG"), draft=224)
+    assert (facts.width, facts.height) == (12000, 9000)
+    assert image.size == (1500, 1125)
+
+
+def png_with(*chunks):
+    """A PNG with more chunks, ahead of its pixels."""
+    plain = encoded(RED)
+    return plain[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + plain[33:]
+
+
+TEXT = bytes(range(32, 127)) * 30_000
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"zTXt", b"x\0\0" + zlib.compress(TEXT))],
+        [(b"iTXt", b"x\0\1\0\0\0" + zlib.compress(TEXT))],
+        [(b"tEXt", b"%d\0" % number + TEXT) for number in range(25)],
+        [(b"iCCP", b"x\0\0" + zlib.compress(TEXT))],
+        [(b"iCCP", b"x\0\0" + zlib.compress(TEXT)), (b"zTXt", b"x\0\0" + zlib.compress(TEXT))],
+    ],
+    ids=["compressed", "international", "71 MB of plain text", "profile", "profile and text"],
+)
+def test_png_with_long_text_opens(chunks):
+    content = png_with(*chunks)
+    np.testing.assert_array_equal(open_image(content), RED)
+    assert describe_image(content) == ("PNG", 40, 30)
+
+
+def test_png_with_long_text_behind_its_pixels_opens():
+    plain = encoded(RED)
+    text = png_chunk(b"zTXt", b"x\0\0" + zlib.compress(TEXT))
+    np.testing.assert_array_equal(open_image(plain[:-12] + text + plain[-12:]), RED)
+
+
+def test_memory_that_the_machine_lacks_is_no_fault_of_the_picture(monkeypatch):
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "to_srgb", fail)
+    with pytest.raises(MemoryError):
+        open_image(encoded(RED))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +261,11 @@ def test_cropping_to_ink_squares_no_endless_strip():
     strip = Image.new("RGB", (1_000_000, 2), "white")
     strip.paste("black", (10, 0, 999_990, 1))
     assert CROP.arrange(strip).size == (64, 64)
+
+
+@pytest.mark.parametrize("size", [(1_000_000, 2), (2, 1_000_000)])
+def test_padding_squares_no_endless_strip(size):
+    assert Preprocessing(size=64, fit="pad").arrange(Image.new("RGB", size)).size == (64, 64)
 
 
 def test_grayscale_and_padding():
