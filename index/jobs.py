@@ -23,7 +23,7 @@ from index.errors import GalleryError, IndexingError
 from index.gallery.catalogue import KnownContent, NewPhoto, PhotoState
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
-from index.gallery.uris import known_uris, local_path, resolve_uri
+from index.gallery.uris import is_text, known_uris, local_path, resolve_uri
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.sources import Candidate, Listing, list_folder, read_uri
 from training.base.errors import ImageError
@@ -232,14 +232,14 @@ def _prepared(
 def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tuple[Candidate, PhotoState | None]]:
     for start in range(0, len(photos), _STATES):
         some = photos[start : start + _STATES]
-        states = gallery.catalogue.states(photo.uri for photo in some if _is_utf8(photo.uri))
+        states = gallery.catalogue.states(photo.uri for photo in some)
         yield from ((photo, states.get(photo.uri)) for photo in some)
 
 
 def _prepare(
     candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing
 ) -> _Prepared | _Unchanged:
-    if not _is_utf8(candidate.uri):
+    if not is_text(candidate.uri):
         raise ImageError("its path is not UTF-8")
     uri = resolve_uri(candidate.uri, gallery.path)
     path = local_path(uri)
@@ -254,14 +254,6 @@ def _prepare(
         decoded = _Decoded(facts.width, facts.height, preprocessing(image))
         return _Prepared(candidate, sha256, len(content), modified, decoded)
     return _Prepared(candidate, sha256, len(content), modified, known)
-
-
-def _is_utf8(uri: str) -> bool:
-    try:
-        uri.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _batches(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from index.errors import GalleryDamaged, GalleryError
 from index.gallery.database import Database
 from index.gallery.filters import filter_condition
+from index.gallery.uris import is_text
 
 __all__ = ["Block", "Catalogue", "KnownContent", "NewPhoto", "Photo", "PhotoState", "content_key"]
 
@@ -162,7 +163,7 @@ class Catalogue:
     def states(self, uris: Iterable[str]) -> dict[str, PhotoState]:
         """Returns the recorded state of those URIs that the catalogue holds."""
         found: dict[str, PhotoState] = {}
-        for chunk in _chunks(list(uris)):
+        for chunk in _chunks(list(filter(is_text, uris))):
             marks = ", ".join("?" * len(chunk))
             statement = f"SELECT uri, sha256, bytes, modified FROM photos WHERE uri IN ({marks})"
             found |= {row[0]: PhotoState(*row[1:]) for row in self._database.query(statement, chunk)}
@@ -192,7 +193,7 @@ class Catalogue:
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
         """Returns the ids of those URIs that the catalogue holds."""
         found: dict[str, int] = {}
-        for chunk in _chunks(list(uris)):
+        for chunk in _chunks(list(filter(is_text, uris))):
             marks = ", ".join("?" * len(chunk))
             found |= dict(self._database.query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
         return found

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-__all__ = ["UPLOADS", "canonical_uris", "is_upload", "known_uris", "local_path", "own_uris", "resolve_uri"]
+__all__ = ["UPLOADS", "canonical_uris", "is_text", "is_upload", "known_uris", "local_path", "own_uris", "resolve_uri"]
 
 UPLOADS = "photos"  # folder in a gallery for photos that clients uploaded: photos/ab/abcd....jpg, named by SHA-256
 
@@ -93,6 +93,15 @@ def own_uris(uris: Iterable[str], gallery: Path) -> list[str]:
     """
     roots = {f"{folder}{os.sep}" for folder in (gallery.absolute(), gallery.resolve())}
     return [_relative(uri, roots) or _moved(uri, gallery) or uri for uri in uris]
+
+
+def is_text(uri: str) -> bool:
+    """Whether a catalogue can hold a URI: a path that is not UTF-8 has characters that no text may have."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_upload(uri: str) -> bool:
