@@ -5,33 +5,25 @@ batch of work and the same command goes on from there. Identical bytes under two
 Memory holds the list of photos, and pictures for a few batches.
 """
 
-import hashlib
 import logging
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from index.descriptions import describe_known
-from index.errors import GalleryError, IndexingError
-from index.gallery.catalogue import KnownContent, NewPhoto, PhotoState
+from index.errors import GalleryError
+from index.gallery.catalogue import KnownContent, NewPhoto
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
-from index.gallery.uris import is_text, known_uris, local_path, resolve_uri
+from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
-from index.sources import Candidate, Listing, list_folder, read_uri
-from training.base.errors import ImageError
-from training.base.prefetch import map_ahead
-from training.base.rejects import reject_reason, report_rejects
+from index.reading import Decoded, Prepared, Reject, Unchanged, read_photos
+from index.sources import Candidate, Listing, list_folder
+from training.base.rejects import report_rejects
 from training.model.bundle import Bundle, load_bundle
-from training.model.images import read_image
-from training.model.preprocessing import Preprocessing
 
 __all__ = ["ALLOW_REMOVING", "JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
 
@@ -39,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 ALLOW_REMOVING = 20.0  # percent
 _BATCH = 32
-_STATES = 512  # photos whose states are looked up at once
 
 
 @dataclass
@@ -66,35 +57,6 @@ class JobReport:
             + (f", {self.described} described anew" if self.described else "")
             + (f"\n{self.notes}" if self.notes else "")
         )
-
-
-class _Decoded(NamedTuple):
-    width: int
-    height: int
-    image: Tensor
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A photo read, with what the gallery knows of its content, or decoded.
-
-    What is known is taken along: when the batch is written, the photo that it was known from may have other content.
-    """
-
-    candidate: Candidate
-    sha256: str
-    bytes: int
-    modified: int | None
-    content: KnownContent | _Decoded
-
-
-class _Unchanged(NamedTuple):
-    candidate: Candidate
-
-
-class _Reject(NamedTuple):
-    candidate: Candidate
-    reason: str
 
 
 def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "auto") -> JobReport:
@@ -198,7 +160,7 @@ def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobRepor
     bundle = load_bundle(gallery.model_directory, device)
     started = time.monotonic()
     rejects: dict[str, str] = {}
-    for batch in _batches(_prepared(gallery, photos, bundle), report, rejects):
+    for batch in _batches(read_photos(gallery, photos, bundle), report, rejects):
         gallery.catalogue.add(_encoded(gallery, bundle, batch, report))
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started
@@ -208,62 +170,14 @@ def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobRepor
     return report
 
 
-def _prepared(
-    gallery: Gallery, photos: Sequence[Candidate], bundle: Bundle
-) -> Iterator[_Prepared | _Unchanged | _Reject]:
-    """Reads and decodes ahead of the encoder, in order."""
-
-    def prepare(task: tuple[Candidate, PhotoState | None]) -> _Prepared | _Unchanged | _Reject:
-        candidate, state = task
-        try:
-            return _prepare(candidate, state, gallery, bundle.photo.preprocessing)
-        except (IndexingError, MemoryError):  # of the gallery, or the machine
-            raise
-        except Exception as error:  # each kind of storage has exceptions of its own; none may end the job
-            return _Reject(candidate, reject_reason(error))
-
-    seconds = 0.1 if sys.stderr.isatty() else 10  # between two reports; a log needs few
-    with tqdm(total=len(photos), desc="indexing", unit="photo", dynamic_ncols=True, mininterval=seconds) as progress:
-        for result in map_ahead(prepare, _with_states(gallery, photos)):
-            yield result
-            progress.update()
-
-
-def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tuple[Candidate, PhotoState | None]]:
-    for start in range(0, len(photos), _STATES):
-        some = photos[start : start + _STATES]
-        states = gallery.catalogue.states(photo.uri for photo in some)
-        yield from ((photo, states.get(photo.uri)) for photo in some)
-
-
-def _prepare(
-    candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing
-) -> _Prepared | _Unchanged:
-    if not is_text(candidate.uri):
-        raise ImageError("its path is not UTF-8")
-    uri = resolve_uri(candidate.uri, gallery.path)
-    path = local_path(uri)
-    modified = path.stat().st_mtime_ns if path else None
-    if state and (path is None or (state.modified, state.bytes) == (modified, path.stat().st_size)):
-        return _Unchanged(candidate)  # what a remote URI names is taken not to change
-    content = read_uri(uri)
-    sha256 = hashlib.sha256(content).hexdigest()
-    known = gallery.catalogue.same_content(sha256)
-    if known is None:
-        facts, image = read_image(content, draft=preprocessing.draft)
-        decoded = _Decoded(facts.width, facts.height, preprocessing(image))
-        return _Prepared(candidate, sha256, len(content), modified, decoded)
-    return _Prepared(candidate, sha256, len(content), modified, known)
-
-
 def _batches(
-    results: Iterable[_Prepared | _Unchanged | _Reject], report: JobReport, rejects: dict[str, str]
-) -> Iterator[list[_Prepared]]:
-    batch: list[_Prepared] = []
+    results: Iterable[Prepared | Unchanged | Reject], report: JobReport, rejects: dict[str, str]
+) -> Iterator[list[Prepared]]:
+    batch: list[Prepared] = []
     for result in results:
-        if isinstance(result, _Unchanged):
+        if isinstance(result, Unchanged):
             report.unchanged += 1
-        elif isinstance(result, _Reject):
+        elif isinstance(result, Reject):
             rejects[result.candidate.uri] = result.reason
         else:
             batch.append(result)
@@ -274,10 +188,10 @@ def _batches(
         yield batch
 
 
-def _encoded(gallery: Gallery, bundle: Bundle, batch: list[_Prepared], report: JobReport) -> list[NewPhoto]:
+def _encoded(gallery: Gallery, bundle: Bundle, batch: list[Prepared], report: JobReport) -> list[NewPhoto]:
     """Embeds a batch; content that is known, or comes twice, is embedded once."""
     known = {one.sha256: one.content for one in batch if isinstance(one.content, KnownContent)}
-    fresh = {one.sha256: one.content for one in batch if isinstance(one.content, _Decoded) and one.sha256 not in known}
+    fresh = {one.sha256: one.content for one in batch if isinstance(one.content, Decoded) and one.sha256 not in known}
     for sha256 in list(fresh):  # photos before this batch may have brought it, since it was decoded
         if content := gallery.catalogue.same_content(sha256):
             known[sha256] = content

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from index.gallery import filters
-from service import schemas
+from service import json_fields, schemas
 from service.app import create_app
 from service.engine import searching
 from service.engine.lifecycle import Engine
@@ -165,10 +165,10 @@ def nested(depth):
     ("metadata", "message"),
     [
         (unknown(100_000), "bytes"),
-        (unknown(schemas.MAX_METADATA_KEYS + 1), "keys, not 257"),
-        (nested(schemas.MAX_METADATA_DEPTH), "deep"),
+        (unknown(json_fields.MAX_METADATA_KEYS + 1), "keys, not 257"),
+        (nested(json_fields.MAX_METADATA_DEPTH), "deep"),
         ({"a": nested(100)}, "deep"),
-        ({"a": "x" * schemas.MAX_METADATA_BYTES}, "bytes"),
+        ({"a": "x" * json_fields.MAX_METADATA_BYTES}, "bytes"),
         ({"a": ["xyz"] * 20_000}, "bytes"),
     ],
 )
@@ -189,7 +189,11 @@ def test_metadata_of_many_values(writing, sketch, metadata, message):
 
 
 def test_metadata_at_its_limits(writing):
-    for metadata in (unknown(schemas.MAX_METADATA_KEYS), nested(schemas.MAX_METADATA_DEPTH - 1), {"a": "x" * 60_000}):
+    for metadata in (
+        unknown(json_fields.MAX_METADATA_KEYS),
+        nested(json_fields.MAX_METADATA_DEPTH - 1),
+        {"a": "x" * 60_000},
+    ):
         answer = send(writing, "/v1/photos/1", {"metadata": metadata})
         assert answer.json()["metadata"] == metadata
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from training.base.errors import ImageError, ImageTooLarge
+from training.base.regular_files import read_regular
 from training.model.colours import to_srgb
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageFacts", "describe_image", "image_files", "open_image", "read_image"]
@@ -70,9 +71,9 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
 
     Raises:
         ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that.
-        OSError: if the file cannot be read at all.
+        OSError: if the file cannot be read at all, or is no regular file.
     """
-    content = source if isinstance(source, bytes) else source.read_bytes()
+    content = source if isinstance(source, bytes) else read_regular(source)
     return read_image(content, max_pixels=max_pixels, draft=draft)[1]
 
 
