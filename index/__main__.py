@@ -39,13 +39,13 @@ COMMANDS = (
     _command(
         "index compact",
         "index.commands:compact",
-        "Rebuild a gallery's search index and free the space that removed photos took.",
+        "Rebuild a gallery's search index and free the space of removed photos.",
         "svdraw index compact --gallery gallery",
     ),
     _command(
         "index snapshot",
         "index.commands:snapshot",
-        "Copy a gallery's catalogue and model, from which it can be rebuilt; photos are not copied.",
+        "Copy what a gallery can be rebuilt from, except its photos.",
         "svdraw index snapshot --gallery gallery --out snapshot",
     ),
     _command(

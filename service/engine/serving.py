@@ -93,7 +93,7 @@ def open_serving(
     searcher = Searcher.open(path, settings.device)
     digest = searcher.manifest.model
     if read_manifest(path / "model").digest != digest:
-        raise ModelMismatch(f"{path} was built with a model other than the one in it; build the gallery again")
+        raise ModelMismatch(f"{path} was built with another model than the one it holds; build the gallery again")
     is_new = previous is None or previous.identity != identity
     if is_new and _publish_what_is_missing(path, searcher.manifest.revision):
         searcher = Searcher.open(path, settings.device)

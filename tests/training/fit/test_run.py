@@ -298,7 +298,7 @@ def test_too_few_classes_are_left_to_train_or_to_hold_any_out(shapes, tmp_path, 
 
 UNUSABLE = {
     "missing.png": "No such",
-    "folder.png": "Is a",
+    "folder.png": "not a regular file but a folder",
     "loop.png": "Too many",
     "x" * 300: "File name too",
     "a.png/b": "Not a",
