@@ -31,7 +31,9 @@ def fill(directory: Path, number: int) -> None:
 
 
 def test_a_new_cache_may_be_filled_by_several_runs_at_once(tmp_path: Path) -> None:
-    with multiprocessing.get_context("fork").Pool(RUNS) as pool:
+    context = multiprocessing.get_context("forkserver")  # a fork of this process would inherit locks of its threads
+    context.set_forkserver_preload([__name__])
+    with context.Pool(RUNS) as pool:
         for cache in range(CACHES):
             directory = tmp_path / str(cache)
             pool.starmap(fill, [(directory, number) for number in range(RUNS)], chunksize=1)

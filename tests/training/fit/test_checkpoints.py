@@ -87,7 +87,9 @@ def killed_while_writing(path: Path) -> None:
 
 
 def test_a_kill_between_writing_and_renaming_leaves_the_earlier_checkpoint(path):
-    process = multiprocessing.get_context("fork").Process(target=killed_while_writing, args=(path,))
+    context = multiprocessing.get_context("forkserver")  # a fork of this process would inherit locks of its threads
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=killed_while_writing, args=(path,))
     process.start()
     process.join()
     assert process.exitcode == 9
