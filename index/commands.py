@@ -226,7 +226,9 @@ class Search(Settings):
     limit: int = Field(10, ge=1, description="number of photos to print")
     offset: int = Field(0, ge=0, description="number of best photos to skip")
     dimensions: int | None = Field(
-        None, ge=1, description="number of leading embedding coordinates to compare; by default those that suffice"
+        None,
+        ge=1,
+        description="number of leading coordinates to compare; by default as many as found most in training",
     )
     score_threshold: float | None = Field(None, description="leave out photos with a lower score")
     filter: str | None = Field(

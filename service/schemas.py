@@ -106,7 +106,9 @@ class SearchResult(BaseModel):
     uri: str | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = None
-    contributions: list[float] | None = Field(None, description="by coordinate; they add up to the score")
+    contributions: list[float] | None = Field(
+        None, description="by coordinate; with the answer's `baseline` they add up to the score"
+    )
 
 
 class SearchResponse(BaseModel):
@@ -114,6 +116,7 @@ class SearchResponse(BaseModel):
 
     results: list[SearchResult]
     dimensions: int = Field(description="coordinates compared")
+    baseline: float = Field(description="the query's score with the mean of the photos, a part of every score")
     total: int = Field(description="photos in the gallery")
     generation: int = Field(description="generation of the gallery that answered")
 
@@ -124,6 +127,7 @@ class BatchItem(BaseModel):
     status: int
     results: list[SearchResult] | None = None
     dimensions: int | None = None
+    baseline: float | None = None
     problem: Problem | None = None
 
 
@@ -207,7 +211,7 @@ class GalleryInfo(BaseModel):
     photos: int
     dim: int = Field(description="embedding coordinates; `dimensions` of a search goes up to this")
     default_dimensions: int = Field(
-        description="`dimensions` of a search that does not say: the fewest that kept 99% of mAP on held-out classes"
+        description="`dimensions` of a search that does not say: those that found most on held-out classes"
     )
     generation: int
     live_changes: int = Field(description="photos added or removed since the generation was published")
@@ -216,6 +220,7 @@ class GalleryInfo(BaseModel):
     recall: float = Field(description="share of the true best that a search aims at if it does not say")
     model: str = Field(description="digest of the model")
     spectrum: list[float] = Field(description="what each coordinate weighs in this gallery, descending")
+    sketches: int = Field(description="number of drawn sketches that the order of coordinates was learned from")
 
 
 class ModelInfo(BaseModel):

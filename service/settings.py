@@ -52,4 +52,9 @@ class ServiceSettings(BaseModel):
     live_changes: int = Field(
         1000, ge=1, description="number of photos added or removed by the API after which a new generation is published"
     )
+    learn_queries: bool = Field(
+        True,
+        description="add up the embeddings of sketches, from which the next base index learns the order of dimensions; "
+        "no sketch is kept",
+    )
     thumbnail_cache_bytes: int = Field(64_000_000, ge=0, description="memory for thumbnails, in bytes")

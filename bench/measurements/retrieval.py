@@ -53,15 +53,16 @@ def _measure(runs: Runs, split: str, method: str, seed: int) -> None:
 
 
 def _figures(embedded: Embedded) -> dict[str, Any]:
-    f, g, unseen = embedded
+    f, g, unseen, spectrum = embedded
     figures = retrieval_figures(f, g, unseen.relevance())
     values = figures.model_dump(mode="json", exclude={"precision_min"})
     values |= {f"precision {k}": v for k, v in figures.precision.items()}
     values |= {f"accuracy {k}": v for k, v in figures.accuracy.items()}
     values |= {f"instance {k}": v for k, v in instance_accuracy(f, g, own_photos(unseen.data)).items()}
-    eighth, order = f.shape[1] // 8, order_of_photos(g, (g**2).mean(axis=0).tolist())
+    eighth = f.shape[1] // 8
     values["eighth"] = mean_average_precision(f[:, :eighth], g[:, :eighth], unseen.relevance())
-    f, g = order.apply(f), order.apply(g)
+    order = order_of_photos(g, spectrum or (g**2).mean(axis=0).tolist())
+    f, g = order.sketches(f), order.photos(g)
     values["eighth, gallery"] = mean_average_precision(f[:, :eighth], g[:, :eighth], unseen.relevance())
     values["gallery_curve"] = [point.model_dump() for point in truncation_curve(f, g, unseen.relevance())]
     return values

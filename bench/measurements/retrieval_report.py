@@ -111,7 +111,7 @@ def _plot_modes(path: Path, runs: Runs, folders: dict[str, Path], split: str) ->
 
 def _draw_sheet(path: Path, runs: Runs, folder: Path, split: str, rows: int = 12, side: int = 96) -> None:
     """Draws sketches at the left, with their first ten photos beside them; a green bar marks the right class."""
-    f, g, unseen = runs.embedded(folder, split)
+    f, g, unseen, _ = runs.embedded(folder, split)
     relevance = unseen.relevance().toarray() > 0
     sheet = Image.new("RGB", (11 * (side + 4), rows * (side + 8)), "white")
     for row, query in enumerate(np.linspace(0, len(f) - 1, rows).astype(int)):

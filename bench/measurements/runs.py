@@ -19,11 +19,15 @@ CPU = torch.device("cpu")
 
 
 class Embedded(NamedTuple):
-    """Embeddings of sketches ``(n, dim)`` and of photos ``(m, dim)``, and the set of images that they belong to."""
+    """Embeddings of sketches ``(n, dim)`` and of photos ``(m, dim)``, and the set of images that they belong to.
+
+    The spectrum ``(dim,)`` is that of the model; raw features have none.
+    """
 
     f: NDArray[np.float32]
     g: NDArray[np.float32]
     unseen: FeatureSet
+    spectrum: tuple[float, ...] = ()
 
 
 class Runs(NamedTuple):
@@ -40,10 +44,10 @@ class Runs(NamedTuple):
 
     def embedded(self, folder: Path, split: str) -> Embedded:
         """Embeds the unseen classes with the encoders of a run."""
-        encoders = load_bundle(folder, "cpu").encoders
-        unseen = self._unseen(encoders, split)
-        f, g = head_embeddings(encoders.sketch, unseen.x), head_embeddings(encoders.photo, unseen.y)
-        return Embedded(f, g, unseen)
+        bundle = load_bundle(folder, "cpu")
+        unseen = self._unseen(bundle.encoders, split)
+        f, g = head_embeddings(bundle.sketch, unseen.x), head_embeddings(bundle.photo, unseen.y)
+        return Embedded(f, g, unseen, bundle.spectrum)
 
     def raw(self, folder: Path, split: str) -> Embedded:
         """Backbone features of unit length, centred on the training data of each modality."""

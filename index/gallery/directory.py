@@ -2,6 +2,7 @@
 
 gallery/
     catalogue.sqlite     the source of truth: vector and facts of every photo
+    queries.sqlite       sums over the sketches that were drawn; see ``index.gallery.query_moments``
     model/               the model bundle whose photo encoder made the vectors
     generations/000001/  files that searches run on, rebuildable; see ``index.gallery.generations``
     CURRENT              name of the current generation, switched atomically
@@ -31,7 +32,7 @@ __all__ = ["Gallery", "sampled_recall"]
 
 _SEED = 1  # of the queries that a check measures recall with; they differ from those that chose the effort
 _URIS = "relative"  # name of the fact that photos inside the gallery have relative URIs
-_ROUNDING = 1e-6  # error of a rotation, relative to the root mean square length of vectors
+_ROUNDING = 1e-6  # error of a mapped vector, relative to the root mean square length of vectors
 
 
 class Gallery:
@@ -158,7 +159,7 @@ class Gallery:
             start += len(block.ids)
             if not np.array_equal(generation.positions.ids[positions], block.ids):
                 return False
-            expected = generation.order.apply(block.vectors)
+            expected = generation.order.photos(block.vectors)
             if not np.allclose(generation.accelerator.gather(positions), expected, rtol=0, atol=_ROUNDING * scale):
                 return False
         return start == len(served)

@@ -5,7 +5,7 @@ generations/000002/
     photos.faiss    the base: a vector index (accelerator) over all photos of one revision of the catalogue
     ids.npy         ids by position in the base, ascending
     contents.npy    content keys by position in the base
-    order.npy       rotation from the model's coordinates to those of the generation
+    order.npz       maps from the model's coordinates to those of the generation
     clusters.npz    facts about clusters, for the kinds ivf, fp16 and sq8
     vectors.npy     original vectors, for the kinds fp16 and sq8
     changes.npz     changes after the base was built: ids, content keys and vectors, and outdated ids of the base
@@ -28,11 +28,12 @@ from index.accelerators.recall import RecallPoint
 from index.errors import GalleryDamaged, GalleryError
 from index.gallery.positions import ChangedPositions, Positions
 from training.base.artifacts import file_sha256
-from training.model.gallery_order import GalleryOrder
+from training.model.gallery_order import GalleryOrder, read_gallery_order
 
 __all__ = [
     "CHANGES",
     "MANIFEST",
+    "ORDER",
     "FileFacts",
     "Generation",
     "GenerationManifest",
@@ -40,10 +41,10 @@ __all__ = [
     "generation_folder",
     "load_generation",
     "read_generation",
-    "read_order",
 ]
 
 MANIFEST = "manifest.json"
+ORDER = "order.npz"
 CHANGES = "changes.npz"
 _BLOCK = 1 << 14
 
@@ -72,14 +73,15 @@ class GenerationManifest(BaseModel):
         base_revision: revision of the catalogue that the base was built from.
         base_count: number of photos in the base, including outdated ones.
         recall: recall that was measured on the base.
-        spectrum: second moments of the coordinates of the base, descending; see ``training.model.gallery_order``.
+        spectrum: singular values of the coordinates of the base, descending; see ``training.model.gallery_order``.
+        sketches: number of sketches drawn to search the gallery that the order of coordinates was learned from.
         files: facts about the other files, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["svdraw-gallery"] = "svdraw-gallery"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     generation: int
     created: str
     kind: Kind = "exact"
@@ -92,6 +94,7 @@ class GenerationManifest(BaseModel):
     base_count: int
     recall: tuple[RecallPoint, ...] = ()
     spectrum: tuple[float, ...]
+    sketches: int = 0
     files: dict[str, FileFacts]
 
 
@@ -100,7 +103,7 @@ class Generation(NamedTuple):
 
     Attributes:
         manifest: facts about the generation.
-        order: rotation from the model's coordinates, which the catalogue uses, to those of the generation's vectors.
+        order: maps from the model's coordinates, which the catalogue uses, to those of the generation's vectors.
         positions: which photo lies at which position of the accelerator.
         accelerator: the vector index over the generation's photos.
     """
@@ -185,19 +188,13 @@ def load_generation(path: Path) -> Generation:
         return load_generation(path)  # a writer switched to a new generation and deleted the one being read
 
 
-def read_order(folder: Path, manifest: GenerationManifest) -> GalleryOrder:
-    """Reads the rotation of a generation."""
-    rotation = np.load(folder / "order.npy", allow_pickle=False)
-    return GalleryOrder(rotation, np.array(manifest.spectrum))
-
-
 def _load(folder: Path, manifest: GenerationManifest) -> Generation:
     for name, expected in manifest.files.items():
         if not (folder / name).is_file() or file_facts(folder / name) != expected:
             raise GalleryDamaged(
                 f"{folder / name} is missing or corrupted; run `svdraw index verify --repair` to rebuild it"
             )
-    base, order = read_kind(manifest.kind, folder), read_order(folder, manifest)
+    base, order = read_kind(manifest.kind, folder), read_gallery_order(folder / ORDER)
     ids, contents = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "contents"))
     generation = Generation(manifest, order, Positions(ids, contents), base)
     if CHANGES not in manifest.files:

@@ -18,16 +18,17 @@ from index.gallery.catalogue import Catalogue
 from index.gallery.generations import (
     CHANGES,
     MANIFEST,
+    ORDER,
     FileFacts,
     GenerationManifest,
     file_facts,
     generation_folder,
     read_generation,
-    read_order,
 )
+from index.gallery.query_moments import known_queries
 from training.base.artifacts import write_text
 from training.model.bundle import read_manifest
-from training.model.gallery_order import GalleryOrder, gallery_order
+from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_order, read_gallery_order
 
 __all__ = ["publish_base", "publish_changes"]
 
@@ -52,8 +53,9 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
     def write(folder: Path) -> GenerationManifest:
         revision, count, dim = catalogue.revision, catalogue.count(), _dim(catalogue)
         kind = _kind(catalogue, choose_kind(count, dim))
-        order = _order(path, catalogue, count, dim)
-        np.save(folder / "order.npy", order.rotation, allow_pickle=False)
+        sketches = known_queries(path, catalogue.fact("model") or "", dim)
+        order = _order(path, catalogue, dim, sketches)
+        order.write(folder / ORDER)
         _write_vectors(folder, catalogue, order, count)
         vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
         accelerator = build_kind(kind, vectors)
@@ -74,6 +76,7 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
             base_count=count,
             recall=tuple(recall),
             spectrum=tuple(order.spectrum.tolist()),
+            sketches=sketches.count,
             files={file.name: file_facts(file) for file in sorted(folder.iterdir())},
         )
 
@@ -111,7 +114,7 @@ def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
         for name in files:
             _link(served / name, folder / name)
         if changed or len(outdated):
-            order = read_order(served, current)
+            order = read_gallery_order(served / ORDER)
             files[CHANGES] = _write_changes(folder, catalogue, order, current.base_revision, outdated)
         number = int(folder.name.lstrip("."))
         update = {"generation": number, "created": _now(), "count": len(ids), "revision": revision, "files": files}
@@ -154,13 +157,12 @@ def _staging(path: Path) -> Iterator[Path]:
         raise GalleryError(f"{folder} cannot be written ({reason}); free some space and try again") from error
 
 
-def _order(path: Path, catalogue: Catalogue, count: int, dim: int) -> GalleryOrder:
-    """Computes the order of the coordinates from the second moment of all photos."""
-    total = np.zeros((dim, dim))
+def _order(path: Path, catalogue: Catalogue, dim: int, sketches: SecondMoment) -> GalleryOrder:
+    """Computes the order of the coordinates from all photos and the sketches that were drawn."""
+    photos = SecondMoment(dim)
     for block in catalogue.blocks(dim):
-        vectors = block.vectors.astype(np.float64)
-        total += vectors.T @ vectors
-    return gallery_order(total / max(1, count), count, read_manifest(path / "model").spectrum)
+        photos.add(block.vectors)
+    return gallery_order(photos, read_manifest(path / "model").spectrum, sketches)
 
 
 def _write_vectors(folder: Path, catalogue: Catalogue, order: GalleryOrder, count: int) -> None:
@@ -174,7 +176,7 @@ def _write_vectors(folder: Path, catalogue: Catalogue, order: GalleryOrder, coun
         for block in catalogue.blocks(dim):
             stop = start + len(block.ids)
             ids[start:stop], contents[start:stop] = block.ids, block.contents
-            file.write(order.apply(block.vectors).tobytes())
+            file.write(order.photos(block.vectors).tobytes())
             start = stop
     np.save(folder / "ids.npy", ids, allow_pickle=False)
     np.save(folder / "contents.npy", contents, allow_pickle=False)
@@ -190,7 +192,7 @@ def _write_changes(
         outdated=outdated,
         ids=np.concatenate([np.empty(0, np.int64), *(block.ids for block in blocks)]),
         contents=np.concatenate([np.empty(0, np.int64), *(block.contents for block in blocks)]),
-        vectors=np.concatenate([np.empty((0, dim), np.float32), *(order.apply(block.vectors) for block in blocks)]),
+        vectors=np.concatenate([np.empty((0, dim), np.float32), *(order.photos(block.vectors) for block in blocks)]),
     )
     return file_facts(folder / CHANGES)
 

@@ -25,7 +25,11 @@ _FEW = 4096  # photos; up to this number they are compared directly, without the
 
 
 class Hit(NamedTuple):
-    """A photo's id and its score, the inner product of the truncated embeddings."""
+    """A photo's id and its score.
+
+    The score is the inner product of the truncated embeddings, in the gallery's coordinates, plus the query's baseline;
+    see ``GalleryOrder``.
+    """
 
     id: int
     score: float
@@ -88,7 +92,7 @@ class Searcher:
 
     @property
     def order(self) -> GalleryOrder:
-        """The rotation from the model's coordinates to those that ``dimensions`` counts."""
+        """The maps from the model's coordinates to those that ``dimensions`` counts."""
         return self._published.order
 
     @property
@@ -114,7 +118,7 @@ class Searcher:
         changed = Searcher(self._published)
         changed.changes = (*self.changes, *changes)
         vectors = [np.zeros(self.dim, np.float32) if change.vector is None else change.vector for change in changes]
-        ordered = self.order.apply(np.array(vectors, np.float32).reshape(-1, self.dim))
+        ordered = self.order.photos(np.array(vectors, np.float32).reshape(-1, self.dim))
         changed._latest = self._latest | {
             change.id: (change, vector) for change, vector in zip(changes, ordered, strict=True)
         }
@@ -162,7 +166,8 @@ class Searcher:
         dimensions = self.dim if dimensions is None else dimensions
         recall = self.manifest.target if recall is None else recall
         self._check(queries, dimensions, limit, offset, recall)
-        queries = self.order.apply(queries, dimensions)
+        baselines = self.order.baseline(queries)
+        queries = self.order.sketches(queries, dimensions)
         allowed = self._allowed(ids, unique, without)
         reachable = self.count if allowed is None else int(np.count_nonzero(allowed))
         k = min(offset + limit, reachable)
@@ -176,8 +181,8 @@ class Searcher:
                 self._current.accelerator, queries, k, dimensions, reachable=reachable, effort=effort, allowed=allowed
             )
         return [
-            self._page(prefix, positions[positions >= 0], slice(offset, k), score_threshold)
-            for prefix, positions in zip(truncate(queries, dimensions), found, strict=True)
+            self._page(prefix, baseline, positions[positions >= 0], slice(offset, k), score_threshold)
+            for prefix, baseline, positions in zip(truncate(queries, dimensions), baselines, found, strict=True)
         ]
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -213,14 +218,19 @@ class Searcher:
         return allowed
 
     def _page(
-        self, prefix: NDArray[np.float32], positions: NDArray[np.int64], page: slice, threshold: float | None
+        self,
+        prefix: NDArray[np.float32],
+        baseline: float,
+        positions: NDArray[np.int64],
+        page: slice,
+        threshold: float | None,
     ) -> list[Hit]:
         """Scores the candidates with one order of summation, so that equal photos score equal, and cuts out a page."""
         vectors = truncate(self._current.accelerator.gather(positions), len(prefix)).astype(np.float64)
         scores = (vectors * prefix).sum(axis=1).astype(np.float32)
         ids = self._current.positions.ids[positions]
         order = np.lexsort((ids, -scores))[page]
-        hits = [Hit(int(ids[position]), float(scores[position])) for position in order]
+        hits = [Hit(int(ids[position]), float(np.float32(scores[position] + baseline))) for position in order]
         return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]
 
 

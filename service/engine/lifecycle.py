@@ -37,6 +37,7 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _PUBLISH_SECONDS = 2.0  # between two checks of how much has changed
+_STORE_SECONDS = 60.0  # between two times that sums over the sketches are stored
 
 
 class Engine:
@@ -65,6 +66,8 @@ class Engine:
         self.workers = Workers(plan.workers, plan.waiting, metrics)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self.loops = [Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics)]
+        if settings.learn_queries:
+            self.loops.append(Loop("queries", self.store_drawn, _STORE_SECONDS, metrics))
         if settings.reload_seconds:
             self.loops.append(Loop("reload", self.reload_if_changed, settings.reload_seconds, metrics))
         self._line = anyio.CapacityLimiter(1)  # changes and switches queue here one at a time, without a thread,
@@ -130,6 +133,15 @@ class Engine:
             await self._in_line(self._publish)
         except GalleryLocked:
             logger.debug("a job is writing to the gallery; live changes are published after it ends")
+
+    async def store_drawn(self) -> None:
+        """Stores the sums over the sketches that were drawn.
+
+        Raises:
+            GalleryError: if the gallery's folder cannot be written.
+        """
+        async with self.lease() as serving:
+            await anyio.to_thread.run_sync(serving.store_drawn)
 
     async def add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
         """Adds a photo. If the same file was added before, its description is replaced. Later searches find the photo.

@@ -77,6 +77,8 @@ def search_by_image(serving: Serving, content: bytes, given: dict[str, Any], sto
 
 def _search_by_bytes(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
     query = serving.model.embed(content, "sketch", stopwatch)
+    if serving.drawn is not None and not (options.offset or options.with_contributions):  # not the same sketch again
+        serving.drawn.add(query)
     with stopwatch.stage("search"):
         return _find(serving, query, options)
 
@@ -108,11 +110,17 @@ def _find(
     found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # the others were removed in the meantime
     results = [_result(hit, photo, options) for hit, photo in found]
     if options.with_contributions:
-        [prefix] = truncate(searcher.order.apply(query[None], dimensions), dimensions)
+        [prefix] = truncate(searcher.order.sketches(query[None], dimensions), dimensions)
         vectors = truncate(searcher.vectors([hit.id for hit, _ in found]), dimensions)
         for result, values in zip(results, prefix * vectors, strict=True):
             result.contributions = values.tolist()
-    return SearchResponse(results=results, dimensions=dimensions, total=searcher.count, generation=searcher.generation)
+    return SearchResponse(
+        results=results,
+        dimensions=dimensions,
+        baseline=float(searcher.order.baseline(query[None])[0]),
+        total=searcher.count,
+        generation=searcher.generation,
+    )
 
 
 def _result(hit: Hit, photo: Photo, options: SearchOptions) -> SearchResult:

@@ -14,6 +14,7 @@ from index.gallery.directory import Gallery
 from index.gallery.searcher import Searcher
 from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel
+from service.engine.drawn import DrawnSketches
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
@@ -34,6 +35,7 @@ class Serving:
         gallery: the gallery, opened for reading.
         model: the model that embeds sketches and photos.
         searcher: searches the generation and the live changes up to the beginning of the request.
+        drawn: collects what is drawn; None if that is turned off.
     """
 
     path: Path
@@ -41,13 +43,24 @@ class Serving:
     gallery: Gallery
     model: EncodingModel
     searcher: Searcher
+    drawn: DrawnSketches | None
 
     def close(self) -> None:
         """Closes the gallery, and the model unless another ``Serving`` shares it."""
         try:
-            self.model.close()
+            self.store_drawn()
+        except GalleryError as error:
+            logger.warning("the order of dimensions does not learn from the last searches: %s", error)
         finally:
-            self.gallery.close()
+            try:
+                self.model.close()
+            finally:
+                self.gallery.close()
+
+    def store_drawn(self) -> None:
+        """Stores the sums over the sketches that were drawn, if they are collected; see ``DrawnSketches.store``."""
+        if self.drawn is not None:
+            self.drawn.store()
 
     @property
     def bundle(self) -> Bundle:
@@ -107,7 +120,19 @@ def open_serving(
             model.warm_up()
         searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warms up the search
         opened.pop_all()
-        return Serving(path, identity, gallery, model, searcher)
+        return Serving(path, identity, gallery, model, searcher, _drawn(settings, path, identity, searcher, previous))
+
+
+def _drawn(
+    settings: ServiceSettings, path: Path, identity: tuple[Path, int], searcher: Searcher, previous: Serving | None
+) -> DrawnSketches | None:
+    """The collector of what is drawn: the one in use, unless the gallery or the model is another."""
+    if not settings.learn_queries:
+        return None
+    model = searcher.manifest.model
+    if previous is not None and previous.identity == identity and previous.bundle.digest == model:
+        return previous.drawn
+    return DrawnSketches(path, model, searcher.dim)
 
 
 def _inode(path: Path) -> int:

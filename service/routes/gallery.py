@@ -54,4 +54,5 @@ def _info(serving: Serving) -> GalleryInfo:
         recall=manifest.target,
         model=manifest.model,
         spectrum=list(manifest.spectrum),
+        sketches=manifest.sketches,
     )

@@ -146,7 +146,7 @@ async def _search_one(
         answer = await workers.run(stopwatch, search_by_request, serving, search, stopwatch)
     except EXPECTED as error:
         return _failed(error)
-    return BatchItem(status=200, results=answer.results, dimensions=answer.dimensions)
+    return BatchItem(status=200, results=answer.results, dimensions=answer.dimensions, baseline=answer.baseline)
 
 
 def _failed(error: Exception) -> BatchItem:

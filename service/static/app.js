@@ -67,7 +67,8 @@ async function query(more, signal) {
 async function contributions(result) {
   const response = await query({ with_contributions: true });
   const answer = await response.json();
-  return answer.results?.find(({ id }) => id === result.id)?.contributions ?? [];
+  const found = answer.results?.find(({ id }) => id === result.id);
+  return { contributions: found?.contributions ?? [], baseline: answer.baseline };
 }
 
 function moreLike(result) {

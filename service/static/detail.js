@@ -37,11 +37,11 @@ export class Detail {
     element("image").alt = name;
     this.#dialog.showModal();
     showPicture(element("image"), result.image_url);
-    const contributions = await this.#contributions(result);
-    if (this.#result === result) this.#plot(contributions);
+    const { contributions, baseline } = await this.#contributions(result);
+    if (this.#result === result) this.#plot(contributions, baseline);
   }
 
-  #plot(contributions) {
+  #plot(contributions, baseline) {
     if (!contributions.length) return;
     const largest = Math.max(...contributions.map(Math.abs)) || 1;
     const above = Math.max(...contributions, 0) / largest;
@@ -62,7 +62,7 @@ export class Detail {
     const part = contributions.slice(0, first).reduce((sum, value) => sum + value, 0);
     element("caption").textContent =
       `What each of ${contributions.length} modes adds to the score; the first ${first} give ` +
-      `${part.toFixed(2)} of ${score.toFixed(2)}`;
+      `${part.toFixed(2)} of ${score.toFixed(2)}. Every photo gets ${baseline.toFixed(2)} more`;
   }
 
   async #file() {

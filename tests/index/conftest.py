@@ -33,8 +33,9 @@ def decaying(count, dim, seed=0):
 
 def turned(dim, seed=0):
     """Coordinates of a gallery that are not the model's."""
-    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
-    return GalleryOrder(rotation, np.ones(dim))
+    random = np.random.default_rng(seed)
+    rotation, scale = np.linalg.qr(random.normal(size=(dim, dim)))[0], random.uniform(0.5, 2, size=(dim, 1))
+    return GalleryOrder(rotation * scale, rotation / scale, random.normal(size=dim), np.ones(dim))
 
 
 @pytest.fixture

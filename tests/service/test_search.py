@@ -36,8 +36,9 @@ def vectors_of(generation):
 def test_results_are_those_of_brute_force(client, gallery_path, sketch, dimensions):
     bundle, generation = load_bundle(gallery_path / "model", "cpu"), load_generation(gallery_path)
     prefix = slice(0, dimensions or 12)
-    query = generation.order.apply(bundle.encode_sketches([open_image(sketch)]))[0, prefix]
-    scores = vectors_of(generation)[:, prefix] @ query
+    query = bundle.encode_sketches([open_image(sketch)])
+    baseline = generation.order.baseline(query)[0]
+    scores = vectors_of(generation)[:, prefix] @ generation.order.sketches(query)[0, prefix] + baseline
     options = {} if dimensions is None else {"dimensions": dimensions}
     response = client.post("/v1/search", content=sketch, headers=PNG, params={"limit": 7} | options)
     np.testing.assert_allclose(
@@ -45,6 +46,7 @@ def test_results_are_those_of_brute_force(client, gallery_path, sketch, dimensio
     )
     assert response.json()["dimensions"] == (dimensions or 12)
     assert response.json()["total"] == 24
+    assert response.json()["baseline"] == pytest.approx(baseline)
 
 
 def test_every_way_to_send_a_sketch_gives_the_same(client, sketch):
@@ -199,9 +201,10 @@ def test_how_much_of_the_best_to_aim_at(client, sketch, monkeypatch):
 def test_contributions_add_up_to_the_score(client, sketch):
     options = {"limit": 3, "dimensions": 8, "with_contributions": True}
     response = client.post("/v1/search", content=sketch, headers=PNG, params=options)
+    baseline = response.json()["baseline"]
     for result in response.json()["results"]:
         assert len(result["contributions"]) == 8
-        assert sum(result["contributions"]) == pytest.approx(result["score"], rel=1e-4)
+        assert sum(result["contributions"]) + baseline == pytest.approx(result["score"], rel=1e-4)
 
 
 def test_contributions_take_no_query_a_result(client, sketch, monkeypatch):

@@ -34,8 +34,8 @@ class EvaluationReport(RetrievalFigures):
             over the sketches for which the data says which photo that is; empty if there are none.
         instance_queries: number of these sketches.
         instance_rule: how the data says which photo a sketch depicts, or why it does not; see ``InstancePairs``.
-        gallery_curve: truncation curve in the order of the gallery, which an index computes from the photos alone;
-            ``curve`` is in the order of the model.
+        gallery_curve: truncation curve in the order of the gallery, which an index computes from its photos and the
+            model's spectrum, as long as no sketches were drawn; ``curve`` is in the order of the model.
         spectrum: singular values of the model, ``(dim,)``.
         model: digest of the bundle.
         classes: number of query classes.
@@ -92,7 +92,7 @@ def evaluate(
     order = order_of_photos(photos, bundle.spectrum)
     return EvaluationReport(
         **retrieval_figures(sketches, photos, relevance).model_dump(),
-        gallery_curve=truncation_curve(order.apply(sketches), order.apply(photos), relevance),
+        gallery_curve=truncation_curve(order.sketches(sketches), order.photos(photos), relevance),
         instance_accuracy=instance_accuracy(sketches, photos, own),
         instance_queries=int((own >= 0).sum()),
         instance_rule=data.instances.rule,

@@ -21,7 +21,7 @@ from training.fit.checkpoints import EpochRecord
 from training.fit.memory import keep_freed_memory
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
-from training.fit.selection import held_out_score, sufficient_dimensions
+from training.fit.selection import Dimensions, choose_dimensions, held_out_score
 from training.fit.stage import DEFAULT_RIDGE, Stage
 from training.model.backbones import Backbone, default_preprocessing, load_pretrained
 from training.model.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, load_bundle, read_manifest, save_bundle
@@ -45,12 +45,12 @@ class _Choice:
     Attributes:
         ridge: of the closed form that the heads end as; None keeps them as trained.
         score: see ``held_out_score``.
-        dimensions: see ``sufficient_dimensions``.
+        dimensions: see ``choose_dimensions``.
     """
 
     ridge: float | None
     score: float | None
-    dimensions: int | None
+    dimensions: Dimensions | None
 
 
 def fit(
@@ -59,7 +59,7 @@ def fit(
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
     Some of the seen classes are held out first. On them the run decides whether the heads stay as trained or are
-    replaced by a closed form, and with which ridge, and how many dimensions suffice; see ``held_out_score``. The final
+    replaced by a closed form, and with which ridge, and how many dimensions to search; see ``held_out_score``. The final
     model is then trained on all seen classes. Images of the split's unseen classes are never opened.
 
     Args:
@@ -106,7 +106,8 @@ def fit(
         encoders,
         form.spectrum.tolist(),
         record,
-        sufficient_dimensions=choice.dimensions,
+        best_dimensions=choice.dimensions and choice.dimensions.best,
+        sufficient_dimensions=choice.dimensions and choice.dimensions.sufficient,
         half=recipe.half,
     )
 
@@ -152,24 +153,28 @@ class _Run:
         tuned = tuned.restricted(self.seen)  # no line drawings among the queries
         if not queries.intersection(tuned.data.classes):
             raise DataError(f"no held-out class has usable images any more; see {self.out / _REJECTS_NAME}")
-        best, moments, ended = _Choice(None, None, None), None, stage.encoders
+        best, moments, ended, spectrum = _Choice(None, None, None), None, stage.encoders, [1.0]
         for ridge in self._candidates():
             if ridge is not None and moments is None:
                 moments = stage.standardised_moments(training)
-            stage.refit(training, ridge, moments)
+            form = stage.refit(training, ridge, moments)
             score = held_out_score(tuned, stage.encoders, queries)
             logger.info("score on held-out classes, %s: %.4f", _ending(ridge), score)
             if best.score is None or score > best.score:
-                best, ended = _Choice(ridge, score, None), copy.deepcopy(stage.encoders)
-        best = replace(best, dimensions=sufficient_dimensions(tuned, ended, queries))
+                best, ended, spectrum = (
+                    _Choice(ridge, score, None),
+                    copy.deepcopy(stage.encoders),
+                    form.spectrum.tolist(),
+                )
+        dimensions = choose_dimensions(tuned, ended, spectrum, queries)
         logger.info(
-            "chosen on %d held-out classes: %s; %d dimensions suffice, score %.4f",
+            "chosen on %d held-out classes: %s; score %.4f; %d dimensions serve best, %d keep 99%% of mAP",
             len(queries),
             _ending(best.ridge),
-            best.dimensions,
             best.score,
+            *dimensions,
         )
-        return best
+        return replace(best, dimensions=dimensions)
 
     def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
         """Trains on all seen classes."""

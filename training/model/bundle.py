@@ -65,7 +65,8 @@ class BundleManifest(BaseModel):
     Attributes:
         encoders: configuration that rebuilds both encoders.
         spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
-        sufficient_dimensions: fewest dimensions that kept 99% of mAP on held-out classes during training.
+        best_dimensions: number of dimensions that found most on held-out classes during training.
+        sufficient_dimensions: fewest dimensions that kept 99% of the mAP of all of them there.
         weights_sha256: SHA-256 of ``model.safetensors``.
         training: where the model comes from.
         versions: versions of the packages that it was made with.
@@ -79,6 +80,7 @@ class BundleManifest(BaseModel):
     created: str
     encoders: PairedEncodersConfig
     spectrum: tuple[float, ...]
+    best_dimensions: int | None = None
     sufficient_dimensions: int | None = None
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     training: TrainingRecord = TrainingRecord()
@@ -132,8 +134,8 @@ class Bundle:
 
     @property
     def default_dimensions(self) -> int:
-        """Dimensions that a search compares by default: those that suffice, or all if this was not measured."""
-        return min(self.manifest.sufficient_dimensions or self.dim, self.dim)
+        """Dimensions that a search compares by default: those that find most, or all if this was not measured."""
+        return min(self.manifest.best_dimensions or self.manifest.sufficient_dimensions or self.dim, self.dim)
 
     def encode(self, encoder: Encoder, batch: Tensor) -> NDArray[np.float32]:
         """Embeds one preprocessed batch.
@@ -169,6 +171,7 @@ def save_bundle(
     spectrum: Sequence[float],
     training: TrainingRecord | None = None,
     *,
+    best_dimensions: int | None = None,
     sufficient_dimensions: int | None = None,
     half: bool = False,
 ) -> BundleManifest:
@@ -179,6 +182,7 @@ def save_bundle(
         encoders: encoders to save.
         spectrum: singular values ``(dim,)``, descending.
         training: where the model comes from.
+        best_dimensions: see ``BundleManifest``.
         sufficient_dimensions: see ``BundleManifest``.
         half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
     """
@@ -191,6 +195,7 @@ def save_bundle(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             encoders=encoders.config,
             spectrum=tuple(float(value) for value in spectrum),
+            best_dimensions=best_dimensions,
             sufficient_dimensions=sufficient_dimensions,
             weights_sha256=file_sha256(temporary),
             training=training or TrainingRecord(),

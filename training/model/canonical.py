@@ -42,7 +42,7 @@ def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> 
     return moment
 
 
-def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
+def canonical_form(moment_f: Matrix, moment_g: Matrix, floor: float = _FLOOR) -> CanonicalForm:
     """Computes the canonical form from the second moments of both embeddings.
 
     With the singular value decomposition U S V^T = A^{1/2} B^{1/2}, it is f' = S^{1/2} U^T A^{-1/2} f and g' = S^{1/2}
@@ -51,6 +51,7 @@ def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
     Args:
         moment_f: second moment A = E[f f^T], ``(dim, dim)``.
         moment_g: second moment B = E[g g^T], ``(dim, dim)``.
+        floor: least eigenvalue of a moment, relative to the mean of its eigenvalues; smaller ones are raised to it.
 
     Example:
         Scores do not change, and both second moments become the diagonal matrix of the spectrum.
@@ -62,15 +63,15 @@ def canonical_form(moment_f: Matrix, moment_g: Matrix) -> CanonicalForm:
         array([[4., 0.],
                [0., 1.]])
     """
-    root_f, inverse_f = _roots(moment_f)
-    root_g, inverse_g = _roots(moment_g)
+    root_f, inverse_f = _roots(moment_f, floor)
+    root_g, inverse_g = _roots(moment_g, floor)
     left, spectrum, right = svd(root_f @ root_g)
     scale = np.sqrt(spectrum)[:, None]
     return CanonicalForm(scale * (left.T @ inverse_f), scale * (right @ inverse_g), spectrum)
 
 
-def _roots(moment: Matrix) -> tuple[Matrix, Matrix]:
+def _roots(moment: Matrix, floor: float) -> tuple[Matrix, Matrix]:
     """Square root and inverse square root of a positive semi-definite matrix."""
     values, vectors = eigh(moment)
-    values = np.sqrt(np.clip(values, _FLOOR * max(values.mean(), 1e-30), None))
+    values = np.sqrt(np.clip(values, floor * max(values.mean(), 1e-30), None))
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T

@@ -1,69 +1,151 @@
-"""The canonical form for one gallery: coordinates are ordered by how well they tell its own photos apart.
+"""The canonical form for one gallery: the SVD of the operator between the sketches that are drawn and its own photos.
 
-In canonical form, E[f f^T] = E[g g^T] = S on the training data. A gallery holds other photos, whose second moment is
-B = E[g g^T]. Sketches of them are not known. But where f and g are balanced, their second moments are equal, so B
-stands for both, and the canonical form of (B, B) is the rotation to the eigenvectors of B. It keeps every score and
-moves the coordinates that matter in this gallery to the front.
+In the model's canonical form, E[f f^T] = E[g g^T] = S on the training data. A gallery holds other photos, and other
+sketches are drawn to search it. With A = E[f f^T] of those sketches and the second moment B of the gallery's photos
+about their mean m, the scores f^T (g - m) have the singular value decomposition U s V^T = A^{1/2} B^{1/2}, and
+
+    f' = s^{1/2} U^T A^{-1/2} f,    g' = s^{1/2} V^T B^{-1/2} (g - m)
+
+keep every score but for f^T m, which is the same for all photos of a query and is added back. Of all embeddings with d
+coordinates, the first d of f' and g' have scores with the least mean squared error. Where A is not known, it is S.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
-from training.model.canonical import weighted_second_moment
+from training.model.canonical import canonical_form
 
-__all__ = ["GalleryOrder", "gallery_order", "order_of_photos"]
+__all__ = ["GalleryOrder", "SecondMoment", "gallery_order", "order_of_photos", "read_gallery_order"]
 
 Matrix = NDArray[np.float64]
 
-_PRIOR = 10  # number of photos that the training data counts as; it decides the order in small galleries
+_PHOTOS = 10  # number of photos that the training data counts as; it decides the order in small galleries
+_SKETCHES = 300  # number of sketches that the training data counts as
+_MOST = 10  # times that number is the most that the sketches drawn count for, so that nobody can drown the rest
+_FLOOR = 1e-4  # relative to the mean eigenvalue: bounds how much rounding errors grow
+
+
+class SecondMoment:
+    """Sums that grow as embeddings are added: how many there are, their mean and their second moment.
+
+    Args:
+        dim: number of coordinates.
+
+    Attributes:
+        count: number of embeddings.
+        total: sum of the embeddings, ``(dim,)``.
+        products: sum of their outer products, ``(dim, dim)``.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.total: Matrix = np.zeros(dim)
+        self.products: Matrix = np.zeros((dim, dim))
+
+    def add(self, embeddings: NDArray[np.float32]) -> None:
+        """Adds embeddings ``(n, dim)``."""
+        values = embeddings.astype(np.float64)
+        self.count += len(values)
+        self.total += values.sum(axis=0)
+        self.products += values.T @ values
+
+    def merge(self, other: "SecondMoment") -> None:
+        """Adds other sums."""
+        self.count += other.count
+        self.total = self.total + other.total
+        self.products = self.products + other.products
+
+    @property
+    def mean(self) -> Matrix:
+        """Mean of the embeddings, ``(dim,)``; zero if there are none."""
+        return self.total / max(1, self.count)
+
+    @property
+    def about_mean(self) -> Matrix:
+        """Second moment about the mean, ``(dim, dim)``."""
+        moment: Matrix = self.products / max(1, self.count) - np.outer(self.mean, self.mean)
+        return moment
 
 
 class GalleryOrder(NamedTuple):
-    """A rotation of embeddings to the coordinates of a gallery.
+    """Linear maps of sketches and photos to the coordinates of a gallery.
 
     Attributes:
-        rotation: orthogonal matrix ``(dim, dim)``; each row gives a new coordinate.
-        spectrum: second moments of the new coordinates, ``(dim,)``, descending.
+        sketch_map: f' = sketch_map f, ``(dim, dim)``.
+        photo_map: g' = photo_map (g - mean), ``(dim, dim)``; the transposed inverse of ``sketch_map``.
+        mean: mean of the photos, ``(dim,)``.
+        spectrum: the singular values s, ``(dim,)``, descending.
     """
 
-    rotation: Matrix
+    sketch_map: Matrix
+    photo_map: Matrix
+    mean: Matrix
     spectrum: Matrix
 
-    def apply(self, embeddings: NDArray[np.float32], dimensions: int | None = None) -> NDArray[np.float32]:
-        """Rotates embeddings to the new coordinates.
+    def sketches(self, embeddings: NDArray[np.float32], dimensions: int | None = None) -> NDArray[np.float32]:
+        """Maps queries to the gallery's coordinates.
 
         Sums use 64 bits, so that equal embeddings stay equal, whatever other rows the array holds.
 
         Args:
-            embeddings: embeddings of sketches or photos, ``(n, dim)``.
+            embeddings: embeddings of queries, ``(n, dim)``. They may be photos too, because scores are bilinear.
             dimensions: number of coordinates to keep; the others are set to zero. All are kept when omitted.
 
         Returns:
-            The rotated embeddings, ``(n, dim)``.
+            The mapped embeddings, ``(n, dim)``.
         """
-        rotated = np.zeros(embeddings.shape, np.float32)
-        rotated[:, :dimensions] = embeddings.astype(np.float64) @ self.rotation[:dimensions].T
-        return rotated
+        mapped = np.zeros(embeddings.shape, np.float32)
+        mapped[:, :dimensions] = embeddings.astype(np.float64) @ self.sketch_map[:dimensions].T
+        return mapped
+
+    def photos(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Maps embeddings ``(n, dim)`` of photos of the gallery to the gallery's coordinates; see ``sketches``."""
+        return ((embeddings.astype(np.float64) - self.mean) @ self.photo_map.T).astype(np.float32)
+
+    def baseline(self, queries: NDArray[np.float32]) -> Matrix:
+        """Computes the score ``(n,)`` of the mean photo, which every score of a query ``(n, dim)`` contains."""
+        scores: Matrix = queries.astype(np.float64) @ self.mean
+        return scores
+
+    def write(self, file: Path) -> None:
+        """Writes the order to an ``.npz`` file."""
+        np.savez(file, **self._asdict())
 
 
-def gallery_order(moment: Matrix, count: int, spectrum: Sequence[float]) -> GalleryOrder:
+def read_gallery_order(file: Path) -> GalleryOrder:
+    """Reads the order that ``GalleryOrder.write`` has written."""
+    with np.load(file, allow_pickle=False) as stored:
+        return GalleryOrder(*(stored[name] for name in GalleryOrder._fields))
+
+
+def gallery_order(
+    photos: SecondMoment, spectrum: Sequence[float], sketches: SecondMoment | None = None
+) -> GalleryOrder:
     """Computes the order of coordinates for a gallery.
 
     Args:
-        moment: second moment E[g g^T] of the gallery's photos, ``(dim, dim)``; ignored if there are none.
-        count: number of the gallery's photos.
-        spectrum: the model's spectrum ``(dim,)``, E[g_i^2] on its training data.
+        photos: sums over the gallery's photos.
+        spectrum: the model's spectrum ``(dim,)``, E[f_i^2] = E[g_i^2] on its training data.
+        sketches: sums over the sketches that were drawn, if they are known. They are mixed with the training data's
+            by their numbers. They are scaled to the same mean square first, so that long embeddings count no more.
     """
     prior = np.diag(np.asarray(spectrum, np.float64))
-    values, vectors = eigh((count * moment + _PRIOR * prior) / (count + _PRIOR))
-    return GalleryOrder(vectors[:, ::-1].T.copy(), np.clip(values[::-1], 0, None))
+    moment_g = (photos.count * photos.about_mean + _PHOTOS * prior) / (photos.count + _PHOTOS)
+    moment_f = prior
+    if sketches is not None and (power := np.trace(sketches.products)) > 0:
+        weight = min(sketches.count, _MOST * _SKETCHES)
+        drawn = sketches.products * (np.trace(prior) / power)
+        moment_f = (weight * drawn + _SKETCHES * prior) / (weight + _SKETCHES)
+    form = canonical_form(moment_f, moment_g, floor=_FLOOR)
+    return GalleryOrder(form.transform_f, form.transform_g, photos.mean, form.spectrum)
 
 
 def order_of_photos(photos: NDArray[np.float32], spectrum: Sequence[float]) -> GalleryOrder:
     """Computes the order for embeddings ``(n, dim)`` of photos that fit into memory; see ``gallery_order``."""
-    moment = weighted_second_moment(photos, np.full(len(photos), 1 / max(1, len(photos))))
-    return gallery_order(moment, len(photos), spectrum)
+    moment = SecondMoment(photos.shape[1])
+    moment.add(photos)
+    return gallery_order(moment, spectrum)

@@ -87,7 +87,7 @@ def test_a_filtered_search_is_complete(fill, kind):
     fill(decaying(20, 16, 7), start=9000, name=kind, metadata=lambda number: {"half": number % 2})
     vectors = np.concatenate([vectors, decaying(20, 16, 7)])
     searcher, query = Searcher.open(path, "cpu"), decaying(1, 16, 4)
-    ordered, [prefix] = searcher.order.apply(vectors, 4), searcher.order.apply(query, 4)
+    ordered, [prefix] = searcher.order.photos(vectors)[:, :4], searcher.order.sketches(query)[:, :4]
     for wanted, chosen in (({"half": 1}, np.arange(1, 9020, 2)), ({"label": "class 2"}, np.arange(2, 9020, 7))):
         with closing(Gallery.open(path)) as gallery:
             ids = gallery.catalogue.select(wanted)

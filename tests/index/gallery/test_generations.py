@@ -34,7 +34,7 @@ def test_a_generation_holds_the_photos_by_id_with_what_changed_after_its_base(pa
     assert ids.tolist() == [*range(1, 301), *new]
     assert new == sorted(set(new))
     expected = np.concatenate([decaying(300, 16)[:295], decaying(10, 16, 1)])
-    np.testing.assert_allclose(vectors, generation.order.apply(expected), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(vectors, generation.order.photos(expected), rtol=1e-6, atol=1e-7)
     positions = generation.positions
     assert (positions.count, positions.alive.sum(), len(positions.ids)) == (305, 305, 310)
     same = positions.of_contents(positions.contents[positions.of_ids(np.array(new[:1]))])
@@ -49,7 +49,7 @@ def test_blocks_are_bounded(path, monkeypatch):
 def test_changes_leave_a_generation_as_it_was(path):
     generation = load_generation(path)
     before = generation.accelerator.search(decaying(1, 16, 4), 20, 16)
-    vector = generation.order.apply(decaying(1, 16, 5))
+    vector = generation.order.photos(decaying(1, 16, 5))
     changed = generation.with_changes(np.array([7, 300, 999]), np.array([999]), np.array([5]), vector)
     assert (changed.positions.count, generation.positions.count) == (304, 305)
     assert changed.manifest is generation.manifest
@@ -60,7 +60,7 @@ def test_changes_leave_a_generation_as_it_was(path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["photos.faiss", "ids.npy", "contents.npy", "order.npy", "changes.npz"])
+@pytest.mark.parametrize("name", ["photos.faiss", "ids.npy", "contents.npy", "order.npz", "changes.npz"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "flipped", "longer"])
 def test_every_file_is_checked_before_it_is_used(path, name, damage):
     file = folder_of(path) / name

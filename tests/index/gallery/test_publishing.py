@@ -23,7 +23,8 @@ def brute_force(path, queries, dimensions):
     with closing(Gallery.open(path)) as gallery:
         ids, vectors = gallery.catalogue.vectors(16)
         assert gallery.problems() == []
-    queries, vectors = (load_generation(path).order.apply(values) for values in (queries, vectors))
+    order = load_generation(path).order
+    queries, vectors = order.sketches(queries), order.photos(vectors)
     return ids[np.argsort(-(queries[:, :dimensions] @ vectors[:, :dimensions].T), axis=1, kind="stable")]
 
 
@@ -62,19 +63,19 @@ def test_coordinates_are_in_the_order_of_the_photos_until_a_new_base(fill):
     vectors[:, 9] = np.random.default_rng(0).normal(size=1200)
     path = fill(vectors)
     generation, manifest = load_generation(path), read_generation(path)
-    assert np.abs(generation.order.rotation[0]).argmax() == 9
-    np.testing.assert_allclose(generation.order.rotation @ generation.order.rotation.T, np.eye(16), atol=1e-12)
+    assert np.abs(generation.order.photo_map[0]).argmax() == 9
+    np.testing.assert_allclose(generation.order.sketch_map @ generation.order.photo_map.T, np.eye(16), atol=1e-9)
     assert list(manifest.spectrum) == sorted(manifest.spectrum, reverse=True)
     assert manifest.spectrum[0] == pytest.approx(1, rel=0.1)
     query = np.eye(16, dtype=np.float32)[[9]]
     [whole], [cut] = (Searcher.open(path, "cpu").search(query, 20, dimensions=d) for d in (None, 1))
     assert [hit.id for hit in whole] == [hit.id for hit in cut]
     fill(np.eye(16, dtype=np.float32)[[3]] * 100, start=1200)
-    np.testing.assert_array_equal(load_generation(path).order.rotation, generation.order.rotation)
+    np.testing.assert_array_equal(load_generation(path).order.photo_map, generation.order.photo_map)
     assert_exact(path)
     with closing(Gallery.open(path, write=True)) as gallery:
         compact(gallery)
-    assert np.abs(load_generation(path).order.rotation[0]).argmax() == 3
+    assert np.abs(load_generation(path).order.photo_map[0]).argmax() == 3
     assert_exact(path)
 
 

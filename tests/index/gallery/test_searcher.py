@@ -37,14 +37,15 @@ def searcher(vectors, kind="exact", ids=None, contents=None):
     facts = {"count": count, "base_count": count, "revision": 1, "base_revision": 1, "files": {}}
     manifest = GenerationManifest(generation=1, created="", dim=dim, model="", spectrum=(1.0,) * dim, **facts)
     order = turned(dim)
-    ordered = order.apply(vectors)
+    ordered = order.photos(vectors)
     return Searcher(Generation(manifest, order, Positions(ids, contents), KINDS[kind](ordered)))
 
 
 def brute_force(queries, vectors, dimensions):
     """Scores and positions, best first, ties by position."""
-    queries, vectors = (turned(vectors.shape[1]).apply(values) for values in (queries, vectors))
-    scores = queries[:, :dimensions] @ vectors[:, :dimensions].T
+    order = turned(vectors.shape[1])
+    scores = order.sketches(queries)[:, :dimensions] @ order.photos(vectors)[:, :dimensions].T
+    scores += order.baseline(queries)[:, None].astype(np.float32)
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(scores, order, 1), order
 
@@ -149,7 +150,8 @@ def test_many_threads_get_the_same_answers():
 
 
 DIM = 6
-EXACT_ORDER = GalleryOrder(np.diag([1.0, -1, 1, 1, -1, 1])[[3, 0, 5, 1, 2, 4]], np.ones(DIM))
+EXACT_MAP = np.diag([1.0, -2, 0.5, 1, -1, 4])[[3, 0, 5, 1, 2, 4]]
+EXACT_ORDER = GalleryOrder(EXACT_MAP, np.linalg.inv(EXACT_MAP).T, np.array([1.0, 0, -2, 3, 0, 0.5]), np.ones(DIM))
 whole = st.lists(st.integers(-3, 3).map(float), min_size=DIM, max_size=DIM)  # sums are exact, so ties are ties
 photo = st.tuples(whole, st.integers(0, 3))  # vector and content
 change = st.tuples(st.integers(1, 12), st.none() | photo)
@@ -166,12 +168,12 @@ def publish(base, changes, kind):
     ids, contents, vectors = arrays(base)
     facts = {"count": 0, "base_count": 0, "revision": 1, "base_revision": 1, "files": {}}
     manifest = GenerationManifest(generation=1, created="", dim=DIM, model="", spectrum=(1.0,) * DIM, **facts)
-    accelerator = KINDS[kind](EXACT_ORDER.apply(vectors))
+    accelerator = KINDS[kind](EXACT_ORDER.photos(vectors))
     generation = Generation(manifest, EXACT_ORDER, Positions(ids, contents), accelerator)
     if changes:
         there = {identifier: value for identifier, value in changes.items() if value is not None}
         ids, contents, vectors = arrays(there)
-        generation = generation.with_changes(np.array(list(changes)), ids, contents, EXACT_ORDER.apply(vectors))
+        generation = generation.with_changes(np.array(list(changes)), ids, contents, EXACT_ORDER.photos(vectors))
     return Searcher(generation)
 
 
@@ -181,8 +183,10 @@ def expected_hits(photos, query, dimensions, ids, unique, without):
     if unique:
         chosen = [i for i in chosen if i == min(j for j in chosen if photos[j][1] == photos[i][1])]
         chosen = [i for i in chosen if without not in photos or photos[i][1] != photos[without][1]]
-    [prefix] = EXACT_ORDER.apply(np.array([query], np.float32), dimensions)
-    scores = {i: float(EXACT_ORDER.apply(np.array([photos[i][0]], np.float32))[0] @ prefix) for i in chosen}
+    [prefix] = EXACT_ORDER.sketches(np.array([query], np.float32), dimensions)
+    [baseline] = EXACT_ORDER.baseline(np.array([query], np.float32))
+    found = {i: EXACT_ORDER.photos(np.array([photos[i][0]], np.float32))[0] @ prefix for i in chosen}
+    scores = {i: float(score + baseline) for i, score in found.items()}
     return sorted(((i, scores[i]) for i in chosen if i != without), key=lambda hit: (-hit[1], hit[0]))
 
 
@@ -253,9 +257,10 @@ def test_an_approximate_gallery_keeps_one_of_each_set_of_identical_files(kind):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_agrees_with_cpu():
     vectors, queries = decaying(5000, 96), decaying(9, 96, 2)
-    matrix = DimensionMajorMatrix(vectors, torch.device("cuda"))
+    matrix = DimensionMajorMatrix(turned(96).photos(vectors), torch.device("cuda"))
     for dimensions in (1, 17, 96):
-        scores, _ = matrix.search(queries, 10, dimensions)
+        scores, _ = matrix.search(turned(96).sketches(queries), 10, dimensions)
+        scores = scores + turned(96).baseline(queries)[:, None]
         np.testing.assert_allclose(scores, brute_force(queries, vectors, dimensions)[0][:, :10], rtol=1e-3, atol=1e-4)
 
 
@@ -264,6 +269,6 @@ def test_vectors_of_photos_in_the_order_asked_for(kind):
     vectors = decaying(50, 16)
     new = decaying(2, 16, 1)
     found = searcher(vectors, kind).with_changes([Change(2, 12, 900, new[0]), Change(3, 99, 901, new[1])])
-    expected = turned(16).apply(np.stack([new[1], vectors[30], new[0], vectors[0]]))
+    expected = turned(16).photos(np.stack([new[1], vectors[30], new[0], vectors[0]]))
     np.testing.assert_allclose(found.vectors([99, 40, 12, 10]), expected, rtol=1e-5, atol=1e-6)
     assert found.vectors([]).shape == (0, 16)

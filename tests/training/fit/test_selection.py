@@ -8,7 +8,7 @@ import torch
 from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
 from training.features.paired import FeatureSet
-from training.fit.selection import held_out_score, sufficient_dimensions
+from training.fit.selection import choose_dimensions, held_out_score
 from training.model.heads import Head, HeadConfig
 
 
@@ -38,5 +38,7 @@ def test_score_without_instance_pairs_is_of_classes_alone(encoders):
     assert score == pytest.approx(((1 + 2 / 3) / 2) ** (1 / 2))
 
 
-def test_one_dimension_suffices_where_the_other_is_empty(encoders):
-    assert sufficient_dimensions(features(("owl1-1.png", "fox1-1.png")), encoders, {"owl"}) == 1
+def test_one_dimension_serves_best_and_suffices_where_the_other_is_empty(encoders):
+    chosen = choose_dimensions(features(("owl1-1.png", "fox1-1.png")), encoders, [1.0, 1e-3], {"owl"})
+    assert chosen.sufficient == 1
+    assert chosen.best == 2  # the fewest that are tried
