@@ -1,11 +1,13 @@
 import base64
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from index.gallery.database import Database
+from index.gallery.directory import Gallery
 from index.gallery.generations import load_generation
 from index.gallery.searcher import MAX_HITS, Searcher
 from service import schemas
@@ -175,8 +177,10 @@ def test_truncated_and_oversized_images(client, sketch, tmp_path):
 
 
 def test_photos_like_a_photo(client, gallery_path):
-    vectors = vectors_of(load_generation(gallery_path))
-    scores = vectors[:, :8] @ vectors[4, :8]
+    generation = load_generation(gallery_path)
+    with closing(Gallery.open(gallery_path)) as gallery:
+        query = gallery.catalogue.vectors(16)[1][4:5]
+    scores = vectors_of(generation)[:, :8] @ generation.order.sketches(query)[0, :8] + generation.order.baseline(query)
     response = client.post("/v1/search", json={"photo_id": 5, "limit": 24, "dimensions": 8})
     assert 5 not in ids(response)
     assert len(ids(response)) == 23

@@ -59,8 +59,8 @@ def fit(
     """Trains paired encoders and writes a model bundle; killed at any point, the same call goes on.
 
     Some of the seen classes are held out first. On them the run decides whether the heads stay as trained or are
-    replaced by a closed form, and with which ridge, and how many dimensions to search; see ``held_out_score``. The final
-    model is then trained on all seen classes. Images of the split's unseen classes are never opened.
+    replaced by a closed form, and with which ridge, and how many dimensions to search; see ``held_out_score``. The
+    final model is then trained on all seen classes. Images of the split's unseen classes are never opened.
 
     Args:
         data_path: folders or pairs table; see ``load_data``.
