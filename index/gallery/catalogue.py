@@ -21,6 +21,10 @@ __all__ = ["Block", "Catalogue", "KnownContent", "NewPhoto", "Photo", "PhotoStat
 _COUNT_REVISION = (
     "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
 )
+_REVISION = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
+# Without the names of the indices SQLite would read all photos, by id.
+_CHANGED = "SELECT id FROM photos INDEXED BY photos_by_revision WHERE revision > ?"
+_REMOVED = "SELECT id FROM removed INDEXED BY removed_by_revision WHERE revision > ?"
 _COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
 _CHUNK = 500  # bound variables in one statement
 _BLOCK = 4096  # vectors read at once
@@ -130,17 +134,30 @@ class Catalogue:
         ]
         names = "uri, sha256, bytes, modified, width, height, label, metadata, vector, revision"
         updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
-        revision = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
         statement = (
-            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {revision}) "
+            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {_REVISION}) "
             f"ON CONFLICT (uri) DO UPDATE SET {updates}"
         )
         self._database.write((_COUNT_REVISION, [()]), (statement, rows))
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Removes photos by id and returns how many of them existed."""
-        rows = [(identifier,) for identifier in ids]
-        return self._database.write((_COUNT_REVISION, [()]), ("DELETE FROM photos WHERE id = ?", rows))
+        """Removes photos by id, records that they were removed, and returns how many of them existed."""
+        rows = [(identifier,) for identifier in set(ids)]
+        return self._database.write(
+            (_COUNT_REVISION, [()]),
+            (f"INSERT INTO removed SELECT id, {_REVISION} FROM photos WHERE id = ?", rows),
+            ("DELETE FROM photos WHERE id = ?", rows),
+        )
+
+    def forget_removed(self, revision: int) -> None:
+        """Deletes the records of photos that were removed up to a revision; ``removed_since`` says so afterwards."""
+        self._database.write(
+            ("DELETE FROM removed WHERE revision <= ?", [(revision,)]),
+            (
+                "UPDATE facts SET value = max(CAST(value AS INTEGER), ?) WHERE name = 'removed_since'",
+                [(revision,)],
+            ),
+        )
 
     def has_others(self, ids: Sequence[int]) -> bool:
         """Tells whether the catalogue holds a photo besides these."""
@@ -173,6 +190,22 @@ class Catalogue:
         """Returns the id of every URI."""
         return dict(self._database.query("SELECT uri, id FROM photos"))
 
+    @property
+    def removed_since(self) -> int:
+        """The earliest revision for which ``removed_after`` is complete."""
+        return int(self.fact("removed_since") or 0)
+
+    def changed_after(self, revision: int) -> NDArray[np.int64]:
+        """Returns the ids ``(n,)``, ascending, of photos that were added or got another vector after a revision."""
+        return np.sort(_ids(self._database.query(_CHANGED, (revision,))))
+
+    def removed_after(self, revision: int) -> NDArray[np.int64]:
+        """Returns the ids ``(n,)``, ascending, of photos that were removed after a revision.
+
+        They are complete if the revision is not below ``removed_since``.
+        """
+        return np.sort(_ids(self._database.query(_REMOVED, (revision,))))
+
     def revisions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the ids ``(n,)`` of all photos, ascending, and the revision in which each changed last."""
         rows = np.array(self._database.query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(
@@ -187,8 +220,7 @@ class Catalogue:
             FilterError: if the filter is not valid.
         """
         condition, values = filter_condition(wanted)
-        rows = self._database.query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values)
-        return np.array([row[0] for row in rows], dtype=np.int64)
+        return _ids(self._database.query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values))
 
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
         """Returns the ids of those URIs that the catalogue holds."""
@@ -236,7 +268,7 @@ class Catalogue:
         Raises:
             GalleryDamaged: if a vector has another size or is not finite.
         """
-        condition, values = ("1", ()) if changed_after is None else ("revision > ?", (changed_after,))
+        condition, values = ("1", ()) if changed_after is None else (f"id IN ({_CHANGED})", (changed_after,))
         statement = f"SELECT id, sha256, vector FROM photos WHERE {condition} ORDER BY id"
         for rows in self._database.stream(statement, values, _BLOCK):
             yield self._block(rows, dim)
@@ -263,6 +295,10 @@ class Catalogue:
         except GalleryError as error:
             return [str(error)]
         return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
+
+
+def _ids(rows: Sequence[tuple[int]]) -> NDArray[np.int64]:
+    return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
 
 def _photo(row: Any) -> Photo:

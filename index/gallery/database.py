@@ -26,9 +26,16 @@ CREATE TABLE IF NOT EXISTS photos (
     vector BLOB NOT NULL,
     revision INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS removed (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS removed_by_revision ON removed (revision);
 CREATE INDEX IF NOT EXISTS photos_by_content ON photos (sha256);
 CREATE INDEX IF NOT EXISTS photos_by_revision ON photos (revision);
 CREATE INDEX IF NOT EXISTS photos_by_label ON photos (label);
+"""
+# A catalogue of an earlier version does not know which photos were removed before its first opening by this version.
+_REMOVED_SINCE = """
+INSERT OR IGNORE INTO facts
+SELECT 'removed_since', coalesce((SELECT value FROM facts WHERE name = 'revision'), '0')
 """
 _FOREIGN = ("no such table", "no such column", "malformed JSON")  # what the file lacks, not what was asked of it
 
@@ -116,7 +123,9 @@ class Database:
             columns = [row[1] for row in connection.execute("PRAGMA table_info(photos)")]
             if columns and "revision" not in columns:  # a catalogue of version 0.1
                 connection.execute("ALTER TABLE photos ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
-            connection.executescript(_SCHEMA)
+            with connection:  # all of it or nothing
+                for statement in (*_SCHEMA.split(";\n"), _REMOVED_SINCE):
+                    connection.execute(statement)
         except sqlite3.Error:
             connection.close()
             raise

@@ -90,6 +90,69 @@ def test_revisions_say_what_changed_since(catalogue):
     assert list(catalogue.blocks(DIM, changed_after=first + 1)) == []
 
 
+def test_removals_are_known_since_the_first_photo(catalogue):
+    catalogue.add([new(name) for name in "abcd"])
+    first = catalogue.revision
+    catalogue.remove([3, 1, 99])
+    catalogue.remove([4])
+    assert catalogue.removed_since == 0
+    assert catalogue.removed_after(0).tolist() == catalogue.removed_after(first).tolist() == [1, 3, 4]
+    assert catalogue.removed_after(first + 1).tolist() == [4]
+    assert catalogue.removed_after(first + 2).tolist() == []
+    assert catalogue.changed_after(0).tolist() == [2]
+    assert catalogue.changed_after(first).tolist() == []
+    catalogue.forget_removed(first + 1)
+    assert (catalogue.removed_since, catalogue.removed_after(first + 1).tolist()) == (first + 1, [4])
+    catalogue.forget_removed(first)
+    assert catalogue.removed_since == first + 1
+
+
+def test_removals_before_an_earlier_version_recorded_them_are_unknown(catalogue):
+    catalogue.add([new(name) for name in "abc"])
+    catalogue.remove([1])
+    revision = catalogue.revision
+    with closing(sqlite3.connect(catalogue.path)) as earlier, earlier:
+        earlier.executescript("DROP TABLE removed; DELETE FROM facts WHERE name = 'removed_since'")
+    with closing(Catalogue(catalogue.path, create=True)) as opened:
+        assert opened.removed_since == revision
+        opened.remove([2])
+        assert opened.removed_after(revision).tolist() == [2]
+    with closing(Catalogue(catalogue.path, create=True)) as opened:
+        assert opened.removed_since == revision
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """Query plans of what connections that are opened from now on are asked."""
+    connect, found = sqlite3.connect, []
+
+    def traced(path, **options):
+        connection, other = connect(path, **options), connect(path, **options)
+
+        def explain(statement):
+            if statement.startswith("SELECT"):
+                found.extend(row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}"))
+
+        connection.set_trace_callback(explain)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    return found
+
+
+def test_changes_are_looked_up_without_reading_every_photo(catalogue, plans):
+    catalogue.add([new(str(number)) for number in range(300)])
+    catalogue.remove([7])
+    with closing(Catalogue(catalogue.path)) as reader:
+        plans.clear()
+        assert reader.changed_after(2).tolist() == []
+        assert reader.removed_after(1).tolist() == [7]
+        assert list(reader.blocks(DIM, changed_after=2)) == []
+        assert plans and not any(plan.startswith("SCAN") for plan in plans)
+        assert reader.count() == 299
+        assert plans[-1].startswith("SCAN")  # so a plan that reads every photo is seen
+
+
 def test_descriptions_of_no_photo_change_nothing(catalogue):
     catalogue.add([new("a", label="x")])
     catalogue.describe({7: ("y", {})})
