@@ -5,6 +5,7 @@ SvdrawError
     ├── SourceError        a list, table or folder of photos that cannot be read
     ├── DimensionsError    a number of dimensions that the gallery does not have (also a ValueError)
     ├── PageError          a page of results that cannot be returned (also a ValueError)
+    ├── QueryTimeout       a question to the catalogue that took too long
     ├── FilterError        a filter on photos that is not valid (also a ValueError)
     └── GalleryError       a gallery that cannot be used
         ├── GalleryDamaged     files that are missing, half-written or corrupted
@@ -23,6 +24,7 @@ __all__ = [
     "IndexingError",
     "ModelMismatch",
     "PageError",
+    "QueryTimeout",
     "SourceError",
 ]
 
@@ -70,6 +72,10 @@ class PageError(IndexingError, ValueError):
 
 class FilterError(IndexingError, ValueError):
     """A filter on photos that is not valid."""
+
+
+class QueryTimeout(IndexingError):  # noqa: N818 - says what is the matter
+    """A question to the catalogue that took longer than it may."""
 
 
 class GalleryError(IndexingError):

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import GalleryDamaged, GalleryError
+from index.errors import GalleryError
 from index.gallery.database import Database
 from index.gallery.filters import filter_condition
 from index.gallery.uris import is_text
+from index.gallery.vector_pages import PAGE, discard_vectors, one_vector, read_vectors, store_vectors
 
 __all__ = ["Block", "Catalogue", "KnownContent", "NewPhoto", "Photo", "PhotoState", "content_key"]
 
@@ -128,26 +129,29 @@ class Catalogue:
 
     def add(self, photos: Sequence[NewPhoto]) -> None:
         """Adds photos in one durable transaction. A photo whose URI is known already is replaced and keeps its id."""
-        rows = [
-            (*photo[:7], json.dumps(photo.metadata), np.ascontiguousarray(photo.vector, dtype="<f4").tobytes())
-            for photo in photos
-        ]
-        names = "uri, sha256, bytes, modified, width, height, label, metadata, vector, revision"
+        names = "uri, sha256, bytes, modified, width, height, label, metadata, revision"
         updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
         statement = (
-            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {_REVISION}) "
-            f"ON CONFLICT (uri) DO UPDATE SET {updates}"
+            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {_REVISION}) "
+            f"ON CONFLICT (uri) DO UPDATE SET {updates} RETURNING id"
         )
-        self._database.write((_COUNT_REVISION, [()]), (statement, rows))
+        vectors: dict[int, bytes] = {}
+        with self._database.writing() as connection:
+            connection.execute(_COUNT_REVISION)
+            for photo in photos:
+                [identifier] = connection.execute(statement, (*photo[:7], json.dumps(photo.metadata))).fetchone()
+                vectors[identifier] = np.ascontiguousarray(photo.vector, dtype="<f4").tobytes()
+            store_vectors(connection, vectors)
 
     def remove(self, ids: Sequence[int]) -> int:
         """Removes photos by id, records that they were removed, and returns how many of them existed."""
-        rows = [(identifier,) for identifier in set(ids)]
-        return self._database.write(
-            (_COUNT_REVISION, [()]),
-            (f"INSERT INTO removed SELECT id, {_REVISION} FROM photos WHERE id = ?", rows),
-            ("DELETE FROM photos WHERE id = ?", rows),
-        )
+        different = set(ids)
+        rows = [(identifier,) for identifier in different]
+        with self._database.writing() as connection:
+            connection.execute(_COUNT_REVISION)
+            connection.executemany(f"INSERT INTO removed SELECT id, {_REVISION} FROM photos WHERE id = ?", rows)
+            discard_vectors(connection, different)
+            return connection.executemany("DELETE FROM photos WHERE id = ?", rows).rowcount
 
     def forget_removed(self, revision: int) -> None:
         """Deletes the records of photos that were removed up to a revision; ``removed_since`` says so afterwards."""
@@ -232,8 +236,14 @@ class Catalogue:
 
     def same_content(self, sha256: str) -> KnownContent | None:
         """Returns the facts of a photo with this content, or None if there is none."""
-        rows = self._database.query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
-        return KnownContent(rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
+        rows = self._database.query(
+            "SELECT photos.id, width, height, coalesce(slots, 0), coalesce(vectors, x'') FROM photos "
+            f"LEFT JOIN vectors ON page = photos.id / {PAGE} WHERE sha256 = ? LIMIT 1",
+            (sha256,),
+        )
+        for identifier, width, height, slots, vectors in rows:
+            return KnownContent(width, height, one_vector(identifier, slots, vectors))
+        return None
 
     def photo(self, identifier: int) -> Photo | None:
         """Returns a photo by id, or None if it does not exist."""
@@ -266,27 +276,21 @@ class Catalogue:
             changed_after: yield only photos that changed in a later revision than this.
 
         Raises:
-            GalleryDamaged: if a vector has another size or is not finite.
+            GalleryDamaged: if a vector is missing, has another size or is not finite.
         """
         condition, values = ("1", ()) if changed_after is None else (f"id IN ({_CHANGED})", (changed_after,))
-        statement = f"SELECT id, sha256, vector FROM photos WHERE {condition} ORDER BY id"
-        for rows in self._database.stream(statement, values, _BLOCK):
-            yield self._block(rows, dim)
+        with self._database.reading() as connection:
+            photos = connection.execute(f"SELECT id, sha256 FROM photos WHERE {condition} ORDER BY id", values)
+            while rows := photos.fetchmany(_BLOCK):
+                ids = np.array([row[0] for row in rows], np.int64)
+                contents = np.array([content_key(row[1]) for row in rows], np.int64)
+                yield Block(ids, contents, read_vectors(connection, ids, dim))
 
     def vectors(self, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Returns the ids ``(n,)`` and vectors ``(n, dim)`` of all photos; see ``blocks``."""
         blocks = [Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32))]
         blocks += self.blocks(dim)
         return np.concatenate([b.ids for b in blocks]), np.concatenate([b.vectors for b in blocks])
-
-    def _block(self, rows: list[tuple[int, str, bytes]], dim: int) -> Block:
-        if any(len(row[2]) != 4 * dim for row in rows):
-            raise GalleryDamaged(f"{self.path} holds a vector without {dim} dimensions; build the gallery again")
-        vectors = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4").reshape(len(rows), dim)
-        if not np.isfinite(vectors).all():
-            raise GalleryDamaged(f"{self.path} holds a vector that is not finite; build the gallery again")
-        contents = np.array([content_key(row[1]) for row in rows], dtype=np.int64)
-        return Block(np.array([row[0] for row in rows], dtype=np.int64), contents, vectors)
 
     def problems(self) -> list[str]:
         """Returns what SQLite's own integrity check finds wrong, one line each."""

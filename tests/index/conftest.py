@@ -1,10 +1,12 @@
 import hashlib
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from index.gallery.catalogue import NewPhoto
+from index.gallery.catalogue import Catalogue, NewPhoto
 from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
@@ -36,6 +38,26 @@ def turned(dim, seed=0):
     random = np.random.default_rng(seed)
     rotation, scale = np.linalg.qr(random.normal(size=(dim, dim)))[0], random.uniform(0.5, 2, size=(dim, 1))
     return GalleryOrder(rotation * scale, rotation / scale, random.normal(size=dim), np.ones(dim))
+
+
+def as_earlier(file, *, has_revisions=True):
+    """Makes a catalogue one of an earlier version, whose vectors were among the facts of the photos."""
+    with closing(Catalogue(file)) as catalogue:
+        vectors = [
+            (vector.tobytes(), identifier)
+            for block in catalogue.blocks(int(catalogue.fact("dim")))
+            for identifier, vector in zip(block.ids.tolist(), block.vectors, strict=True)
+        ]
+    revision = "" if has_revisions else "DROP INDEX photos_by_revision; ALTER TABLE photos DROP COLUMN revision;"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executescript(f"""
+            ALTER TABLE photos ADD COLUMN vector BLOB NOT NULL DEFAULT x'';
+            DROP TABLE vectors; DROP TABLE removed; DELETE FROM facts WHERE name = 'removed_since';
+            {revision} PRAGMA user_version = 0;
+        """)
+        connection.executemany("UPDATE photos SET vector = ? WHERE id = ?", vectors)
+        connection.commit()
+        connection.execute("VACUUM")
 
 
 @pytest.fixture

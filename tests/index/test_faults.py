@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,13 +28,14 @@ from index.gallery.searcher import Searcher
 from index.jobs import compact, index_photos, remove_photos, sync_photos
 from index.sources import list_photos
 from tests.conftest import SHAPES, draw_shape
-from tests.index.conftest import decaying
+from tests.index.conftest import as_earlier, decaying
 
 KILLS = int(os.environ.get("SVDRAW_TEST_KILLS", "0"))
 REMOVED = list(range(1, 40, 3))
 
 # Steps, as the last lines of what a process is about to do; it is killed before it does the last.
-CHANGE = r"sql (?:INSERT INTO|DELETE FROM) photos.*\nsql COMMIT"
+CHANGE = r"sql (?:INSERT OR REPLACE INTO vectors|DELETE FROM photos).*\nsql COMMIT"
+MOVED = r"sql DELETE FROM photos_before.*"
 STEPS = {
     "before a model's file": r"os.rename \S* \S*/model/model.json",
     "before a commit": CHANGE,
@@ -51,18 +53,33 @@ STEPS = {
     "before clearing": r"shutil.rmtree \S*/generations/\d+ .*",
     "in clearing": r"os.remove \S*ids.npy.*",
     "after the files are cleared": r"os.rmdir \S*/generations/\d+",
+    "before the old photos are set aside": r"sql ALTER TABLE photos RENAME.*",
+    "before some are taken out": MOVED,
+    "before some are moved": rf"{MOVED}\nsql COMMIT",
+    "after some are moved": rf"{MOVED}\nsql COMMIT\n.*",
+    "before the old table goes": r"sql DROP TABLE photos_before",
+    "before the new layout is told": r"sql PRAGMA user_version = \d+",
+    "before the last commit of all": r"sql PRAGMA user_version = \d+\nsql COMMIT",
 }
 NAMED = ["before the manifest", "before the folder's name", "after the folder's name", "before the switch"]
 CLEARED = ["before clearing", "in clearing", "after the files are cleared"]
 COMMITTED = ["before a commit", "after a commit"]
+MOVING = ["before some are taken out", "before some are moved", "after some are moved"]
 CASES = {
     "build": ["before a model's file", *COMMITTED, "between files", *NAMED],
     "add": [*COMMITTED, "between links", "after the changes", *NAMED, *CLEARED],
     "remove": [*COMMITTED, "between links", "before the switch", "in clearing"],
     "sync": [*COMMITTED, "after the changes", "before the switch"],
     "compact": ["before VACUUM", "in VACUUM", "after VACUUM", "between files", *NAMED, *CLEARED],
+    "upgrade": [
+        "before the old photos are set aside",
+        *MOVING,
+        "before the old table goes",
+        "before the new layout is told",
+        "before the last commit of all",
+    ],
 }
-OCCURRENCES = {"in VACUUM": 20}
+OCCURRENCES = {"in VACUUM": 20} | dict.fromkeys(MOVING, 2)
 
 
 def run_job(job, path, model, folder):
@@ -70,6 +87,9 @@ def run_job(job, path, model, folder):
     if job == "build":
         with closing(Gallery.create(path, model)) as gallery:
             return index_photos(gallery, list_photos(folder), "cpu")
+    if job == "upgrade":
+        with mock.patch("index.gallery.schema._BATCH", 32):
+            return Gallery.open(path, write=True).close()
     with closing(Gallery.open(path, write=True)) as gallery:
         if job == "add":
             return index_photos(gallery, list_photos(folder / "more"), "cpu")
@@ -128,6 +148,14 @@ def run_and_tell(started, *job):
     run_job(*job)
 
 
+def make_gallery(job, before, path):
+    """What a job begins with: a copy of a gallery, of an earlier version if the job is to upgrade it."""
+    shutil.copytree(before, path)
+    if job == "upgrade":
+        as_earlier(path / "catalogue.sqlite")
+    return path
+
+
 def state(path):
     """What a gallery holds: facts, content and vectors by URI; and its ids, which no two photos share."""
     with closing(Gallery.open(path)) as gallery:
@@ -166,10 +194,10 @@ def scene(tiny_bundle, tmp_path_factory):
     for job in CASES:
         path = root / job
         if job != "build":
-            shutil.copytree(root / "before", path)
+            make_gallery(job, root / "before", path)
         run_job(job, path, tiny_bundle, folder)
         expected[job] = state(path)
-    assert [len(expected[job]) for job in CASES] == [120, 120, 67, 120, 80]
+    assert [len(expected[job]) for job in CASES] == [120, 120, 67, 120, 80, 80]
     return root / "before", folder, expected
 
 
@@ -200,7 +228,7 @@ def test_a_job_killed_at_any_step_goes_on_and_loses_nothing(job, step, scene, pr
     before, folder, expected = scene
     path = tmp_path / "gallery"
     if job != "build":
-        shutil.copytree(before, path)
+        make_gallery(job, before, path)
     occurrence = OCCURRENCES.get(step, 1)
     process = processes.Process(target=run_and_die, args=(step, occurrence, job, path, tiny_bundle, folder))
     process.start()
@@ -244,7 +272,7 @@ def test_jobs_killed_at_random_moments_go_on_and_lose_nothing(job, scene, proces
         return time.perf_counter() - beginning, process.exitcode
 
     def gallery(name):
-        return tmp_path / name if job == "build" else shutil.copytree(before, tmp_path / name)
+        return tmp_path / name if job == "build" else make_gallery(job, before, tmp_path / name)
 
     whole, ending = run(gallery("whole"), None)
     assert ending == 0

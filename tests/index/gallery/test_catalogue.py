@@ -107,20 +107,6 @@ def test_removals_are_known_since_the_first_photo(catalogue):
     assert catalogue.removed_since == first + 1
 
 
-def test_removals_before_an_earlier_version_recorded_them_are_unknown(catalogue):
-    catalogue.add([new(name) for name in "abc"])
-    catalogue.remove([1])
-    revision = catalogue.revision
-    with closing(sqlite3.connect(catalogue.path)) as earlier, earlier:
-        earlier.executescript("DROP TABLE removed; DELETE FROM facts WHERE name = 'removed_since'")
-    with closing(Catalogue(catalogue.path, create=True)) as opened:
-        assert opened.removed_since == revision
-        opened.remove([2])
-        assert opened.removed_after(revision).tolist() == [2]
-    with closing(Catalogue(catalogue.path, create=True)) as opened:
-        assert opened.removed_since == revision
-
-
 @pytest.fixture
 def plans(monkeypatch):
     """Query plans of what connections that are opened from now on are asked."""
@@ -148,7 +134,8 @@ def test_changes_are_looked_up_without_reading_every_photo(catalogue, plans):
         assert reader.changed_after(2).tolist() == []
         assert reader.removed_after(1).tolist() == [7]
         assert list(reader.blocks(DIM, changed_after=2)) == []
-        assert plans and not any(plan.startswith("SCAN") for plan in plans)
+        assert plans
+        assert not any(plan.startswith("SCAN") and "json_each" not in plan for plan in plans)
         assert reader.count() == 299
         assert plans[-1].startswith("SCAN")  # so a plan that reads every photo is seen
 
@@ -201,18 +188,20 @@ def test_keys_are_positive_whatever_the_digest():
 
 
 @pytest.mark.parametrize(
-    ("vector", "message"),
+    ("damage", "message"),
     [
-        (bytes(4 * DIM - 1), "without 4 dimensions"),
-        (b"", "without 4 dimensions"),
-        (np.array([1, np.nan, 1, 1], "<f4").tobytes(), "not finite"),
-        (np.array([1, np.inf, 1, 1], "<f4").tobytes(), "not finite"),
+        ("UPDATE vectors SET vectors = substr(vectors, 2)", "without 4 dimensions"),
+        ("UPDATE vectors SET vectors = x''", "without 4 dimensions"),
+        ("UPDATE vectors SET slots = slots & ~8, vectors = substr(vectors, 17)", "a photo without a vector"),
+        ("DELETE FROM vectors", "a photo without a vector"),
+        (f"UPDATE vectors SET vectors = x'{np.float32([*range(19), np.nan]).tobytes().hex()}'", "not finite"),
+        (f"UPDATE vectors SET vectors = x'{np.float32([*range(19), np.inf]).tobytes().hex()}'", "not finite"),
     ],
 )
-def test_damaged_vectors_are_named(catalogue, vector, message):
+def test_damaged_vectors_are_named(catalogue, damage, message):
     catalogue.add([new(str(number)) for number in range(5)])
     with closing(sqlite3.connect(catalogue.path)) as other, other:
-        other.execute("UPDATE photos SET vector = ? WHERE id = 3", (vector,))
+        other.execute(damage)
     with pytest.raises(GalleryDamaged, match=message):
         list(catalogue.blocks(DIM))
 

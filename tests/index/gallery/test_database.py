@@ -2,21 +2,22 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
-from index.errors import GalleryDamaged, GalleryError
+from index.errors import GalleryDamaged, GalleryError, QueryTimeout
 from index.gallery.database import Database
 
-PHOTO = "INSERT INTO photos (uri, sha256, bytes, width, height, metadata, vector) VALUES (?, '', 1, 1, 1, '{}', ?)"
+PHOTO = "INSERT INTO photos (uri, sha256, bytes, width, height, revision, metadata) VALUES (?, '', 1, 1, 1, 0, ?)"
 
 
 @pytest.fixture
 def path(tmp_path):
     """A file of 100 photos, of which nobody has it open."""
     with closing(Database(tmp_path / "catalogue.sqlite", create=True)) as database:
-        database.write((PHOTO, [(str(number), bytes(1000)) for number in range(100)]))
+        database.write((PHOTO, [(str(number), "{}" + " " * 1000) for number in range(100)]))
     return tmp_path / "catalogue.sqlite"
 
 
@@ -61,9 +62,7 @@ def test_damage_within_the_file_is_named_when_it_is_met(path):
         content[start : start + 200] = b"\xff" * 200
     path.write_bytes(content)
     with closing(Database(path)) as database, pytest.raises(GalleryDamaged, match="restore it from a backup"):
-        database.query("SELECT sum(length(vector)) FROM photos")
-    with closing(Database(path)) as database, pytest.raises(GalleryDamaged, match="restore it from a backup"):
-        list(database.stream("SELECT vector FROM photos", (), 10))
+        database.query("SELECT sum(length(metadata)) FROM photos")
 
 
 def test_readers_cannot_write(path):
@@ -83,13 +82,53 @@ def test_a_write_is_whole_or_nothing(path):
         assert database.write((PHOTO, [])) in (0, -1)
 
 
-def test_a_reader_streams_one_state_while_another_process_writes(path):
+def test_a_reader_sees_one_state_while_another_process_writes(path):
     with closing(Database(path)) as reader, closing(Database(path, create=True)) as writer:
-        blocks = reader.stream("SELECT uri FROM photos ORDER BY id", (), 30)
-        first = next(blocks)
-        writer.write(("DELETE FROM photos WHERE id > ?", [(10,)]), (PHOTO, [("new", b"")]))
-        assert sum(map(len, blocks)) + len(first) == 100
+        with reader.reading() as connection:
+            cursor = connection.execute("SELECT uri FROM photos ORDER BY id")
+            first = cursor.fetchmany(30)
+            writer.write(("DELETE FROM photos WHERE id > ?", [(10,)]), (PHOTO, [("new", b"")]))
+            assert len(cursor.fetchall()) + len(first) == 100
+            assert connection.execute("SELECT count(*) FROM photos").fetchone() == (100,)
         assert len(uris(reader)) == 11
+
+
+def test_a_query_that_takes_too_long_is_ended(path):
+    endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    with closing(Database(path)) as database:
+        with pytest.raises(QueryTimeout, match="too long"), database.reading(seconds=0.01) as connection:
+            connection.execute(endless).fetchone()
+        assert len(uris(database)) == 100  # by the same connection
+        with database.reading(seconds=60) as connection:
+            assert connection.execute("SELECT count(*) FROM photos").fetchone() == (100,)
+
+
+def test_a_slow_query_holds_up_no_other(path):
+    with closing(Database(path)) as database, database.reading() as slow:
+        cursor = slow.execute("SELECT uri FROM photos")
+        assert cursor.fetchone()
+        assert len(uris(database)) == 100
+        with database.reading() as another:
+            assert another is not slow
+        assert len(cursor.fetchall()) == 99
+
+
+def test_connections_are_bounded_and_used_again(path, monkeypatch):
+    opened = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: opened.append(a) or connect(*a, **k))
+    with closing(Database(path)) as database:
+        reached = threading.Barrier(8)
+
+        def read(number):
+            with database.reading() as connection:
+                if number < 8:
+                    reached.wait(60)
+                return connection.execute("SELECT count(*) FROM photos").fetchone()[0]
+
+        with ThreadPoolExecutor(24) as pool:
+            assert list(pool.map(read, range(24))) == [100] * 24
+        assert len(opened) == 8
 
 
 def test_threads_share_one_object(path):
@@ -123,12 +162,14 @@ def test_what_a_killed_writer_had_committed_is_there(path, tmp_path):
 
 def test_a_full_disk_is_named_and_nothing_is_lost(path):
     with closing(Database(path, create=True)) as database:
-        pages = database.query("PRAGMA page_count")[0][0]
-        database.query(f"PRAGMA max_page_count = {pages + 2}")
+        with database.writing() as connection:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(GalleryError, match="free some space and run the same command again"):
             database.write((PHOTO, [(f"new {number}", bytes(4000)) for number in range(9)]))
         assert len(uris(database)) == 100
-        database.query("PRAGMA max_page_count = 1000000")
+        with database.writing() as connection:
+            connection.execute("PRAGMA max_page_count = 1000000")
         database.write((PHOTO, [("new", bytes(4000))]))
     with closing(Database(path)) as database:
         assert len(uris(database)) == 101
@@ -184,16 +225,6 @@ def test_a_log_on_a_read_only_disk_is_not_passed_over(path, read_only_disk):
     lock()
     with pytest.raises(GalleryError, match="where it can be written"):
         Database(copy)
-
-
-def test_files_of_earlier_versions_get_what_they_lack(path):
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP INDEX photos_by_revision; ALTER TABLE photos DROP COLUMN revision;")
-    with pytest.raises(GalleryDamaged, match=r"of version 0\.1"):
-        Database(path)
-    with closing(Database(path, create=True)) as database:
-        assert database.query("SELECT DISTINCT revision FROM photos") == [(0,)]
-        assert len(uris(database)) == 100
 
 
 @pytest.mark.parametrize(

@@ -105,16 +105,6 @@ def test_missing_catalogue(gallery):
         Gallery.open(gallery)
 
 
-def test_a_catalogue_of_version_0_1_is_named_and_brought_up_to_date(gallery):
-    connection = sqlite3.connect(gallery / "catalogue.sqlite")
-    connection.executescript("DROP INDEX photos_by_revision; ALTER TABLE photos DROP COLUMN revision;")
-    connection.close()
-    with pytest.raises(GalleryDamaged, match=r"of version 0\.1; run `svdraw index verify --repair`"):
-        Gallery.open(gallery)
-    publish(gallery)
-    assert problems(gallery) == []
-
-
 def test_another_model_is_refused(gallery, tiny_bundle, tmp_path):
     other = load_bundle(tiny_bundle, "cpu")
     with torch.no_grad():
@@ -143,7 +133,7 @@ def test_a_catalogue_that_is_ahead_is_noticed(gallery):
 
 def test_a_vector_of_the_wrong_size_is_noticed(gallery):
     connection = sqlite3.connect(gallery / "catalogue.sqlite")
-    connection.execute("UPDATE photos SET vector = x'00' WHERE id = 3")
+    connection.execute("UPDATE vectors SET vectors = x'00'")
     connection.commit()
     connection.close()
     assert any("16 dimensions" in problem for problem in problems(gallery))
