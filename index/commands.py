@@ -33,6 +33,10 @@ _PHOTOS = "photos: a folder or its URI, a text list of paths or URIs, or a table
 _GALLERY = "folder of the gallery"
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _KIND = "kind of index; auto chooses by the size of the gallery; the gallery keeps the choice"
+_FILTERABLE = (
+    "fields that filters find quickly: label, width, height, bytes or names of metadata, joined by commas; "
+    "the gallery keeps the choice"
+)
 _RECALL = "recall@10 that searches aim at; 1 is exact; the gallery keeps the choice"
 
 _Names = Annotated[
@@ -53,6 +57,7 @@ class Build(Settings):
     device: str = Field("auto", description=_DEVICE)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
+    filterable: Many[str] | None = Field(None, description=_FILTERABLE)
 
 
 def build(*, settings: Options[Build]) -> None:
@@ -60,6 +65,7 @@ def build(*, settings: Options[Build]) -> None:
     candidates = list_photos(settings.photos)
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall)
+        gallery.make_filterable(settings.filterable)
         _report(gallery, index_photos(gallery, candidates, settings.device))
 
 
@@ -104,12 +110,14 @@ class Compact(Settings):
     gallery: Path = Field(description=_GALLERY)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
+    filterable: Many[str] | None = Field(None, description=_FILTERABLE)
 
 
 def compact(*, settings: Options[Compact]) -> None:
     """Rebuilds the search index from the catalogue, and frees the space that removed photos took."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
         gallery.configure(settings.kind, settings.recall)
+        gallery.make_filterable(settings.filterable)
         manifest = compact_gallery(gallery)
         print(f"{settings.gallery}: {manifest.count} photos, kind {manifest.kind}, generation {manifest.generation}")
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from index.gallery.catalogue import Catalogue, Photo
+from index.gallery.catalogue import Catalogue
+from index.gallery.photos import Photo
 from index.sources import Candidate
 
 __all__ = ["describe_known"]

@@ -15,9 +15,9 @@ import torch
 
 from index.descriptions import describe_known
 from index.errors import GalleryError
-from index.gallery.catalogue import KnownContent, NewPhoto
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
+from index.gallery.photos import KnownContent, NewPhoto
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.reading import Decoded, Prepared, Reject, Unchanged, read_photos

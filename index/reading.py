@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from index.errors import IndexingError
-from index.gallery.catalogue import KnownContent, PhotoState
 from index.gallery.directory import Gallery
+from index.gallery.photos import KnownContent, PhotoState
 from index.gallery.uris import is_text, local_path, resolve_uri
 from index.sources import Candidate, read_uri
 from training.base.errors import ImageError

@@ -14,9 +14,9 @@ import faiss
 import numpy as np
 
 from index.accelerators.kinds import Kind
-from index.gallery.catalogue import NewPhoto, content_key
 from index.gallery.directory import Gallery
 from index.gallery.generations import generation_folder, read_generation
+from index.gallery.photos import NewPhoto, content_key
 from index.gallery.searcher import Change, Searcher
 from measurements.indexing import small_model
 from measurements.process import latencies_ms, peak_memory, resident_memory

@@ -4,20 +4,23 @@ It is the source of truth; everything else in a gallery but the model can be reb
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GalleryError
 from index.gallery.database import Database
-from index.gallery.filters import filter_condition
+from index.gallery.photos import Block, KnownContent, NewPhoto, Photo, PhotoState, content_key
+from index.gallery.postings import add_postings, remove_postings, set_filterable
+from index.gallery.selection import select
 from index.gallery.uris import is_text
 from index.gallery.vector_pages import PAGE, discard_vectors, one_vector, read_vectors, store_vectors
 
-__all__ = ["Block", "Catalogue", "KnownContent", "NewPhoto", "Photo", "PhotoState", "content_key"]
+__all__ = ["Catalogue"]
 
 _COUNT_REVISION = (
     "INSERT INTO facts VALUES ('revision', '1') ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
@@ -29,65 +32,6 @@ _REMOVED = "SELECT id FROM removed INDEXED BY removed_by_revision WHERE revision
 _COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
 _CHUNK = 500  # bound variables in one statement
 _BLOCK = 4096  # vectors read at once
-
-
-class Photo(NamedTuple):
-    """One photo of a gallery. ``bytes`` is the size of its file; ``width`` and ``height`` are in pixels."""
-
-    id: int
-    uri: str
-    sha256: str
-    bytes: int
-    width: int
-    height: int
-    label: str | None
-    metadata: dict[str, Any]
-
-
-class NewPhoto(NamedTuple):
-    """A photo to add. ``modified`` is its file's modification time in nanoseconds, or None if there is none."""
-
-    uri: str
-    sha256: str
-    bytes: int
-    modified: int | None
-    width: int
-    height: int
-    label: str | None
-    metadata: dict[str, Any]
-    vector: NDArray[np.float32]
-
-
-class PhotoState(NamedTuple):
-    """Facts that show whether a file has changed since it was indexed."""
-
-    sha256: str
-    bytes: int
-    modified: int | None
-
-
-class KnownContent(NamedTuple):
-    """Facts that depend on a photo's bytes alone; ``width`` and ``height`` are in pixels, ``vector`` is ``(dim,)``."""
-
-    width: int
-    height: int
-    vector: NDArray[np.float32]
-
-
-class Block(NamedTuple):
-    """Photos by ascending id: ids ``(n,)``, content keys ``(n,)`` and vectors ``(n, dim)``.
-
-    Identical files have the same content key.
-    """
-
-    ids: NDArray[np.int64]
-    contents: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-
-
-def content_key(sha256: str) -> int:
-    """Returns a number that stands for a photo's bytes: the first 60 bits of their SHA-256, given in hexadecimal."""
-    return int(sha256[:15], 16)
 
 
 class Catalogue:
@@ -138,9 +82,15 @@ class Catalogue:
         vectors: dict[int, bytes] = {}
         with self._database.writing() as connection:
             connection.execute(_COUNT_REVISION)
+            uris = json.dumps([photo.uri for photo in photos])
+            replaced = connection.execute(
+                "SELECT id FROM photos WHERE uri IN (SELECT value FROM json_each(?))", (uris,)
+            )
+            remove_postings(connection, [row[0] for row in replaced])
             for photo in photos:
                 [identifier] = connection.execute(statement, (*photo[:7], json.dumps(photo.metadata))).fetchone()
                 vectors[identifier] = np.ascontiguousarray(photo.vector, dtype="<f4").tobytes()
+            add_postings(connection, vectors)
             store_vectors(connection, vectors)
 
     def remove(self, ids: Sequence[int]) -> int:
@@ -151,6 +101,7 @@ class Catalogue:
             connection.execute(_COUNT_REVISION)
             connection.executemany(f"INSERT INTO removed SELECT id, {_REVISION} FROM photos WHERE id = ?", rows)
             discard_vectors(connection, different)
+            remove_postings(connection, different)
             return connection.executemany("DELETE FROM photos WHERE id = ?", rows).rowcount
 
     def forget_removed(self, revision: int) -> None:
@@ -217,14 +168,27 @@ class Catalogue:
         )
         return rows[:, 0], rows[:, 1]
 
-    def select(self, wanted: Mapping[str, Any]) -> NDArray[np.int64]:
+    def select(self, wanted: Mapping[str, Any], seconds: float | None = None) -> NDArray[np.int64]:
         """Returns the ids ``(n,)``, ascending, of the photos that match a filter; see ``index.gallery.filters``.
+
+        Args:
+            wanted: the filter.
+            seconds: that it may take.
 
         Raises:
             FilterError: if the filter is not valid.
+            QueryTimeout: if it takes longer.
         """
-        condition, values = filter_condition(wanted)
-        return _ids(self._database.query(f"SELECT id FROM photos WHERE {condition} ORDER BY id", values))
+        return select(self._database, wanted, seconds)
+
+    def set_filterable(self, names: Iterable[str]) -> None:
+        """Chooses the facts and fields of metadata that filters are to find quickly; see ``index.gallery.postings``.
+
+        Raises:
+            FilterError: if a field cannot be chosen.
+        """
+        with self._database.writing() as connection:
+            set_filterable(connection, names)
 
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
         """Returns the ids of those URIs that the catalogue holds."""
@@ -266,7 +230,10 @@ class Catalogue:
     def describe(self, descriptions: Mapping[int, tuple[str | None, dict[str, Any]]]) -> None:
         """Replaces label and metadata of photos that exist, by id, all or none. No generation holds them."""
         rows = [(label, json.dumps(metadata), identifier) for identifier, (label, metadata) in descriptions.items()]
-        self._database.write(("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", rows))
+        with self._database.writing() as connection:
+            remove_postings(connection, descriptions)
+            connection.executemany("UPDATE photos SET label = ?, metadata = ? WHERE id = ?", rows)
+            add_postings(connection, descriptions)
 
     def blocks(self, dim: int, *, changed_after: int | None = None) -> Iterator[Block]:
         """Yields ids and vectors of all photos by ascending id, block by block, from one consistent state.
@@ -299,6 +266,11 @@ class Catalogue:
         except GalleryError as error:
             return [str(error)]
         return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
+
+
+def _ids_of(connection: sqlite3.Connection, uris: Sequence[str]) -> list[int]:
+    statement = "SELECT id FROM photos WHERE uri IN (SELECT value FROM json_each(?))"
+    return [row[0] for row in connection.execute(statement, (json.dumps(uris),))]
 
 
 def _ids(rows: Sequence[tuple[int]]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ gallery/
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,6 +112,17 @@ class Gallery:
         """Records the kind of index and the recall target that the next ``publish`` uses."""
         facts = {"kind": kind, "target": None if target is None else str(target)}
         self.catalogue.set_facts({name: value for name, value in facts.items() if value is not None})
+
+    def make_filterable(self, names: Sequence[str] | None) -> None:
+        """Chooses the fields that filters find quickly; None leaves the choice as it is.
+
+        Raises:
+            GalleryLocked: if another process is writing.
+            FilterError: if a field cannot be chosen.
+        """
+        if names is not None:
+            with self.writing():
+                self.catalogue.set_filterable(names)
 
     def publish(self) -> GenerationManifest:
         """Publishes a generation that is built from the catalogue alone; see ``publish_base``."""

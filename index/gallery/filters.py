@@ -1,57 +1,108 @@
-"""Filters on the facts and metadata of photos, translated to SQL conditions.
+"""Filters on the facts and metadata of photos: what they may ask, and the SQL conditions that ask it.
 
     {"label": "castle", "year": {"gte": 1900, "lt": 2000}, "licence": ["CC0", "CC-BY"], "broken": null}
 
 A photo passes if every field matches: a field equals a value, is one of a list, or meets comparisons. Fields that are
-not facts of the photo are looked up in its metadata. Filters are bounded and hold only what SQLite can store,
-so that an error of a filter is reported as one.
+not facts of the photo are looked up in its metadata; where a list is found there, one of its members must match.
+Filters are bounded and hold only what SQLite can store, so that an error of a filter is reported as one.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from index.errors import FilterError
+from index.gallery.fields import MAX_NAME, Field, field_of
 
-__all__ = ["MAX_FIELDS", "MAX_TEXT", "MAX_VALUES", "filter_condition", "parse_filter"]
+__all__ = ["MAX_FIELDS", "MAX_TEXT", "MAX_VALUES", "Condition", "conditions", "parse_filter", "value_condition"]
 
 MAX_FIELDS = 32  # of a filter
 MAX_VALUES = 1000  # of a list
 MAX_TEXT = 10_000  # characters of a value
 
-_FACTS = frozenset({"id", "uri", "sha256", "bytes", "width", "height", "label"})
 _COMPARISONS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_MAX_NAME = 200  # characters of a field
 _KINDS = {dict: "an object", list: "a list", type(None): "null"}
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # SQLite cannot hold it
-_NAME = re.compile(rf"""[^"\\\x00-\x1f\ud800-\udfff]{{1,{_MAX_NAME}}}""")
 
 
-def filter_condition(wanted: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """Translates a filter to an SQL condition on the table of photos, and the values of its variables.
+Scalar = str | int | float
+Test = tuple[str, Scalar | Sequence[Scalar]]
+
+
+class Condition(NamedTuple):
+    """What a filter asks of one field.
+
+    Attributes:
+        field: the field.
+        tests: comparisons, by their names in a filter, that one value of the field must meet together; ``in`` has a
+            list of values.
+        unlike: values that the field must not have, though it has one.
+        absent: the field must have no value.
+    """
+
+    field: Field
+    tests: tuple[Test, ...] = ()
+    unlike: tuple[Scalar, ...] = ()
+    absent: bool = False
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The condition on a row of the table of photos, and the values of its variables."""
+        present, values = self._on_photos(self.tests)
+        if self.absent:
+            return f"NOT {present}", values
+        parts = [present]
+        for value in self.unlike:
+            part, more = self._on_photos((("eq", value),))
+            parts.append(f"NOT {part}")
+            values += more
+        return " AND ".join(parts), values
+
+    def _on_photos(self, tests: Sequence[Test]) -> tuple[str, list[Any]]:
+        """The tests on the values that a photo has in the field."""
+        if self.field.is_fact:
+            return value_condition([_fitting(self.field, test) for test in tests], self.field.name)
+        condition, values = value_condition(tests)
+        path, paths = self.field.path_sql()
+        return (
+            f"coalesce(CASE json_type(metadata, {path}) WHEN 'object' THEN 0 "
+            f"WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(metadata, {path}) "
+            f"WHERE type NOT IN ('array', 'object') AND {condition}) "
+            f"ELSE (SELECT {condition} FROM (SELECT json_extract(metadata, {path}) AS value)) END, 0)",
+            [*paths, *paths, *values, *values, *paths],
+        )
+
+
+def value_condition(tests: Sequence[Test], column: str = "value") -> tuple[str, list[Any]]:
+    """The SQL condition that a column has a value that meets all tests, and the values of its variables.
+
+    Numbers are compared with numbers alone, and text with text.
+    """
+    parts, values = [f"{column} IS NOT NULL"], list[Any]()
+    for name, operand in tests:
+        if not isinstance(operand, str | int | float):
+            parts.append(f"{column} IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(operand))
+            continue
+        parts.append(f"{column} {_COMPARISONS[name]} ?")
+        values.append(operand)
+        if isinstance(operand, str) and name in ("lt", "lte"):
+            parts.append(f"{column} >= ''")  # SQLite sorts numbers before text
+        elif not isinstance(operand, str) and name in ("gt", "gte"):
+            parts.append(f"{column} < ''")
+    return f"({' AND '.join(parts)})", values
+
+
+def conditions(wanted: Mapping[str, Any]) -> list[Condition]:
+    """Reads a filter.
 
     Raises:
         FilterError: if a field, a comparison or a value is not valid, or if there are too many.
     """
     if len(wanted) > MAX_FIELDS:
         raise FilterError(f"a filter can have at most {MAX_FIELDS} fields, not {len(wanted)}")
-    parts, values = ["1"], []
-    for field, value in wanted.items():
-        if field in _FACTS:
-            operand, path = field, []
-        elif not _NAME.fullmatch(field):
-            raise FilterError(
-                f"a filter's field cannot be named {field[:_MAX_NAME]!r}: 1 to {_MAX_NAME} characters, "
-                "no quotation marks, backslashes or control characters"
-            )
-        else:
-            operand, path = "json_extract(metadata, ?)", [f'$."{field}"']
-        for condition, operands in _conditions(field, value):
-            parts.append(f"{operand} {condition}")
-            values += path + operands
-    return " AND ".join(parts), values
+    return [_condition(field_of(name), name, value) for name, value in wanted.items()]
 
 
 def parse_filter(text: str) -> dict[str, Any]:
@@ -69,22 +120,35 @@ def parse_filter(text: str) -> dict[str, Any]:
     return wanted
 
 
-def _conditions(field: str, value: Any) -> list[tuple[str, list[Any]]]:
+def _condition(field: Field, name: str, value: Any) -> Condition:
     if value is None:
-        return [("IS NULL", [])]
+        return Condition(field, absent=True)
     if isinstance(value, list):
         if len(value) > MAX_VALUES:
-            raise FilterError(f"filter on {field}: a list can have at most {MAX_VALUES} values, not {len(value)}")
-        return [("IN (SELECT value FROM json_each(?))", [json.dumps([_scalar(field, item) for item in value])])]
-    if isinstance(value, dict):
-        if unknown := sorted(set(value) - set(_COMPARISONS)):
-            name, known = unknown[0][:_MAX_NAME], ", ".join(_COMPARISONS)
-            raise FilterError(f"filter on {field}: no comparison is called {name!r}; there are {known}")
-        return [(f"{_COMPARISONS[name]} ?", [_scalar(field, item)]) for name, item in value.items()]
-    return [("= ?", [_scalar(field, value)])]
+            raise FilterError(f"filter on {name}: a list can have at most {MAX_VALUES} values, not {len(value)}")
+        return Condition(field, (("in", [_scalar(name, item) for item in value]),))
+    if not isinstance(value, dict):
+        return Condition(field, (("eq", _scalar(name, value)),))
+    if unknown := sorted(set(value) - set(_COMPARISONS)):
+        comparison, known = unknown[0][:MAX_NAME], ", ".join(_COMPARISONS)
+        raise FilterError(f"filter on {name}: no comparison is called {comparison!r}; there are {known}")
+    tests = [(comparison, _scalar(name, operand)) for comparison, operand in value.items()]
+    return Condition(
+        field,
+        tuple(test for test in tests if test[0] != "ne"),
+        tuple(operand for comparison, operand in tests if comparison == "ne"),
+    )
 
 
-def _scalar(field: str, value: Any) -> str | int | float:
+def _fitting(field: Field, test: Test) -> Test:
+    """The test without values of another kind than the fact's, which SQLite would convert."""
+    operand = test[1]
+    operands = [operand] if isinstance(operand, str | int | float) else operand
+    fitting = [value for value in operands if isinstance(value, str) == field.is_text]
+    return test if len(fitting) == len(operands) else ("in", fitting)
+
+
+def _scalar(field: str, value: Any) -> Scalar:
     if not isinstance(value, str | int | float):
         kind = _KINDS.get(type(value), "this")
         raise FilterError(f"filter on {field}: compare with text, numbers or booleans, not {kind}")

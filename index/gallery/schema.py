@@ -3,6 +3,7 @@
 facts      facts about the gallery, such as the digest of its model
 photos     facts of every photo
 vectors    vectors of every photo; see ``index.gallery.vector_pages``
+postings   which photos have which values in some fields; see ``index.gallery.postings``
 removed    ids of removed photos, and the revision in which each was removed
 """
 
@@ -37,6 +38,11 @@ _TABLES = (
     )
     """,
     "CREATE TABLE vectors (page INTEGER PRIMARY KEY, slots INTEGER NOT NULL, vectors BLOB NOT NULL)",
+    """
+    CREATE TABLE postings (
+        field TEXT, value, chunk INTEGER, ids BLOB NOT NULL, PRIMARY KEY (field, value, chunk)
+    ) WITHOUT ROWID
+    """,
     "CREATE TABLE removed (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL)",
     # What was removed before this version opened the catalogue is not known.
     "INSERT INTO facts SELECT 'removed_since', coalesce((SELECT value FROM facts WHERE name = 'revision'), '0')",

@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 
 from index.errors import GalleryLocked
-from index.gallery.catalogue import NewPhoto, Photo, content_key
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
+from index.gallery.photos import NewPhoto, Photo, content_key
 from index.gallery.searcher import Change
 from service.encoding.decoding import Decoder
 from service.encoding.plan import make_plan

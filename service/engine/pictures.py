@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 from fsspec.core import url_to_fs
 
-from index.gallery.catalogue import Photo
+from index.gallery.photos import Photo
 from index.gallery.uris import local_path, resolve_uri
 from service.encoding.decoding import Decoder
 from service.errors import RequestProblem

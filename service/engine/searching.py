@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.gallery.catalogue import Photo
-from index.gallery.filters import filter_condition
+from index.gallery.filters import conditions
+from index.gallery.photos import Photo
 from index.gallery.searcher import Hit
 from service.engine.serving import Serving
 from service.errors import RequestProblem
@@ -16,8 +16,16 @@ from service.http.stopwatch import Stopwatch
 from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
 from training.model.truncation import truncate
 
-__all__ = ["MAX_CONTRIBUTIONS", "check_contributions", "search_by_image", "search_by_json", "search_by_request"]
+__all__ = [
+    "MAX_CONTRIBUTIONS",
+    "_FILTER_SECONDS",
+    "check_contributions",
+    "search_by_image",
+    "search_by_json",
+    "search_by_request",
+]
 
+_FILTER_SECONDS = 5.0  # that a filter may take; one by fields that are filterable takes a hundredth
 MAX_CONTRIBUTIONS = 250_000  # numbers in one answer: about 5 MB of JSON, written in one go
 
 
@@ -54,6 +62,7 @@ def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopw
         RequestProblem: if the sketch cannot be used, or the photo does not exist.
         DimensionsError: if the gallery does not have this number of dimensions.
         FilterError: if the filter is not valid.
+        QueryTimeout: if the filter takes too long.
     """
     _check(serving, request)
     if request.image is not None:
@@ -86,14 +95,14 @@ def _search_by_bytes(serving: Serving, content: bytes, options: SearchOptions, s
 def _check(serving: Serving, options: SearchOptions) -> None:
     """Refuses what makes no sense before a sketch is embedded for it."""
     check_contributions(serving, [options])
-    filter_condition(options.filter or {})
+    conditions(options.filter or {})
 
 
 def _find(
     serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: int | None = None
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
-    only = serving.gallery.catalogue.select(options.filter) if options.filter else None
+    only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
     searcher = serving.searcher
     [hits] = searcher.search(
         query[None],

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GalleryError, ModelMismatch
-from index.gallery.catalogue import Photo
 from index.gallery.directory import Gallery
+from index.gallery.photos import Photo
 from index.gallery.searcher import Searcher
 from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel

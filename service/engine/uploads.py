@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.gallery.catalogue import NewPhoto
+from index.gallery.photos import NewPhoto
 from index.gallery.uris import UPLOADS, is_upload
 from service.engine.serving import Serving
 from service.http.stopwatch import Stopwatch

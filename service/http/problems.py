@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from index.errors import DimensionsError, FilterError, GalleryLocked, PageError
+from index.errors import DimensionsError, FilterError, GalleryLocked, PageError, QueryTimeout
 from service.errors import RequestProblem
 from service.http.openapi import allowed_methods, reference
 from service.schemas import Problem
@@ -33,6 +33,7 @@ EXPECTED = (
     FilterError,
     PageError,
     GalleryLocked,
+    QueryTimeout,
 )  # what a request may do wrong
 
 _OPENAI_ERROR = {
@@ -73,6 +74,8 @@ def as_problem(error: Exception) -> Problem:
         return _invalid(error.errors(include_url=False, include_input=False, include_context=False))
     if isinstance(error, DimensionsError | FilterError | PageError):
         return _problem(422, str(error))
+    if isinstance(error, QueryTimeout):
+        return _problem(503, str(error))
     if isinstance(error, GalleryLocked):
         return _problem(409, "an indexing job is writing to the gallery; try again when it has ended")
     if isinstance(error, SvdrawError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from index.gallery.catalogue import Photo
+from index.gallery.photos import Photo
 from service.access.admission import reader, writer
 from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
 from service.engine.pictures import open_photo

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.gallery.catalogue import Catalogue, NewPhoto
+from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
+from index.gallery.photos import NewPhoto
 from index.jobs import index_photos
 from index.sources import list_photos
 from training.model.gallery_order import GalleryOrder
@@ -52,7 +53,7 @@ def as_earlier(file, *, has_revisions=True):
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.executescript(f"""
             ALTER TABLE photos ADD COLUMN vector BLOB NOT NULL DEFAULT x'';
-            DROP TABLE vectors; DROP TABLE removed; DELETE FROM facts WHERE name = 'removed_since';
+            DROP TABLE vectors; DROP TABLE removed; DROP TABLE postings; DELETE FROM facts WHERE name = 'removed_since';
             {revision} PRAGMA user_version = 0;
         """)
         connection.executemany("UPDATE photos SET vector = ? WHERE id = ?", vectors)
@@ -81,3 +82,22 @@ def fill(tiny_bundle, tmp_path):
             gallery.close()
 
     return fill
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """Query plans of what connections that are opened from now on are asked."""
+    connect, found = sqlite3.connect, []
+
+    def traced(path, **options):
+        connection, other = connect(path, **options), connect(path, **options)
+
+        def explain(statement):
+            if statement.startswith("SELECT"):
+                found.extend(row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}"))
+
+        connection.set_trace_callback(explain)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    return found

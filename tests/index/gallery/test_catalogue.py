@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from index.errors import GalleryDamaged, GalleryError
-from index.gallery.catalogue import Catalogue, NewPhoto, PhotoState, content_key
+from index.gallery.catalogue import Catalogue
+from index.gallery.photos import NewPhoto, PhotoState, content_key
 
 DIM = 4
 
@@ -105,25 +106,6 @@ def test_removals_are_known_since_the_first_photo(catalogue):
     assert (catalogue.removed_since, catalogue.removed_after(first + 1).tolist()) == (first + 1, [4])
     catalogue.forget_removed(first)
     assert catalogue.removed_since == first + 1
-
-
-@pytest.fixture
-def plans(monkeypatch):
-    """Query plans of what connections that are opened from now on are asked."""
-    connect, found = sqlite3.connect, []
-
-    def traced(path, **options):
-        connection, other = connect(path, **options), connect(path, **options)
-
-        def explain(statement):
-            if statement.startswith("SELECT"):
-                found.extend(row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}"))
-
-        connection.set_trace_callback(explain)
-        return connection
-
-    monkeypatch.setattr(sqlite3, "connect", traced)
-    return found
 
 
 def test_changes_are_looked_up_without_reading_every_photo(catalogue, plans):

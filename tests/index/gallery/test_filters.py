@@ -3,9 +3,9 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from index.errors import FilterError
+from index.errors import FilterError, QueryTimeout
 from index.gallery.directory import Gallery
-from index.gallery.filters import MAX_FIELDS, MAX_TEXT, MAX_VALUES, filter_condition, parse_filter
+from index.gallery.filters import MAX_FIELDS, MAX_TEXT, MAX_VALUES, conditions, parse_filter
 from index.gallery.searcher import Searcher
 from tests.index.conftest import decaying
 
@@ -37,6 +37,147 @@ def test_filters_select(path, wanted, expected):
         assert (gallery.catalogue.select(wanted) - 1).tolist() == list(expected)
 
 
+METADATA = [
+    {"tags": ["red", "blue"], "year": 1999, "shop": {"city": "Seoul", "floor": {"n": 3}}},
+    {"tags": "red", "year": "1999", "shop.city": "Oslo", "shop": {"city": "Seoul"}},
+    {"tags": ["green", 5, None, ["red"], {"red": 1}], "year": 1999.5, "taken": "2024-05-01T10:00:00+00:00"},
+    {"tags": [], "year": None, "width": 3, "taken": "2023-12-31T23:59:59+00:00", "shop": "Seoul"},
+    {"tags": {"red": "red"}, "year": True, "metadata": {"width": 9}, "taken": "2024-05-02"},
+    {},
+    {"tags": ["blue", "red", "red"], "year": 2**70, "o'clock $.x": "ä", "shop.city": None, "": 1},
+]
+SEMANTICS = [
+    ({"tags": "red"}, [0, 1, 6]),
+    ({"tags": ["green", "blue"]}, [0, 2, 6]),
+    ({"tags": {"ne": "red"}}, [2]),
+    ({"tags": None}, [3, 4, 5]),
+    ({"tags": {}}, [0, 1, 2, 6]),
+    ({"tags": 5}, [2]),
+    ({"tags": {"gt": "b", "lt": "c"}}, [0, 6]),
+    ({"tags": "red", "year": 1999}, [0]),
+    ({"year": {"gte": 1999}}, [0, 2, 6]),
+    ({"year": {"gt": "1"}}, [1]),
+    ({"year": {"lt": "2"}}, [1]),
+    ({"year": {"lte": 1999}}, [0, 4]),
+    ({"year": {"ne": 1999}}, [1, 2, 4, 6]),
+    ({"year": {"ne": "1999", "lt": 1e9}}, [0, 2, 4]),
+    ({"year": True}, [4]),
+    ({"year": [1999, "1999", 1999.5]}, [0, 1, 2]),
+    ({"shop.city": "Seoul"}, [0]),
+    ({"shop.city": "Oslo"}, [1]),
+    ({"shop.floor.n": {"gt": 2}}, [0]),
+    ({"shop": "Seoul"}, [3]),
+    ({"shop.city": None}, [2, 3, 4, 5, 6]),
+    ({"width": 3}, []),
+    ({"width": 8, "metadata.width": 3}, [3]),
+    ({"metadata.year": 1999}, [0]),
+    ({"taken": {"gte": "2024-05-01"}}, [2, 4]),
+    ({"taken": {"lt": "2024-05-01T10:00:00+00:00"}}, [3]),
+    ({"o'clock $.x": "ä"}, [6]),
+    ({"nobody.has.this": 1}, []),
+    ({"nobody": {"ne": 1}}, []),
+    ({"nobody": None, "label": ["class 1", "class 2"], "width": {"gte": 8, "lt": 9}}, [1, 2]),
+    ({"label": {"ne": "class 1"}, "height": {"gt": 8}}, []),
+    ({"label": {"ne": "class 1"}, "height": {"lte": 8}}, [0, 2, 3, 4, 5, 6]),
+    ({"label": 1}, []),
+    ({"width": "8"}, []),
+    ({"width": {"gt": "1"}, "label": {"lt": 3}}, []),
+    ({"width": [8, "8"], "label": ["class 0", 4]}, [0]),
+]
+FILTERABLE = [
+    "tags",
+    "year",
+    "shop.city",
+    "shop.floor.n",
+    "shop",
+    "metadata.width",
+    "taken",
+    "label",
+    "width",
+    "height",
+]
+
+
+@pytest.mark.parametrize("filterable", [[], FILTERABLE, ["tags", "label", "o'clock $.x", "nobody"]])
+def test_what_filters_mean(fill, filterable):
+    path = fill(decaying(7, 16), metadata=METADATA.__getitem__)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.make_filterable(filterable)
+        for wanted, expected in SEMANTICS:
+            assert (gallery.catalogue.select(wanted) - 1).tolist() == expected, wanted
+
+
+def test_filters_on_what_changed_since_fields_were_made_filterable(fill):
+    path = fill(decaying(7, 16), metadata=METADATA.__getitem__)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.make_filterable(FILTERABLE)
+        catalogue = gallery.catalogue
+
+        def found(wanted):
+            return (catalogue.select(wanted) - 1).tolist()
+
+        catalogue.describe(
+            {1: ("other", {"tags": ["blue"]}), 6: ("class 5", {"tags": "red", "year": 7}), 99: (None, {})}
+        )
+        assert found({"tags": "red"}) == [1, 5, 6]
+        assert found({"tags": "blue"}) == [0, 6]
+        assert found({"label": "other"}) == [0]
+        assert found({"shop.city": "Seoul"}) == []
+        catalogue.remove([2, 7, 99])
+        assert found({"tags": "red"}) == [5]
+        assert found({"tags": None}) == [3, 4]
+        fill(decaying(2, 16, 1), start=5, metadata=lambda number: {"tags": ["red"], "year": number})  # replaces a photo
+        assert found({"tags": "red"}) == [5, 8]
+        assert found({"year": 7}) == []
+        assert found({"year": [5, 6]}) == [5, 8]
+        gallery.make_filterable(None)
+        assert found({"tags": "red"}) == [5, 8]
+        gallery.make_filterable([])
+        assert found({"tags": "red"}) == [5, 8]
+
+
+def test_photos_by_the_thousand_have_postings(fill):
+    path = fill(decaying(9000, 16), metadata=lambda number: {"year": 1900 + number % 3, "n": number, "odd": number % 2})
+    wanted = [{"year": 1901}, {"year": {"gte": 1901}}, {"n": {"gte": 4000, "lt": 4500}, "year": 1902}, {"n": 8999}]
+    wanted += [{"odd": {"ne": 1}, "label": "class 3"}, {"odd": None}, {"year": 1900, "odd": 0, "id": {"gt": 8000}}]
+    with closing(Gallery.open(path, write=True)) as gallery:
+        expected = [gallery.catalogue.select(one).tolist() for one in wanted]
+        assert [len(one) for one in expected] == [3000, 6000, 167, 1, 643, 0, 166]
+        gallery.make_filterable(["year", "n", "odd"])
+        assert [gallery.catalogue.select(one).tolist() for one in wanted] == expected
+        gallery.make_filterable(["odd"])
+        assert [gallery.catalogue.select(one).tolist() for one in wanted] == expected
+        gallery.catalogue.remove(list(range(1, 9000)))
+        assert [gallery.catalogue.select(one).tolist() for one in wanted] == [[], [9000], [], [9000], [], [], []]
+
+
+def test_filters_on_filterable_fields_read_no_photos(fill, plans):
+    path = fill(decaying(50, 16), metadata=lambda number: {"year": number})
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.make_filterable(["year", "label"])
+    with closing(Gallery.open(path)) as gallery:
+        plans.clear()
+        assert len(gallery.catalogue.select({"year": {"gt": 10}, "label": ["class 1", "class 2"]})) == 10
+        assert [plan for plan in plans if plan.startswith("SCAN photos")] == []
+        gallery.catalogue.select({"month": 1})
+        assert [plan for plan in plans if plan.startswith("SCAN photos")] != []
+
+
+@pytest.mark.parametrize(("name", "message"), [("uri", "differs from photo to photo"), ('a"b', "cannot be named")])
+def test_fields_that_cannot_be_filterable(path, name, message):
+    with closing(Gallery.open(path, write=True)) as gallery:
+        with pytest.raises(FilterError, match=message):
+            gallery.make_filterable(["year", name])
+        assert len(gallery.catalogue.select({"year": 1901})) == 1
+
+
+def test_a_filter_that_takes_too_long_says_how_to_make_it_quick(path):
+    with closing(Gallery.open(path)) as gallery:
+        with pytest.raises(QueryTimeout, match=r"longer than 0 seconds.*--filterable .*: year, month"):
+            gallery.catalogue.select({"year": 3, "month": {"gte": 7}}, seconds=0)
+        assert len(gallery.catalogue.select({"year": 1901}, seconds=60)) == 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -62,7 +203,7 @@ def test_filters_select(path, wanted, expected):
 )
 def test_senseless_filters(wanted, message):
     with pytest.raises(FilterError, match=message) as caught:
-        filter_condition(wanted)
+        conditions(wanted)
     assert "filter" in str(caught.value)
     assert len(str(caught.value)) < 400
 
