@@ -66,11 +66,11 @@ class Database:
             QueryTimeout: if they take longer.
         """
         with self._borrowed() as connection:
-            if seconds is not None:
-                end = time.monotonic() + seconds
-                connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
-            connection.execute("BEGIN")
             try:
+                if seconds is not None:
+                    end = time.monotonic() + seconds
+                    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+                connection.execute("BEGIN")
                 yield connection
             finally:
                 if seconds is not None:

@@ -220,6 +220,17 @@ def test_descriptions_change_in_part(changing, start, own_gallery):
     assert start(gallery=own_gallery).get("/v1/photos/2").json()["metadata"]["colour"] == "red"
 
 
+def test_a_filter_that_takes_too_long_is_refused_with_its_reason(changing, monkeypatch):
+    monkeypatch.setattr("service.engine.searching._FILTER_SECONDS", 0)
+    monkeypatch.setattr("index.gallery.database._STEPS", 1)  # between two looks at the clock
+    search = {"photo_id": 1, "filter": {"colour": "red"}}
+    answer = changing.post("/v1/search", json=search)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "--filterable of `svdraw index build` or `compact`: colour" in answer.json()["detail"]
+    [one, other] = changing.post("/v1/search/batch", json={"searches": [search, {"photo_id": 1}]}).json()["items"]
+    assert (one["status"], other["status"]) == (503, 200)
+
+
 def test_pages(changing):
     found, after = [], 0
     while after is not None:

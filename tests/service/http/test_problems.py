@@ -6,7 +6,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
 
-from index.errors import DimensionsError, FilterError, GalleryDamaged, GalleryLocked
+from index.errors import DimensionsError, FilterError, GalleryDamaged, GalleryLocked, QueryTimeout
 from service.errors import RequestProblem
 from service.http.openapi import DocumentedApp
 from service.http.problems import EXPECTED, as_problem, install_problem_handlers
@@ -33,6 +33,7 @@ ERRORS = [
     (DimensionsError(99, 16), 422, "16"),
     (FilterError("no such comparison"), 422, "no such comparison"),
     (GalleryLocked(SECRET), 409, "an indexing job is writing"),
+    (QueryTimeout("the filter took longer than 5 seconds"), 503, "longer than 5 seconds"),
     (GalleryDamaged(SECRET), 503, "log says why"),
     (OSError(SECRET), 500, "log has it"),
 ]
