@@ -60,10 +60,8 @@ def _measure(path: Path, count: int, dim: int, lookups: int) -> None:
         _timed("finding 100 changes", lambda: (catalogue.changed_after(revision), catalogue.removed_after(revision)))
         _timed("reading 100 changes", lambda: list(catalogue.blocks(dim, changed_after=revision)))
         _timed("integrity check", catalogue.problems)
-    bigger = path.stat().st_size / count - size
-    print(
-        f"\nA photo takes {size:.0f} bytes, {size - 4 * dim:.0f} beside its vector; four filterable fields {bigger:.0f}."
-    )
+    facts, postings = size - 4 * dim, path.stat().st_size / count - size
+    print(f"\nA photo takes {size:.0f} bytes, {facts:.0f} beside its vector; four filterable fields {postings:.0f}.")
 
 
 def _fill(catalogue: Catalogue, count: int, dim: int) -> None:
@@ -99,12 +97,9 @@ def _beside_a_slow_filter(reader: Catalogue, count: int, lookups: int) -> None:
     thread.start()
     started.wait()
     times = latencies_ms(lambda number: reader.photos(range(1 + number, count, max(1, count // 20))), lookups)
-    share = "before it ended" if not slow.is_set() else "though it ended before"
+    beside = "after" if slow.is_set() else "beside"
     thread.join()
-    print(
-        f"| {lookups} lookups of 20 photos beside a slow filter, the slowest, {share} | {times.max():.1f} | |",
-        flush=True,
-    )
+    print(f"| the slowest of {lookups} lookups of 20 photos {beside} a slow filter | {times.max():.1f} | |", flush=True)
 
 
 def _timed(name: str, work: Callable[[], object], times: int = 1) -> None:
