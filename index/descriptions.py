@@ -33,7 +33,7 @@ def describe_known(catalogue: Catalogue, photos: Sequence[Candidate]) -> tuple[l
         for photo in some:
             before = known.get(ids.get(photo.uri, 0))
             after = photo if before is None else _merged(photo, before)
-            result.append(after)
+            result.append(photo if after == photo else after)  # so that equal ones take no more memory
             if before is not None and (after.label, after.metadata) != (before.label, before.metadata):
                 changed[before.id] = (after.label, after.metadata)
         if changed:

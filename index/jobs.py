@@ -102,10 +102,11 @@ def sync_photos(
     """
     photos = list_folder(folder)
     with gallery.writing():
-        below = photos_below(folder, gallery.catalogue.uris(), gallery.path)
+        uris = gallery.catalogue.uris()
+        before = sum(1 for _ in photos_below(folder, uris, gallery.path))
         report = _add(gallery, photos, device)
-        gone = vanished(below, {photo.uri for photo in photos})
-        problem = reason_to_keep(folder, photos.unreadable, len(gone), len(below), allow_removing)
+        gone = vanished(photos_below(folder, uris, gallery.path), {photo.uri for photo in photos})
+        problem = reason_to_keep(folder, photos.unreadable, len(gone), before, allow_removing)
         if gone and not problem:
             report.removed = _remove(gallery, gone)
         gallery.publish_changes()
@@ -145,7 +146,7 @@ def compact(gallery: Gallery) -> GenerationManifest:
 def _own(gallery: Gallery, photos: Sequence[Candidate]) -> list[Candidate]:
     """The same photos under the URIs that the catalogue has them by."""
     uris = known_uris((photo.uri for photo in photos), gallery.catalogue.uris(), gallery.path)
-    return [photo._replace(uri=uri) for photo, uri in zip(photos, uris, strict=True)]
+    return [photo if photo.uri == uri else photo._replace(uri=uri) for photo, uri in zip(photos, uris, strict=True)]
 
 
 def _remove(gallery: Gallery, ids: Sequence[int]) -> int:

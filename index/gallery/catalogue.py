@@ -17,6 +17,7 @@ from index.gallery.database import Database
 from index.gallery.photos import Block, KnownContent, NewPhoto, Photo, PhotoState, content_key
 from index.gallery.postings import add_postings, remove_postings, set_filterable
 from index.gallery.selection import select
+from index.gallery.uri_table import UriTable
 from index.gallery.uris import is_text
 from index.gallery.vector_pages import PAGE, discard_vectors, one_vector, read_vectors, store_vectors
 
@@ -141,9 +142,9 @@ class Catalogue:
             found |= {row[0]: PhotoState(*row[1:]) for row in self._database.query(statement, chunk)}
         return found
 
-    def uris(self) -> dict[str, int]:
-        """Returns the id of every URI."""
-        return dict(self._database.query("SELECT uri, id FROM photos"))
+    def uris(self) -> Mapping[str, int]:
+        """Returns the id of every URI, as a view that holds nothing in memory."""
+        return UriTable(self._database)
 
     @property
     def removed_since(self) -> int:

@@ -5,12 +5,14 @@ A local photo has one canonical path, whatever its spelling: its folder with all
 
 import os
 from collections.abc import Collection, Iterable
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
 __all__ = ["UPLOADS", "canonical_uris", "is_text", "is_upload", "known_uris", "local_path", "own_uris", "resolve_uri"]
 
 UPLOADS = "photos"  # folder in a gallery for photos that clients uploaded: photos/ab/abcd....jpg, named by SHA-256
+_SOME = 4096  # URIs in memory at once
 
 
 def local_path(uri: str) -> Path | None:
@@ -58,15 +60,24 @@ def known_uris(uris: Iterable[str], known: Collection[str], gallery: Path) -> li
         gallery: the gallery's folder, where it is now.
     """
     own = own_uris(uris, gallery)
-    if all(uri in known for uri in own):
-        return own
+    missing = [place for place, uri in enumerate(own) if uri not in known]
+    if missing:
+        spelled = _spelled(known, gallery)
+        for place, name in zip(missing, canonical_uris((own[place] for place in missing), gallery), strict=True):
+            own[place] = spelled.get(name, own[place])
+    return own
+
+
+def _spelled(known: Iterable[str], gallery: Path) -> dict[str, str]:
+    """The URIs of a catalogue that are spelled otherwise than this version spells them, by canonical path."""
     spelled: dict[str, str] = {}
-    for uri, name in zip(known, canonical_uris(known, gallery), strict=True):
-        spelled.setdefault(name, uri)
-    return [
-        uri if uri in known else spelled.get(name, uri)
-        for uri, name in zip(own, canonical_uris(own, gallery), strict=True)
-    ]
+    uris = iter(known)
+    while some := list(islice(uris, _SOME)):
+        names = canonical_uris(some, gallery)
+        for uri, name, own in zip(some, names, own_uris(names, gallery), strict=True):
+            if uri != own:
+                spelled.setdefault(name, uri)
+    return spelled
 
 
 def resolve_uri(uri: str, gallery: Path) -> str:

@@ -1,15 +1,18 @@
 """Photos whose files are gone, and whether that can be believed: a disk that is not mounted looks empty."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from index.gallery.uris import canonical_uris
 
 __all__ = ["photos_below", "reason_to_keep", "vanished"]
 
+_SOME = 4096  # photos in memory at once
 
-def photos_below(folder: Path, known: Mapping[str, int], gallery: Path) -> list[tuple[str, int]]:
-    """The canonical paths and ids of the photos that lie below a local folder, however they are spelled.
+
+def photos_below(folder: Path, known: Mapping[str, int], gallery: Path) -> Iterator[tuple[str, int]]:
+    """Yields the canonical paths and ids of the photos that lie below a local folder, however they are spelled.
 
     Args:
         folder: the folder.
@@ -17,8 +20,10 @@ def photos_below(folder: Path, known: Mapping[str, int], gallery: Path) -> list[
         gallery: the gallery's folder, where it is now.
     """
     top = str(folder.resolve()).rstrip("/") + "/"
-    paths = canonical_uris(known, gallery)
-    return [(path, identifier) for path, identifier in zip(paths, known.values(), strict=True) if path.startswith(top)]
+    photos = iter(known.items())
+    while some := list(islice(photos, _SOME)):
+        paths = canonical_uris((uri for uri, _ in some), gallery)
+        yield from ((path, photo[1]) for path, photo in zip(paths, some, strict=True) if path.startswith(top))
 
 
 def vanished(photos: Iterable[tuple[str, int]], listed: Collection[str]) -> list[int]:
