@@ -201,6 +201,7 @@ def info(*, settings: Options[Info]) -> None:
     facts: dict[str, Any] = read_generation(settings.gallery).model_dump(mode="json")
     with closing(Gallery.open(settings.gallery)) as gallery:
         facts["catalogue_count"] = gallery.catalogue.count()
+        facts["filterable"] = json.loads(gallery.catalogue.fact("filterable") or "[]")
         facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
     print(json.dumps(facts) if settings.as_json else _aligned([(name, str(value)) for name, value in facts.items()]))
 

@@ -114,7 +114,7 @@ class Gallery:
         self.catalogue.set_facts({name: value for name, value in facts.items() if value is not None})
 
     def make_filterable(self, names: Sequence[str] | None) -> None:
-        """Chooses the fields that filters find quickly; None leaves the choice as it is.
+        """Chooses the fields that filters find quickly; None leaves the choice as it is. Empty names are passed over.
 
         Raises:
             GalleryLocked: if another process is writing.
@@ -122,7 +122,7 @@ class Gallery:
         """
         if names is not None:
             with self.writing():
-                self.catalogue.set_filterable(names)
+                self.catalogue.set_filterable(name for name in names if name)
 
     def publish(self) -> GenerationManifest:
         """Publishes a generation that is built from the catalogue alone; see ``publish_base``."""

@@ -74,3 +74,14 @@ def test_a_list_states_no_label(gallery, photos):
     listing = table(photos.parent / "list.txt", "".join(f"photos/castle/{number}.png\n" for number in range(3)))
     assert index_photos(gallery, listing, "cpu").described == 0
     assert descriptions(gallery) == before
+
+
+def test_metadata_named_like_a_fact_are_told_of_once(gallery, photos, caplog):
+    rows = "".join(f"photos/castle/{number}.png,{number},{number}\n" for number in range(3))
+    index_photos(gallery, table(photos.parent / "table.csv", f"uri,width:int,height:int\n{rows}"), "cpu")
+    told = [record.getMessage() for record in caplog.records if "metadata." in record.getMessage()]
+    assert told == [
+        f"filters take {name} for a fact of the photo; the metadata of that name are metadata.{name}"
+        for name in ("height", "width")
+    ]
+    assert gallery.catalogue.select({"metadata.width": 2}).tolist() == [3]

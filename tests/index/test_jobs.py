@@ -6,6 +6,7 @@ import sys
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import fsspec
 import numpy as np
@@ -297,6 +298,27 @@ def test_the_same_bytes_are_embedded_once_whenever_they_come(build, tmp_path):
     assert (report.encoded, report.copied) == (1, 99)
     _, vectors = contents(path)
     assert (vectors == vectors[0]).all()
+
+
+def test_fields_are_made_filterable_by_commands_and_stay_so(tiny_bundle, photos, tmp_path, capsys):
+    gallery = tmp_path / "gallery"
+
+    def run(*arguments):
+        status = run_command(INDEX, [str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        assert run_command(INDEX, ["info", "--gallery", str(gallery), "--json"]) == 0
+        return status, output.err, json.loads(capsys.readouterr().out)["filterable"]
+
+    build = ["build", "--model", tiny_bundle, "--photos", photos / "circle", "--out", gallery]
+    assert run(*build) == (0, mock.ANY, [])
+    three = ["label", "metadata.width", "year"]
+    assert run(*build, "--filterable", "year,label,metadata.width") == (0, mock.ANY, three)
+    assert run(*build) == (0, mock.ANY, three)
+    status, errors, filterable = run("compact", "--gallery", gallery, "--filterable", "uri")
+    assert (status, filterable) == (1, three)
+    assert "uri differs from photo to photo" in errors
+    assert run("compact", "--gallery", gallery, "--filterable", "shop") == (0, mock.ANY, ["shop"])
+    assert run("compact", "--gallery", gallery, "--filterable", "") == (0, mock.ANY, [])
 
 
 def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
