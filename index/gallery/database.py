@@ -34,6 +34,7 @@ class Database:
         self._writing = threading.Lock()
         self._places = threading.BoundedSemaphore(_READERS)
         self._idle: list[sqlite3.Connection] = []
+        self._frozen: sqlite3.Connection | None = None
         self._closed = False
         if not create and not path.is_file():
             raise GalleryDamaged(f"{path} is missing; build the gallery again")
@@ -49,6 +50,13 @@ class Database:
             self._idle.pop().close()
         if self._writer:
             self._writer.close()
+
+    def freeze(self) -> None:
+        """Lets all later queries see the present state, until the file is closed. They share one connection."""
+        with self._borrowed() as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM facts").fetchone()  # the first query decides which state is seen
+            self._frozen = connection
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Returns all rows of a query."""
@@ -70,12 +78,13 @@ class Database:
                 if seconds is not None:
                     end = time.monotonic() + seconds
                     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
-                connection.execute("BEGIN")
+                if connection is not self._frozen:
+                    connection.execute("BEGIN")
                 yield connection
             finally:
                 if seconds is not None:
                     connection.set_progress_handler(None, 0)
-                if connection.in_transaction:
+                if connection is not self._frozen and connection.in_transaction:
                     connection.execute("ROLLBACK")
 
     @contextmanager
@@ -114,7 +123,11 @@ class Database:
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading that nobody else uses meanwhile."""
+        """A connection for reading that nobody else uses meanwhile, or the frozen one."""
+        if self._frozen:
+            with self._explaining():
+                yield self._frozen
+            return
         with self._explaining(), self._places:
             try:
                 connection = self._idle.pop()

@@ -131,6 +131,21 @@ def test_connections_are_bounded_and_used_again(path, monkeypatch):
         assert len(opened) == 8
 
 
+def test_a_frozen_file_stays_as_it_was_for_all_queries(path):
+    with closing(Database(path, create=True)) as writer:
+        with closing(Database(path)) as frozen:
+            frozen.freeze()
+            writer.write(("DELETE FROM photos WHERE id > ?", [(10,)]))
+            with frozen.reading() as connection:
+                cursor = connection.execute("SELECT uri FROM photos")
+                assert cursor.fetchone()
+                assert len(uris(frozen)) == 100  # while another query has not ended
+                assert len(cursor.fetchall()) == 99
+            writer.write(("DELETE FROM photos WHERE id > ?", [(5,)]))
+            assert len(uris(frozen)) == 100
+        assert len(uris(writer)) == 5
+
+
 def test_threads_share_one_object(path):
     with closing(Database(path, create=True)) as database:
         failures = []
