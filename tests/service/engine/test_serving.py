@@ -3,7 +3,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from index.errors import GalleryError, ModelMismatch
+from index.errors import GalleryDamaged, GalleryError, ModelMismatch
 from index.gallery.directory import Gallery
 from index.gallery.searcher import Searcher
 from service.encoding.decoding import Decoder
@@ -12,6 +12,7 @@ from service.engine.serving import open_serving
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
+from tests.index.conftest import as_earlier
 
 
 @pytest.fixture
@@ -105,3 +106,11 @@ def test_a_gallery_that_was_put_in_the_place_of_another_is_another(opening, own_
     shutil.copytree(moved, own_gallery)
     assert opening(own_gallery, before).identity != before.identity
     assert opening(moved).identity != before.identity
+
+
+def test_a_gallery_of_an_earlier_version_is_refused_with_what_to_do(opening, own_gallery):
+    as_earlier(own_gallery / "catalogue.sqlite")
+    with pytest.raises(GalleryDamaged, match=r"of an earlier version; run `svdraw index verify --repair` on it once"):
+        opening(own_gallery)
+    Gallery.open(own_gallery, write=True).close()
+    assert opening(own_gallery).searcher.count == 24
