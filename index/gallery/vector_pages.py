@@ -56,7 +56,7 @@ def read_vectors(connection: sqlite3.Connection, ids: NDArray[np.int64], dim: in
     if len(content) != 4 * dim * len(there):
         raise _damaged(f"a vector without {dim} dimensions")
     places = np.searchsorted(there, ids)
-    if not len(there) or not np.array_equal(there[np.minimum(places, len(there) - 1)], ids):
+    if not np.isin(ids, there).all():
         raise _damaged("a photo without a vector")
     vectors = np.frombuffer(content, "<f4").reshape(len(there), dim)[places]
     if not np.isfinite(vectors).all():
