@@ -6,6 +6,7 @@ It is the source of truth; everything else in a gallery but the model can be reb
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ class Catalogue:
     def close(self) -> None:
         """Closes the file."""
         self._database.close()
+
+    @contextmanager
+    def frozen(self) -> Iterator["Catalogue"]:
+        """Yields a view of the present state, from which everything can be read whatever is written meanwhile."""
+        with closing(Catalogue(self.path)) as view:
+            view._database.freeze()
+            yield view
 
     def fact(self, name: str) -> str | None:
         """Returns a fact about the gallery, such as the digest of its model, or None if it is not recorded."""

@@ -7,7 +7,8 @@ gallery/
     generations/000001/  files that searches run on, rebuildable; see ``index.gallery.generations``
     CURRENT              name of the current generation, switched atomically
     rejects.jsonl        photos that the last job could not use, with the reason
-    writer.lock          held by the process that is writing
+    writer.lock          held by the process that changes photos
+    publish.lock, base.lock    held by those that publish; see ``index.gallery.staging``
 """
 
 import fcntl
@@ -23,7 +24,7 @@ from index.accelerators.recall import QUERIES, K, effort_for, is_refuted, measur
 from index.errors import GalleryDamaged, GalleryError, GalleryLocked, ModelMismatch
 from index.gallery.catalogue import Catalogue
 from index.gallery.generations import Generation, GenerationManifest, load_generation
-from index.gallery.publishing import publish_base, publish_changes
+from index.gallery.publishing import base_is_due, publish_base, publish_changes, publish_layer
 from index.gallery.uris import own_uris
 from training.base.errors import BundleError
 from training.model.bundle import copy_bundle, read_manifest
@@ -132,6 +133,14 @@ class Gallery:
         """Publishes a generation with the changes since the last one, if there are any; see ``publish_changes``."""
         return publish_changes(self.path, self.catalogue)
 
+    def publish_layer(self) -> GenerationManifest | None:
+        """Publishes the changes over the present base; None if that needs a new base. See ``publish_layer``."""
+        return publish_layer(self.path, self.catalogue)
+
+    def base_is_due(self) -> bool:
+        """Tells whether a new base should be built; see ``base_is_due``."""
+        return base_is_due(self.path, self.catalogue)
+
     def problems(self) -> list[str]:
         """Returns everything that is wrong with the gallery, one line each. The result is reproducible.
 
@@ -168,7 +177,7 @@ class Gallery:
         for block in self.catalogue.blocks(generation.manifest.dim):
             positions = served[start : start + len(block.ids)]
             start += len(block.ids)
-            if not np.array_equal(generation.positions.ids[positions], block.ids):
+            if not np.array_equal(generation.positions.ids_at(positions), block.ids):
                 return False
             expected = generation.order.photos(block.vectors)
             if not np.allclose(generation.accelerator.gather(positions), expected, rtol=0, atol=_ROUNDING * scale):

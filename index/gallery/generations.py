@@ -22,22 +22,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from index.accelerators.interface import Accelerator
-from index.accelerators.kinds import Kind, read_kind
+from index.accelerators.kinds import Kind
 from index.accelerators.layers import LayeredIndex
 from index.accelerators.recall import RecallPoint
 from index.errors import GalleryDamaged, GalleryError
+from index.gallery.bases import MAIN_MEMORY, Base, FileFacts, Place, check_files, read_base
 from index.gallery.positions import ChangedPositions, Positions
-from training.base.artifacts import file_sha256
 from training.model.gallery_order import GalleryOrder, read_gallery_order
 
 __all__ = [
     "CHANGES",
     "MANIFEST",
     "ORDER",
-    "FileFacts",
     "Generation",
     "GenerationManifest",
-    "file_facts",
     "generation_folder",
     "load_generation",
     "read_generation",
@@ -47,15 +45,6 @@ MANIFEST = "manifest.json"
 ORDER = "order.npz"
 CHANGES = "changes.npz"
 _BLOCK = 1 << 14
-
-
-class FileFacts(BaseModel):
-    """Size in bytes and SHA-256 of a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bytes: int
-    sha256: str
 
 
 class GenerationManifest(BaseModel):
@@ -97,6 +86,11 @@ class GenerationManifest(BaseModel):
     sketches: int = 0
     files: dict[str, FileFacts]
 
+    @property
+    def base_files(self) -> dict[str, FileFacts]:
+        """Facts about the files that the generation may share with others: all but the changes."""
+        return {name: facts for name, facts in self.files.items() if name != CHANGES}
+
 
 class Generation(NamedTuple):
     """A generation that is loaded and can be searched.
@@ -106,12 +100,14 @@ class Generation(NamedTuple):
         order: maps from the model's coordinates, which the catalogue uses, to those of the generation's vectors.
         positions: which photo lies at which position of the accelerator.
         accelerator: the vector index over the generation's photos.
+        base: the part that later generations can share; None if the generation was not read from files.
     """
 
     manifest: GenerationManifest
     order: GalleryOrder
     positions: Positions
     accelerator: Accelerator
+    base: Base | None = None
 
     def with_changes(
         self,
@@ -129,7 +125,7 @@ class Generation(NamedTuple):
             vectors: vectors ``(n, dim)`` of the added photos, in the generation's coordinates.
         """
         positions = ChangedPositions(self.positions, gone, ids, contents)
-        alive = positions.alive[: len(self.positions.ids)]
+        alive = positions.alive[: self.positions.size]
         return self._replace(positions=positions, accelerator=LayeredIndex(self.accelerator, alive, vectors))
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -137,17 +133,12 @@ class Generation(NamedTuple):
         positions = self.positions.in_order()
         for start in range(0, len(positions), _BLOCK):
             chosen = positions[start : start + _BLOCK]
-            yield self.positions.ids[chosen], self.accelerator.gather(chosen)
+            yield self.positions.ids_at(chosen), self.accelerator.gather(chosen)
 
 
 def generation_folder(gallery: Path, number: int) -> Path:
     """Returns the folder of a generation."""
     return gallery / "generations" / f"{number:06d}"
-
-
-def file_facts(path: Path) -> FileFacts:
-    """Computes size and SHA-256 of a file."""
-    return FileFacts(bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def read_generation(path: Path) -> GenerationManifest:
@@ -172,8 +163,13 @@ def read_generation(path: Path) -> GenerationManifest:
         ) from error
 
 
-def load_generation(path: Path) -> Generation:
+def load_generation(path: Path, place: Place = MAIN_MEMORY, shared: Base | None = None) -> Generation:
     """Loads a gallery's current generation and verifies its checksums.
+
+    Args:
+        path: the gallery's folder.
+        place: where to keep the vectors.
+        shared: a base that is open. If the generation has the same, nothing of it is read, copied or verified again.
 
     Raises:
         GalleryError: if ``path`` is not a gallery.
@@ -181,24 +177,25 @@ def load_generation(path: Path) -> Generation:
     """
     manifest = read_generation(path)
     try:
-        return _load(generation_folder(path, manifest.generation), manifest)
+        return _load(generation_folder(path, manifest.generation), manifest, place, shared)
     except (GalleryDamaged, OSError):
         if read_generation(path).generation == manifest.generation:
             raise
-        return load_generation(path)  # a writer switched to a new generation and deleted the one being read
+        return load_generation(path, place, shared)  # a writer switched to a new one and deleted the one being read
 
 
-def _load(folder: Path, manifest: GenerationManifest) -> Generation:
-    for name, expected in manifest.files.items():
-        if not (folder / name).is_file() or file_facts(folder / name) != expected:
-            raise GalleryDamaged(
-                f"{folder / name} is missing or corrupted; run `svdraw index verify --repair` to rebuild it"
-            )
-    base, order = read_kind(manifest.kind, folder), read_gallery_order(folder / ORDER)
-    ids, contents = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "contents"))
-    generation = Generation(manifest, order, Positions(ids, contents), base)
+def _load(folder: Path, manifest: GenerationManifest, place: Place, shared: Base | None) -> Generation:
+    files = manifest.base_files
+    is_shared = shared is not None and (shared.files, shared.place) == (files, place)
+    check_files(folder, files, whole=not is_shared)
+    if shared is None or not is_shared:
+        base = read_base(folder, manifest.kind, files, read_gallery_order(folder / ORDER), place)
+    else:
+        base = shared
+    generation = Generation(manifest, base.order, base.positions, base.accelerator, base)
     if CHANGES not in manifest.files:
         return generation
+    check_files(folder, {CHANGES: manifest.files[CHANGES]})
     with np.load(folder / CHANGES, allow_pickle=False) as changes:
         return generation.with_changes(
             changes["outdated"], changes["ids"], changes["contents"], np.asarray(changes["vectors"])

@@ -1,45 +1,36 @@
 """Writes generations: all photos into a new base, or only the changes beside the existing base."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.accelerators.kinds import COMPRESSED, Kind, build_kind, choose_kind
 from index.accelerators.recall import calibrate
-from index.errors import GalleryDamaged, GalleryError
+from index.errors import GalleryDamaged
+from index.gallery.bases import FileFacts, file_facts, has_sizes
 from index.gallery.catalogue import Catalogue
-from index.gallery.generations import (
-    CHANGES,
-    MANIFEST,
-    ORDER,
-    FileFacts,
-    GenerationManifest,
-    file_facts,
-    generation_folder,
-    read_generation,
-)
+from index.gallery.generations import CHANGES, ORDER, GenerationManifest, generation_folder, read_generation
 from index.gallery.query_moments import known_queries
-from training.base.artifacts import write_text
+from index.gallery.staging import BASE, NEXT, alone, link, staging, switch_to, sync
 from training.model.bundle import read_manifest
 from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_order, read_gallery_order
 
-__all__ = ["publish_base", "publish_changes"]
+__all__ = ["base_is_due", "publish_base", "publish_changes", "publish_layer"]
 
-_KEPT = 2  # generations kept; the older one is for readers that have not switched yet
 _FEW = 1000  # this many changes need no new base, however small the base is
 _SHARE = 0.05  # of the base that may be out of date before it is rebuilt
+_LARGEST = 4  # times as many changes are laid over a base while another is built
 _DEFAULT_TARGET = {"hnsw": 0.99}  # recall of kinds that are approximate by default
 
 
 def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
     """Builds a generation from all photos and switches to it. Readers see either the old or the new generation.
+
+    The base is built from one state of the catalogue, without keeping others from changing it. What changed meanwhile is
+    laid over the base when it is published.
 
     Args:
         path: the gallery's folder.
@@ -49,112 +40,157 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
         GalleryDamaged: if the catalogue is damaged.
         GalleryError: if the generation cannot be written.
     """
-
-    def write(folder: Path) -> GenerationManifest:
-        revision, count, dim = catalogue.revision, catalogue.count(), _dim(catalogue)
-        kind = _kind(catalogue, choose_kind(count, dim))
-        sketches = known_queries(path, catalogue.fact("model") or "", dim)
-        order = _order(path, catalogue, dim, sketches)
-        order.write(folder / ORDER)
-        _write_vectors(folder, catalogue, order, count)
-        vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
-        accelerator = build_kind(kind, vectors)
-        accelerator.write(folder)
-        recall = calibrate(accelerator, vectors)
-        if kind not in COMPRESSED:
-            (folder / "vectors.npy").unlink()
-        return GenerationManifest(
-            generation=int(folder.name.lstrip(".")),
-            created=_now(),
-            kind=kind,
-            target=_target(catalogue, kind),
-            count=count,
-            dim=dim,
-            model=catalogue.fact("model") or "",
-            revision=revision,
-            base_revision=revision,
-            base_count=count,
-            recall=tuple(recall),
-            spectrum=tuple(order.spectrum.tolist()),
-            sketches=sketches.count,
-            files={file.name: file_facts(file) for file in sorted(folder.iterdir())},
-        )
-
-    return _publish(path, write)
+    with alone(path, BASE):
+        return _publish_base(path, catalogue)
 
 
 def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
     """Publishes the changes since the last generation beside its base; builds a new base when they are many.
 
+    If another process is building a base already, this waits for it.
+
     Raises:
         GalleryDamaged: if the catalogue is damaged.
         GalleryError: if the generation cannot be written.
     """
+    if base_is_due(path, catalogue):
+        with alone(path, BASE):
+            if base_is_due(path, catalogue):  # another process may have built it
+                return _publish_base(path, catalogue)
+    return publish_layer(path, catalogue) or publish_base(path, catalogue)
+
+
+def publish_layer(path: Path, catalogue: Catalogue) -> GenerationManifest | None:
+    """Publishes the changes since the base of the current generation was built, as a layer over the same base.
+
+    The cost grows with the number of these changes, not with the number of photos.
+
+    Returns:
+        The current generation, a new one if there were changes; None if only a new base can hold them, because there is
+        no whole base, or it is badly out of date.
+
+    Raises:
+        GalleryDamaged: if the catalogue is damaged.
+        GalleryError: if the generation cannot be written.
+    """
+    with alone(path, NEXT), catalogue.frozen() as frozen:
+        current = _whole(path)
+        if current is None or (difference := _difference(path, current, frozen)) is None:
+            return None
+        if difference.size > _LARGEST * _tolerated(current):
+            return None
+        revision, target = frozen.revision, _target(frozen, current.kind)
+        if (revision, target) == (current.revision, current.target):
+            return current
+        served = generation_folder(path, current.generation)
+        with staging(path, NEXT) as folder:
+            for name in current.base_files:
+                link(served / name, folder / name)
+            return switch_to(path, folder, _with_layer(folder, current, frozen, difference))
+
+
+def base_is_due(path: Path, catalogue: Catalogue) -> bool:
+    """Tells whether a new base should be built, because the present one is out of date, damaged or of another kind."""
+    with catalogue.frozen() as frozen:
+        current = _whole(path)
+        if current is None or _kind(frozen, current.kind) != current.kind:
+            return True
+        difference = _difference(path, current, frozen)
+        return difference is None or difference.size > _tolerated(current)
+
+
+class _Difference(NamedTuple):
+    """Ids of the base's photos that it no longer holds as they are, and of photos that the catalogue has instead."""
+
+    outdated: NDArray[np.int64]
+    changed: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        return len(self.outdated) + len(self.changed)
+
+
+def _publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
+    with staging(path, BASE) as folder:
+        built = _build(path, folder, catalogue)
+        for name in built.files:
+            sync(folder / name)
+        with alone(path, NEXT), catalogue.frozen() as frozen:
+            difference = _difference_from(folder, built, frozen)
+            published = switch_to(path, folder, _with_layer(folder, built, frozen, difference))
+    catalogue.forget_removed(published.base_revision)
+    return published
+
+
+def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest:
+    """Writes a base of the catalogue's present state, which is read before the index is built, and then let go."""
+    with catalogue.frozen() as frozen:
+        revision, count, dim = frozen.revision, frozen.count(), _dim(frozen)
+        kind = _kind(frozen, choose_kind(count, dim))
+        sketches = known_queries(path, frozen.fact("model") or "", dim)
+        order = _order(path, frozen, dim, sketches)
+        order.write(folder / ORDER)
+        _write_vectors(folder, frozen, order, count)
+    vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
+    accelerator = build_kind(kind, vectors)
+    accelerator.write(folder)
+    recall = calibrate(accelerator, vectors)
+    if kind not in COMPRESSED:
+        (folder / "vectors.npy").unlink()
+    return GenerationManifest(
+        generation=0,
+        created=_now(),
+        kind=kind,
+        target=_target(catalogue, kind),
+        count=count,
+        dim=dim,
+        model=catalogue.fact("model") or "",
+        revision=revision,
+        base_revision=revision,
+        base_count=count,
+        recall=tuple(recall),
+        spectrum=tuple(order.spectrum.tolist()),
+        sketches=sketches.count,
+        files={file.name: file_facts(file) for file in sorted(folder.iterdir())},
+    )
+
+
+def _with_layer(
+    folder: Path, base: GenerationManifest, catalogue: Catalogue, difference: _Difference
+) -> GenerationManifest:
+    """Writes the changes, if there are any, beside a base; returns the manifest of both."""
+    files = base.base_files
+    if difference.size:
+        order = read_gallery_order(folder / ORDER)
+        files[CHANGES] = _write_changes(folder, catalogue, order, base.base_revision, difference.outdated)
+        sync(folder / CHANGES)
+    count = base.base_count - len(difference.outdated) + len(difference.changed)
+    update = {"created": _now(), "count": count, "revision": catalogue.revision, "files": files}
+    return base.model_copy(update=update | {"target": _target(catalogue, base.kind)})
+
+
+def _whole(path: Path) -> GenerationManifest | None:
+    """The manifest of the current generation; None if there is none of this version, or a file is missing or cut."""
     try:
         current = read_generation(path)
-    except GalleryDamaged:  # nothing is published yet, or a generation of another version
-        return publish_base(path, catalogue)
-    served = generation_folder(path, current.generation)
-    if any(_size(served / name) != facts.bytes for name, facts in current.files.items()):
-        return publish_base(path, catalogue)
-    if _kind(catalogue, current.kind) != current.kind:
-        return publish_base(path, catalogue)
-    revision, target = catalogue.revision, _target(catalogue, current.kind)
-    if (revision, target) == (current.revision, current.target):
-        return current
-    base_ids: NDArray[np.int64] = np.load(served / "ids.npy", allow_pickle=False)
-    ids, revisions = catalogue.revisions()
-    outdated = np.setdiff1d(base_ids, ids[revisions <= current.base_revision], assume_unique=True)
-    changed = int((revisions > current.base_revision).sum())
-    if changed + len(outdated) > max(_FEW, _SHARE * current.base_count):
-        return publish_base(path, catalogue)
-
-    def write(folder: Path) -> GenerationManifest:
-        files = {name: facts for name, facts in current.files.items() if name != CHANGES}
-        for name in files:
-            _link(served / name, folder / name)
-        if changed or len(outdated):
-            order = read_gallery_order(served / ORDER)
-            files[CHANGES] = _write_changes(folder, catalogue, order, current.base_revision, outdated)
-        number = int(folder.name.lstrip("."))
-        update = {"generation": number, "created": _now(), "count": len(ids), "revision": revision, "files": files}
-        return current.model_copy(update=update | {"target": target})
-
-    return _publish(path, write)
+    except GalleryDamaged:
+        return None
+    return current if has_sizes(generation_folder(path, current.generation), current.files) else None
 
 
-def _publish(path: Path, write: Callable[[Path], GenerationManifest]) -> GenerationManifest:
-    """Lets ``write`` fill a folder, then makes it the current generation in one atomic step."""
-    with _staging(path) as folder:
-        manifest = write(folder)
-        write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-        _sync(folder)
-        folder.rename(generation_folder(path, manifest.generation))
-        _sync_directory(path / "generations")
-    write_text(path / "CURRENT", f"{manifest.generation:06d}\n")
-    _sync_directory(path)
-    for old in _generations(path):
-        if int(old.name) <= manifest.generation - _KEPT:
-            shutil.rmtree(old, ignore_errors=True)
-    return manifest
+def _difference(path: Path, current: GenerationManifest, catalogue: Catalogue) -> _Difference | None:
+    """What a layer over the current base holds; None if the catalogue has forgotten what was removed since."""
+    if catalogue.removed_since > current.base_revision:
+        return None
+    return _difference_from(generation_folder(path, current.generation), current, catalogue)
 
 
-@contextmanager
-def _staging(path: Path) -> Iterator[Path]:
-    """Creates the folder of the next generation, and deletes what a killed job left."""
-    for left in (path / "generations").glob(".[0-9]*"):
-        shutil.rmtree(left)
-    number = max([0, *(int(folder.name) for folder in _generations(path))]) + 1
-    folder = path / "generations" / f".{number:06d}"
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not isinstance(error, OSError | RuntimeError):  # FAISS raises RuntimeError on a full disk
-            raise
-        reason = str(error).splitlines()[0]
-        raise GalleryError(f"{folder} cannot be written ({reason}); free some space and try again") from error
+def _difference_from(folder: Path, base: GenerationManifest, catalogue: Catalogue) -> _Difference:
+    changed = catalogue.changed_after(base.base_revision)
+    touched = np.union1d(changed, catalogue.removed_after(base.base_revision))
+    ids = np.asarray(np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False))
+    places = np.minimum(np.searchsorted(ids, touched), len(ids) - 1)
+    return _Difference(touched[ids[places] == touched], changed)
 
 
 def _order(path: Path, catalogue: Catalogue, dim: int, sketches: SecondMoment) -> GalleryOrder:
@@ -197,6 +233,11 @@ def _write_changes(
     return file_facts(folder / CHANGES)
 
 
+def _tolerated(base: GenerationManifest) -> float:
+    """How many changes are laid over a base before it is rebuilt."""
+    return max(_FEW, _SHARE * base.base_count)
+
+
 def _kind(catalogue: Catalogue, automatic: Kind) -> Kind:
     """The kind that was chosen for the gallery, or the automatic one."""
     chosen = catalogue.fact("kind") or "auto"
@@ -213,34 +254,3 @@ def _dim(catalogue: Catalogue) -> int:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else -1
-
-
-def _link(source: Path, target: Path) -> None:
-    """Gives a file a second name by a hard link, or copies it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _generations(path: Path) -> list[Path]:
-    return sorted(folder for folder in (path / "generations").glob("[0-9]*") if folder.is_dir())
-
-
-def _sync(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    _sync_directory(folder)
-
-
-def _sync_directory(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,20 +5,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from index.accelerators.candidates import candidates
-from index.accelerators.dimension_major import DimensionMajorMatrix
 from index.accelerators.recall import effort_for
 from index.errors import DimensionsError, PageError
+from index.gallery.bases import Place
 from index.gallery.generations import Generation, GenerationManifest, load_generation
-from index.gallery.positions import Positions
 from training.model.devices import resolve_device
 from training.model.gallery_order import GalleryOrder
 from training.model.truncation import truncate
 
-__all__ = ["MAX_HITS", "Change", "Hit", "Searcher", "on_device"]
+__all__ = ["MAX_HITS", "Change", "Hit", "Searcher"]
 
 MAX_HITS = 10_000  # results of one search, skipped ones included: a deep page costs as much as all pages before it
 _FEW = 4096  # photos; up to this number they are compared directly, without the index
@@ -70,20 +68,22 @@ class Searcher:
         ] = {}  # by id, with the vector in the gallery's coordinates
 
     @classmethod
-    def open(cls, gallery: Path, device: str = "auto", *, half: bool = False) -> "Searcher":
+    def open(
+        cls, gallery: Path, device: str = "auto", *, half: bool = False, previous: "Searcher | None" = None
+    ) -> "Searcher":
         """Loads the current generation of a gallery.
 
         Args:
             gallery: the gallery's folder.
             device: see ``resolve_device``. A GPU holds the vectors in its own memory, dimension by dimension.
             half: keep 16 bits per coordinate on a GPU. The originals stay in main memory, and results stay exact.
+            previous: a searcher that is open. If its generation has the same base, the two share it in memory.
 
         Raises:
             GalleryError: if there is no gallery, or it is damaged.
         """
-        generation = load_generation(gallery)
-        where = resolve_device(device)
-        return cls(generation if where.type == "cpu" else on_device(generation, where, half=half))
+        shared = None if previous is None else previous._published.base
+        return cls(load_generation(gallery, Place(resolve_device(device), half), shared))
 
     @property
     def manifest(self) -> GenerationManifest:
@@ -188,7 +188,7 @@ class Searcher:
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Returns vectors ``(n, dim)``, in the gallery's coordinates, of ``(n,)`` different photos that were hits."""
         positions = self._current.positions.of_ids(np.array(ids, np.int64))
-        rows = {int(self._current.positions.ids[position]): row for row, position in enumerate(positions)}
+        rows = {identifier: row for row, identifier in enumerate(self._current.positions.ids_at(positions).tolist())}
         return self._current.accelerator.gather(positions)[[rows[identifier] for identifier in ids]]
 
     def _check(self, queries: NDArray[np.float32], dimensions: int, limit: int, offset: int, recall: float) -> None:
@@ -210,11 +210,11 @@ class Searcher:
             allowed = (positions.firsts if unique else positions.alive).copy()
         else:
             chosen = positions.of_ids(ids)
-            allowed = np.zeros(len(positions.ids), np.bool_)
+            allowed = np.zeros(positions.size, np.bool_)
             allowed[positions.first_of_each(chosen) if unique else chosen] = True
         if without is not None:
             left_out = positions.of_ids(np.array([without]))
-            allowed[positions.of_contents(positions.contents[left_out]) if unique else left_out] = False
+            allowed[positions.of_contents(positions.contents_at(left_out)) if unique else left_out] = False
         return allowed
 
     def _page(
@@ -228,20 +228,7 @@ class Searcher:
         """Scores the candidates with one order of summation, so that equal photos score equal, and cuts out a page."""
         vectors = truncate(self._current.accelerator.gather(positions), len(prefix)).astype(np.float64)
         scores = (vectors * prefix).sum(axis=1).astype(np.float32)
-        ids = self._current.positions.ids[positions]
+        ids = self._current.positions.ids_at(positions)
         order = np.lexsort((ids, -scores))[page]
         hits = [Hit(int(ids[position]), float(np.float32(scores[position] + baseline))) for position in order]
         return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]
-
-
-def on_device(generation: Generation, device: torch.device, *, half: bool = False) -> Generation:
-    """Moves a generation's photos to a dimension-major matrix on a device."""
-    count, dim = generation.manifest.count, generation.manifest.dim
-    ids, vectors = np.empty(count, np.int64), np.empty((count, dim), np.float32)
-    start = 0
-    for some_ids, some_vectors in generation.blocks():
-        stop = start + len(some_ids)
-        ids[start:stop], vectors[start:stop] = some_ids, some_vectors
-        start = stop
-    positions = Positions(ids, generation.positions.contents[generation.positions.in_order()])
-    return generation._replace(positions=positions, accelerator=DimensionMajorMatrix(vectors, device, half=half))

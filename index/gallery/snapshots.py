@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from index.errors import GalleryDamaged, GalleryError
+from index.gallery.bases import FileFacts, file_facts
 from index.gallery.directory import Gallery
-from index.gallery.generations import FileFacts, GenerationManifest, file_facts
+from index.gallery.generations import GenerationManifest
 from training.base.artifacts import write_text
 from training.model.bundle import copy_bundle
 

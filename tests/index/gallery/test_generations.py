@@ -6,7 +6,8 @@ import pytest
 
 from index.errors import GalleryDamaged, GalleryError
 from index.gallery import generations
-from index.gallery.generations import file_facts, generation_folder, load_generation, read_generation
+from index.gallery.bases import file_facts
+from index.gallery.generations import generation_folder, load_generation, read_generation
 from tests.index.conftest import decaying
 
 
@@ -36,9 +37,9 @@ def test_a_generation_holds_the_photos_by_id_with_what_changed_after_its_base(pa
     expected = np.concatenate([decaying(300, 16)[:295], decaying(10, 16, 1)])
     np.testing.assert_allclose(vectors, generation.order.photos(expected), rtol=1e-6, atol=1e-7)
     positions = generation.positions
-    assert (positions.count, positions.alive.sum(), len(positions.ids)) == (305, 305, 310)
-    same = positions.of_contents(positions.contents[positions.of_ids(np.array(new[:1]))])
-    assert positions.ids[same].tolist() == new[:2]
+    assert (positions.count, positions.alive.sum(), positions.size) == (305, 305, 310)
+    same = positions.of_contents(positions.contents_at(positions.of_ids(np.array(new[:1]))))
+    assert positions.ids_at(same).tolist() == new[:2]
 
 
 def test_blocks_are_bounded(path, monkeypatch):
@@ -109,12 +110,12 @@ def test_a_generation_that_is_dropped_while_it_is_read_gives_way_to_the_next(pat
     """The writer switches after the manifest was read, and deletes what it told of."""
     old, load = read_generation(path), generations._load
 
-    def drop_first(folder, manifest):
+    def drop_first(folder, manifest, *others):
         if manifest.generation == old.generation:
             for start in (305, 306):
                 fill(decaying(1, 16, start), start=start)
             assert not folder.exists()
-        return load(folder, manifest)
+        return load(folder, manifest, *others)
 
     monkeypatch.setattr(generations, "_load", drop_first)
     assert load_generation(path).manifest.generation == old.generation + 2

@@ -14,8 +14,10 @@ def array(values):
 
 def assert_holds(positions, expected):
     """``expected``: content by id."""
-    ids = positions.ids
+    ids = positions.ids_at(np.arange(positions.size))
     assert positions.count == len(expected)
+    assert len(positions.alive) == positions.size
+    assert positions.contents_at(positions.in_order()).tolist() == [expected[i] for i in sorted(expected)]
     assert ids[positions.in_order()].tolist() == sorted(expected)
     assert positions.alive.sum() == len(expected)
     assert ids[positions.alive].tolist() == ids[np.sort(positions.in_order())].tolist()
@@ -49,7 +51,7 @@ def test_a_base_is_not_changed_by_what_is_laid_over_it():
     base = Positions(array([1, 2, 3]), array([7, 7, 8]))
     before = base.firsts.tolist()
     changed = ChangedPositions(base, array([1]), array([4]), array([8]))
-    assert changed.ids[changed.firsts].tolist() == [2, 3]
+    assert changed.ids_at(np.flatnonzero(changed.firsts)).tolist() == [2, 3]
     assert (base.alive.all(), base.firsts.tolist(), base.count) == (True, before, 3)
 
 
