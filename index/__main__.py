@@ -43,6 +43,12 @@ COMMANDS = (
         "svdraw index compact --gallery gallery",
     ),
     _command(
+        "index publish",
+        "index.commands:publish",
+        "Publish what changed in a gallery since its last generation.",
+        "svdraw index publish --gallery gallery",
+    ),
+    _command(
         "index snapshot",
         "index.commands:snapshot",
         "Copy what a gallery can be rebuilt from, except its photos.",

@@ -27,7 +27,7 @@ from training.model.bundle import load_bundle
 from training.model.images import open_image
 from training.model.starter import STARTER_MODEL
 
-__all__ = ["add", "build", "compact", "info", "remove", "restore", "search", "snapshot", "sync", "verify"]
+__all__ = ["add", "build", "compact", "info", "publish", "remove", "restore", "search", "snapshot", "sync", "verify"]
 
 _PHOTOS = "photos: a folder or its URI, a text list of paths or URIs, or a table (.csv, .parquet) with a column uri"
 _GALLERY = "folder of the gallery"
@@ -120,6 +120,19 @@ def compact(*, settings: Options[Compact]) -> None:
         gallery.make_filterable(settings.filterable)
         manifest = compact_gallery(gallery)
         print(f"{settings.gallery}: {manifest.count} photos, kind {manifest.kind}, generation {manifest.generation}")
+
+
+class Publish(Settings):
+    """Options of ``svdraw index publish``."""
+
+    gallery: Path = Field(description=_GALLERY)
+
+
+def publish(*, settings: Options[Publish]) -> None:
+    """Publishes what changed since the last generation, and builds a new base when that is due; a service does both."""
+    with closing(Gallery.open(settings.gallery, write=True)) as gallery:
+        manifest = gallery.publish_changes()
+        print(f"{settings.gallery}: {manifest.count} photos, generation {manifest.generation}")
 
 
 class Snapshot(Settings):

@@ -2,7 +2,8 @@
 
 Every batch is committed to the catalogue before the next is encoded, so a job that is killed loses at most one
 batch of work and the same command goes on from there. Identical bytes under two URIs are two photos, encoded once.
-Memory holds the list of photos, and pictures for a few batches.
+Memory holds the list of photos, and pictures for a few batches. Others can change the gallery again as soon as the
+photos are in the catalogue, while the generation is built.
 """
 
 import logging
@@ -76,7 +77,7 @@ def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "a
     """
     with gallery.writing():
         report = _add(gallery, photos, device)
-        gallery.publish_changes()
+    gallery.publish_changes()
     return report
 
 
@@ -109,7 +110,7 @@ def sync_photos(
         problem = reason_to_keep(folder, photos.unreadable, len(gone), before, allow_removing)
         if gone and not problem:
             report.removed = _remove(gallery, gone)
-        gallery.publish_changes()
+    gallery.publish_changes()
     if problem:
         raise GalleryError(problem)
     return report
@@ -127,7 +128,7 @@ def remove_photos(gallery: Gallery, ids: Sequence[int]) -> int:
     """
     with gallery.writing():
         removed = _remove(gallery, ids)
-        gallery.publish_changes()
+    gallery.publish_changes()
     return removed
 
 
@@ -140,7 +141,7 @@ def compact(gallery: Gallery) -> GenerationManifest:
     """
     with gallery.writing():
         gallery.catalogue.compact()
-        return gallery.publish()
+    return gallery.publish()
 
 
 def _own(gallery: Gallery, photos: Sequence[Candidate]) -> list[Candidate]:
