@@ -29,8 +29,8 @@ _DEFAULT_TARGET = {"hnsw": 0.99}  # recall of kinds that are approximate by defa
 def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
     """Builds a generation from all photos and switches to it. Readers see either the old or the new generation.
 
-    The base is built from one state of the catalogue, without keeping others from changing it. What changed meanwhile is
-    laid over the base when it is published.
+    The base is built from one state of the catalogue, without keeping others from changing it. What changed meanwhile
+    is laid over the base when it is published.
 
     Args:
         path: the gallery's folder.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from index.accelerators.candidates import candidates
 from index.accelerators.recall import effort_for
 from index.errors import DimensionsError, PageError
-from index.gallery.bases import Place
+from index.gallery.bases import Base, Place
 from index.gallery.generations import Generation, GenerationManifest, load_generation
 from training.model.devices import resolve_device
 from training.model.gallery_order import GalleryOrder
@@ -82,13 +82,18 @@ class Searcher:
         Raises:
             GalleryError: if there is no gallery, or it is damaged.
         """
-        shared = None if previous is None else previous._published.base
+        shared = None if previous is None else previous.base
         return cls(load_generation(gallery, Place(resolve_device(device), half), shared))
 
     @property
     def manifest(self) -> GenerationManifest:
         """The manifest of the generation, as it was published."""
         return self._published.manifest
+
+    @property
+    def base(self) -> Base | None:
+        """The part of the generation that later generations may share; None if it was not read from files."""
+        return self._published.base
 
     @property
     def order(self) -> GalleryOrder:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
-from index.errors import GalleryLocked
+from index.errors import GalleryError
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.photos import NewPhoto, Photo, content_key
@@ -19,7 +19,9 @@ from index.gallery.searcher import Change
 from service.encoding.decoding import Decoder
 from service.encoding.plan import make_plan
 from service.encoding.workers import Workers
+from service.engine.building import build_base, should_build_base
 from service.engine.loops import Loop
+from service.engine.memory import Leftovers
 from service.engine.pictures import Thumbnails
 from service.engine.serving import Serving, open_serving
 from service.engine.tenure import Tenure
@@ -36,7 +38,9 @@ logger = logging.getLogger(__name__)
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
-_PUBLISH_SECONDS = 2.0  # between two checks of how much has changed
+_PUBLISH_SECONDS = 2.0  # between two checks of how much has changed live
+_BASE_SECONDS = 10.0  # between two checks of how much has changed since the base was built
+_MEMORY_SECONDS = 2.0  # between two checks whether a base has fallen out of use
 _STORE_SECONDS = 60.0  # between two times that sums over the sketches are stored
 
 
@@ -65,7 +69,12 @@ class Engine:
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
         self.workers = Workers(plan.workers, plan.waiting, metrics)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
-        self.loops = [Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics)]
+        self._leftovers = Leftovers()
+        self.loops = [
+            Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics),
+            Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics),
+            Loop("memory", self.release_memory, _MEMORY_SECONDS, metrics),
+        ]
         if settings.learn_queries:
             self.loops.append(Loop("queries", self.store_drawn, _STORE_SECONDS, metrics))
         if settings.reload_seconds:
@@ -122,17 +131,28 @@ class Engine:
             await self.reload()
 
     async def publish_if_due(self) -> None:
-        """Publishes a generation once many photos were changed live, unless a job is writing to the gallery.
+        """Publishes a generation with the same base once many photos were changed live.
 
         Raises:
             SvdrawError: if the generation cannot be published.
         """
-        if len(self._tenure.serving.searcher.changes) < self._settings.live_changes:
-            return
-        try:
+        if len(self._tenure.serving.searcher.changes) >= self._settings.live_changes:
             await self._in_line(self._publish)
-        except GalleryLocked:
-            logger.debug("a job is writing to the gallery; live changes are published after it ends")
+
+    async def build_base_if_due(self) -> None:
+        """Has a child process build a new base if one is due, and switches to it. A job builds its own when it ends.
+
+        Raises:
+            SvdrawError: if the base cannot be built or served.
+        """
+        path = self._tenure.serving.path
+        if await self._in_line(should_build_base, path):
+            await build_base(path, self.metrics)
+            await self.reload_if_changed()
+
+    async def release_memory(self) -> None:
+        """Gives back the memory of a base once no request uses it any more."""
+        await anyio.to_thread.run_sync(self._leftovers.clear)
 
     async def store_drawn(self) -> None:
         """Stores the sums over the sketches that were drawn.
@@ -191,11 +211,17 @@ class Engine:
             self.metrics.reloads.labels("failed").inc()
             raise
         self._tenure = Tenure(new)
-        retiring.retire()
+        self._drop(retiring, new)
         self.metrics.reloads.labels("switched").inc()
         self._observe()
         logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
         return new
+
+    def _drop(self, retiring: Tenure, new: Serving) -> None:
+        base = retiring.serving.searcher.base
+        if base is not None and base is not new.searcher.base:
+            self._leftovers.watch(base.accelerator)
+        retiring.retire()
 
     def _successor(self, old: Serving) -> Serving:
         """Opens the generation that was published last, with the live changes that it does not contain."""
@@ -215,8 +241,9 @@ class Engine:
         return path != serving.path or read_generation(path) != serving.searcher.manifest
 
     def _publish(self) -> None:
-        with _open_for_writing(self._tenure.serving.path) as gallery:
-            gallery.publish_changes()
+        with closing(Gallery.open(self._tenure.serving.path, write=True)) as gallery:
+            if gallery.publish_layer() is None:
+                raise GalleryError("the live changes cannot be published before a new base is built")
         self._reload()
 
     def _add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:

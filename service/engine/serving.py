@@ -95,7 +95,7 @@ def open_serving(
         settings: settings of the service, with gallery, device and limits.
         metrics: metrics of the service.
         decoder: decoder of images.
-        previous: what is served now; its model is used again if the gallery has the same one.
+        previous: what is served now; its model and its base are used again if the gallery has the same ones.
 
     Raises:
         GalleryError: if the gallery cannot be served; the message says why.
@@ -103,13 +103,13 @@ def open_serving(
     """
     path = settings.gallery.resolve()
     identity = (path, _inode(path / "catalogue.sqlite"))
-    searcher = Searcher.open(path, settings.device)
+    searcher = Searcher.open(path, settings.device, previous=None if previous is None else previous.searcher)
     digest = searcher.manifest.model
     if read_manifest(path / "model").digest != digest:
         raise ModelMismatch(f"{path} was built with another model than the one it holds; build the gallery again")
     is_new = previous is None or previous.identity != identity
     if is_new and _publish_what_is_missing(path, searcher.manifest.revision):
-        searcher = Searcher.open(path, settings.device)
+        searcher = Searcher.open(path, settings.device, previous=searcher)
     with ExitStack() as opened:
         gallery = opened.enter_context(closing(Gallery.open(path)))
         if previous is not None and previous.bundle.digest == digest:
@@ -148,9 +148,10 @@ def _publish_what_is_missing(path: Path, published: int) -> bool:
         if reader.catalogue.revision <= published:
             return False
     try:
-        with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
-            gallery.publish_changes()
-    except GalleryError as error:  # if a job is writing or the disk is read-only, the published generation is served
+        with closing(Gallery.open(path, write=True)) as gallery:
+            if gallery.publish_layer() is None:
+                raise GalleryError("there are so many that they need a new base; it will be built soon")
+    except GalleryError as error:  # if the disk is read-only, the published generation is served
         logger.warning("searches do not yet find the changes since the published generation: %s", error)
         return False
     return True

@@ -47,6 +47,15 @@ class Metrics:
         self.reloads = Counter(
             "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
         )
+        self.base_builds_running = Gauge(
+            "svdraw_gallery_base_builds_running", "Child processes that build a new base.", registry=self.registry
+        )
+        self.base_builds = Counter(
+            "svdraw_gallery_base_builds_total",
+            "Child processes that have built a new base, by result.",
+            ("result",),
+            registry=self.registry,
+        )
         self.loop_failures = Counter(
             "svdraw_loop_failures_total", "Failures of background jobs.", ("loop",), registry=self.registry
         )

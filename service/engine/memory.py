@@ -1,0 +1,35 @@
+"""Memory of what is no longer served, which the C library would keep for itself."""
+
+import ctypes
+import weakref
+
+import torch
+
+__all__ = ["Leftovers", "release_memory"]
+
+
+class Leftovers:
+    """What was taken out of service, and may still be in use by requests that are running."""
+
+    def __init__(self) -> None:
+        self._left: list[weakref.ref[object]] = []
+
+    def watch(self, thing: object) -> None:
+        """Remembers something large that nobody will begin to use any more."""
+        self._left.append(weakref.ref(thing))
+
+    def clear(self) -> bool:
+        """Gives memory back to the system if something large is gone since the last call; tells whether it was."""
+        left = [one for one in self._left if one() is not None]
+        is_gone = len(left) < len(self._left)
+        self._left = left
+        if is_gone:
+            release_memory()
+        return is_gone
+
+
+def release_memory() -> None:
+    """Gives free memory back to the system, where the C library (glibc) and PyTorch on a GPU can do so."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+    torch.cuda.empty_cache()  # does nothing where no GPU is in use
