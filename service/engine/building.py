@@ -48,10 +48,12 @@ async def build_base(gallery: Path, metrics: Metrics) -> None:
     Raises:
         GalleryError: if the child fails; the message is the last line that it wrote.
     """
-    # -P: a folder in which the service was started must not take the place of a package
-    command = [sys.executable, "-P", "-m", "index", "publish", "--gallery", str(gallery)]
     process = await anyio.open_process(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        _command(gallery),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     result = "killed"
     metrics.base_builds_running.inc()
@@ -65,6 +67,11 @@ async def build_base(gallery: Path, metrics: Metrics) -> None:
         await _end(process)
     if result == "failed":
         raise GalleryError(f"a new base of {gallery} could not be built: {message or f'status {process.returncode}'}")
+
+
+def _command(gallery: Path) -> list[str]:
+    # -P: a file in the folder where the service was started must not take the place of a package
+    return [sys.executable, "-P", "-m", "index", "publish", "--gallery", str(gallery)]
 
 
 def _lower_priority(pid: int) -> None:

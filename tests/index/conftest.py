@@ -76,7 +76,7 @@ def fill(tiny_bundle, tmp_path):
             gallery.configure(kind, target)
             with gallery.writing():
                 gallery.catalogue.add(photos)
-                gallery.publish_changes()
+            gallery.publish_changes()
             return gallery.path
         finally:
             gallery.close()

@@ -1,13 +1,17 @@
 import json
 import shutil
+from contextlib import closing
 
 import numpy as np
 import pytest
+import torch
 
 from index.errors import GalleryDamaged, GalleryError
 from index.gallery import generations
-from index.gallery.bases import file_facts
+from index.gallery.bases import Place, file_facts
+from index.gallery.directory import Gallery
 from index.gallery.generations import generation_folder, load_generation, read_generation
+from index.gallery.searcher import Searcher
 from tests.index.conftest import decaying
 
 
@@ -119,6 +123,62 @@ def test_a_generation_that_is_dropped_while_it_is_read_gives_way_to_the_next(pat
 
     monkeypatch.setattr(generations, "_load", drop_first)
     assert load_generation(path).manifest.generation == old.generation + 2
+
+
+def test_a_base_that_is_open_is_not_read_again(path, fill):
+    generation = load_generation(path)
+    fill(decaying(1, 16, 7), start=305)
+    for file in folder_of(path).iterdir():
+        if file.name not in ("manifest.json", "changes.npz"):
+            content = file.read_bytes()
+            file.unlink()
+            file.write_bytes(bytes(len(content)))
+    again = load_generation(path, shared=generation.base)
+    assert again.base is generation.base
+    assert (again.manifest.generation, again.manifest.count) == (3, 306)
+    ids = np.concatenate([ids for ids, _ in again.blocks()])
+    vectors = np.concatenate([vectors for _, vectors in again.blocks()])
+    expected = np.concatenate([decaying(300, 16)[:295], decaying(10, 16, 1), decaying(1, 16, 7)])
+    np.testing.assert_allclose(vectors, again.order.apply(expected), rtol=1e-6, atol=1e-7)
+    assert len(set(ids.tolist())) == 306
+    with pytest.raises(GalleryDamaged, match="is missing or corrupted"):
+        load_generation(path)
+
+
+@pytest.mark.parametrize("name", ["photos.faiss", "ids.npy"])
+def test_a_base_that_is_open_does_not_hide_that_its_files_are_gone(path, name):
+    generation = load_generation(path)
+    (folder_of(path) / name).unlink()
+    with pytest.raises(GalleryDamaged, match=f"{name}.* is missing or corrupted"):
+        load_generation(path, shared=generation.base)
+
+
+def test_changes_beside_a_shared_base_are_checked(path):
+    generation = load_generation(path)
+    changes = folder_of(path) / "changes.npz"
+    changes.write_bytes(bytes(changes.stat().st_size))
+    with pytest.raises(GalleryDamaged, match=r"changes\.npz is missing or corrupted"):
+        load_generation(path, shared=generation.base)
+
+
+def test_only_the_same_base_in_the_same_place_is_shared(path):
+    generation = load_generation(path)
+    elsewhere = Place(torch.device("cpu"), half=True)
+    assert load_generation(path, elsewhere, generation.base).base is not generation.base
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.publish()
+    assert load_generation(path, shared=generation.base).base is not generation.base
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_base_on_a_gpu_is_shared_there(path, fill, half):
+    before = Searcher.open(path, "cuda", half=half)
+    fill(decaying(1, 16, 7), start=305)
+    after = Searcher.open(path, "cuda", half=half, previous=before)
+    assert after.base is before.base is not None
+    queries = decaying(5, 16, 8)
+    assert after.search(queries, 20) == Searcher.open(path, "cpu").search(queries, 20)
 
 
 def test_facts_of_a_file(tmp_path):

@@ -1,10 +1,14 @@
 import json
+import os
+import threading
 from contextlib import closing
 
 import numpy as np
 import pytest
 
 from index.errors import GalleryDamaged
+from index.gallery import publishing
+from index.gallery.catalogue import Catalogue, NewPhoto
 from index.gallery.directory import Gallery, sampled_recall
 from index.gallery.generations import load_generation, read_generation
 from index.gallery.searcher import Searcher
@@ -167,3 +171,132 @@ def test_readers_of_an_old_generation_are_left_alone_by_later_ones(fill):
         fill(decaying(1, 16, start), start=start)
     assert reader.search(query, 20) == before
     assert sorted(folder.name for folder in (path / "generations").iterdir()) == ["000004", "000005"]
+
+
+def photo(number, vector):
+    return NewPhoto(f"/later/{number}.png", f"{number:064x}", 1, 1, 8, 8, None, {}, vector)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_photos_come_and_go_while_a_base_is_built(fill, kind, monkeypatch):
+    path = fill(decaying(300, 16), kind=kind)
+    build, old = publishing.build_kind, base_file(path).stat().st_ino
+
+    def meanwhile(*arguments):
+        with closing(Gallery.open(path, write=True)) as other, other.writing():
+            other.catalogue.add([photo(number, vector) for number, vector in enumerate(decaying(5, 16, 8))])
+            other.catalogue.remove([1, 2, 302])
+            assert other.publish_layer().count == 302
+            assert base_file(path).stat().st_ino == old
+            other.catalogue.add([photo(9, decaying(1, 16, 9)[0])])
+            other.catalogue.remove([3])
+        return build(*arguments)
+
+    monkeypatch.setattr(publishing, "build_kind", meanwhile)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        manifest = gallery.publish()
+        assert (manifest.generation, manifest.base_count, manifest.count) == (3, 300, 302)
+        assert manifest.revision == gallery.catalogue.revision > manifest.base_revision
+        assert gallery.problems() == []
+        assert gallery.publish_changes() == manifest
+    assert_exact(path)
+
+
+def test_only_one_of_two_builds_the_base(fill, monkeypatch):
+    path = fill(decaying(300, 16))
+    build, built, go_on = publishing.build_kind, [], threading.Event()
+
+    def slowly(*arguments):
+        built.append(arguments[0])
+        assert go_on.wait(60)
+        return build(*arguments)
+
+    def publish():
+        with closing(Gallery.open(path, write=True)) as gallery:
+            published.append(gallery.publish_changes().generation)
+
+    monkeypatch.setattr(publishing, "build_kind", slowly)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.configure("ivf", None)
+    published = []
+    threads = [threading.Thread(target=publish) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert (built, published) == (["ivf"], [2, 2])
+    assert_exact(path)
+
+
+def test_a_layer_costs_nothing_in_the_number_of_photos(fill, monkeypatch):
+    """It neither counts nor lists all photos, and waits for the disk only for what is new."""
+    path, synced = fill(decaying(300, 16)), []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle)), sync(handle))[1])
+    for name in ("count", "revisions", "uris"):
+        monkeypatch.setattr(Catalogue, name, None)
+    fill(decaying(3, 16, 5), start=299)
+    monkeypatch.undo()
+    shared = {file.stat().st_ino for file in base_file(path).parent.iterdir() if file.stat().st_nlink > 1}
+    assert len(shared) == 4
+    assert shared.isdisjoint(facts.st_ino for facts in synced)
+    assert any(facts.st_ino == base_file(path).with_name("changes.npz").stat().st_ino for facts in synced)
+    assert_exact(path)
+
+
+def test_a_disk_without_hard_links(fill, monkeypatch):
+    def refuse(*arguments):
+        raise OSError("no links here")
+
+    path = fill(decaying(300, 16))
+    monkeypatch.setattr(os, "link", refuse)
+    before = Searcher.open(path, "cpu")
+    fill(decaying(3, 16, 5), start=300)
+    assert base_file(path).stat().st_nlink == 1
+    assert Searcher.open(path, "cpu", previous=before).base is before.base
+    assert_exact(path)
+
+
+def test_a_layer_holds_more_while_a_base_is_awaited_but_not_everything(fill):
+    path = fill(decaying(300, 16))
+    with closing(Gallery.open(path, write=True)) as gallery:
+        assert not gallery.base_is_due()
+        for number, (first, last) in enumerate([(0, 1001), (1001, 4001)]):
+            photos = [photo(first + i, vector) for i, vector in enumerate(decaying(last - first, 16, number))]
+            gallery.catalogue.add(photos)
+            assert gallery.base_is_due()
+            layer = gallery.publish_layer()
+            assert (layer and layer.count) == (1301 if number == 0 else None)
+        assert gallery.publish_changes().base_count == 4301
+        assert not gallery.base_is_due()
+    assert_exact(path)
+
+
+@pytest.mark.parametrize("name", ["photos.faiss", "order.npy", "manifest.json"])
+def test_a_damaged_base_takes_no_layer(fill, name):
+    path = fill(decaying(300, 16))
+    file = base_file(path).with_name(name)
+    file.write_bytes(file.read_bytes()[:-1])
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.catalogue.remove([1])
+        assert gallery.base_is_due()
+        assert gallery.publish_layer() is None
+        assert gallery.publish_changes().base_count == 299
+    assert_exact(path)
+
+
+def test_removals_are_recorded_until_a_base_holds_them(fill):
+    path = fill(decaying(300, 16))
+    with closing(Gallery.open(path, write=True)) as gallery:
+        remove_photos(gallery, [1, 2])
+        base = read_generation(path).base_revision
+        assert gallery.catalogue.removed_after(base).tolist() == [1, 2]
+        revision = gallery.publish().base_revision
+        assert (gallery.catalogue.removed_since, gallery.catalogue.removed_after(0).tolist()) == (revision, [])
+        gallery.catalogue.remove([3])
+        gallery.catalogue.forget_removed(gallery.catalogue.revision)  # as if the catalogue were of an earlier version
+        assert gallery.base_is_due()
+        assert gallery.publish_layer() is None
+        assert gallery.publish_changes().count == 297
+    assert_exact(path)

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from index.errors import GalleryDamaged, GalleryLocked
+from index.errors import GalleryDamaged, GalleryError, GalleryLocked
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
@@ -224,25 +224,76 @@ def test_changes_are_published_once_there_are_many(make, own_gallery):
     asyncio.run(changes())
 
 
-def test_changes_wait_for_a_job_that_is_writing(make, own_gallery):
+def test_changes_are_published_while_a_job_is_writing(make, own_gallery):
     engine = make(live_changes=1)
 
     async def changes():
         await remove(engine, 1)
         with closing(Gallery.open(own_gallery, write=True)) as job, job.writing():
-            await engine.publish_if_due()
             with pytest.raises(GalleryLocked):
                 await remove(engine, 2)
-        assert read_generation(own_gallery).generation == 1
-        await engine.publish_if_due()
+            await engine.publish_if_due()
         assert read_generation(own_gallery).generation == 2
+
+    asyncio.run(changes())
+
+
+def test_generations_share_what_they_have_in_common(make, own_gallery):
+    engine = make(live_changes=1)
+
+    async def changes():
+        base = engine._tenure.serving.searcher.base
+        await remove(engine, 1)
+        await engine.publish_if_due()
+        async with engine.lease() as serving:
+            assert (serving.searcher.generation, serving.searcher.base is base) == (2, True)
+        await engine.release_memory()
+        publish(own_gallery, remove=[2])
+        async with engine.lease() as old:
+            assert (await engine.reload()).searcher.base is not base
+            assert old.searcher.base is base
+            assert not engine._leftovers.clear()
+
+    asyncio.run(changes())
+    assert engine._leftovers.clear()
+
+
+def test_a_base_that_is_due_is_built_by_a_child_and_served(engine, own_gallery):
+    async def builds():
+        await engine.build_base_if_due()
+        assert read_generation(own_gallery).generation == 1
+        await remove(engine, 3)
+        with closing(Gallery.open(own_gallery, write=True)) as gallery:
+            gallery.configure("ivf", None)
+            with gallery.writing():
+                await engine.build_base_if_due()
+        assert read_generation(own_gallery).generation == 1  # the job builds it when it ends
+        await engine.build_base_if_due()
+        async with engine.lease() as serving:
+            assert serving.searcher.manifest == read_generation(own_gallery)
+            assert (serving.searcher.manifest.kind, serving.searcher.count, serving.searcher.changes) == ("ivf", 23, ())
+
+    asyncio.run(builds())
+    assert sample(engine, "svdraw_gallery_base_builds_total", result="succeeded") == 1
+    assert sample(engine, "svdraw_gallery_base_builds_running") == 0
+
+
+def test_more_changes_than_a_layer_holds_wait_for_the_base(make, own_gallery, monkeypatch):
+    engine = make(live_changes=1)
+    monkeypatch.setattr(Gallery, "publish_layer", lambda gallery: None)
+
+    async def changes():
+        await remove(engine, 1)
+        with pytest.raises(GalleryError, match="before a new base is built"):
+            await engine.publish_if_due()
+        assert await count(engine) == 23
 
     asyncio.run(changes())
 
 
 def test_changes_that_cannot_be_published_are_tried_again(make, own_gallery, monkeypatch):
     engine = make(live_changes=1)
-    [loop] = engine.loops
+    [loop] = [loop for loop in engine.loops if loop.name == "publish"]
 
     def fail(gallery):
         raise OSError("disk full")
@@ -250,7 +301,7 @@ def test_changes_that_cannot_be_published_are_tried_again(make, own_gallery, mon
     async def changes():
         await remove(engine, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(Gallery, "publish_changes", fail)
+            patch.setattr(Gallery, "publish_layer", fail)
             for _ in range(3):
                 await loop.attempt()
         assert "publish has failed 3 times" in engine.alarms[0]
