@@ -4,9 +4,9 @@
 
 Fills a catalogue with random vectors whose spectrum decays like 1 / sqrt(mode), publishes a generation of every kind
 of index, and loads each one in a fresh process. The output is Markdown: sizes, memory and times of building, scaled in
-proportion to a million photos; searches and changes as they were measured. Random vectors have no clusters, so kinds
-of index that use clusters do better on photos, which bench/index_kinds.py measures. The time of embedding photos is
-not included; bench/indexing.py measures it.
+proportion to a million photos; searches, changes and switches to other generations as they were measured. Random
+vectors have no clusters, so kinds of index that use clusters do better on photos, which bench/index_kinds.py measures.
+The time of embedding photos is not included; bench/indexing.py measures it.
 """
 
 from argparse import Namespace

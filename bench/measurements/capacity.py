@@ -20,12 +20,22 @@ from index.gallery.photos import NewPhoto, content_key
 from index.gallery.searcher import Change, Searcher
 from measurements.indexing import small_model
 from measurements.process import latencies_ms, peak_memory, resident_memory
+from measurements.switching import Switches, measure_switches
 from measurements.vectors import random_vectors
 
 __all__ = ["measure_capacity"]
 
 BLOCK = 4096  # photos in one transaction
 LIMIT = 10
+CHANGES = 5  # photos that are published one by one
+SWITCHES = (
+    "same base: clock, s",
+    "same base: memory, %",
+    "other base: clock, s",
+    "before, GB",
+    "both, GB",
+    "after, GB",
+)
 
 Result = TypeVar("Result")
 
@@ -49,8 +59,8 @@ class Served(NamedTuple):
 
 
 def measure_capacity(options: Namespace) -> None:
-    """Measures every kind at every size and prints two tables."""
-    scaled, latencies = [], []
+    """Measures every kind at every size and prints three tables."""
+    scaled, latencies, switches = [], [], []
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         root = Path(name)
         for dim in options.dims:
@@ -63,6 +73,8 @@ def measure_capacity(options: Namespace) -> None:
                     served = _in_a_fresh_process(_serve, path, options.queries, options.threads)
                     scaled.append(_scaled_row(kind, dim, count, catalogue, built, served))
                     latencies.append(_row(kind, dim, f"{count:,}", served.search_ms, served.change_ms))
+                    switched = _in_a_fresh_process(_switch, path, dim)
+                    switches.append(_switch_row(kind, dim, count, switched))
                     print(scaled[-1], flush=True)
     print("\nFor a million photos, scaled in proportion to the number of photos measured:\n")
     columns = (
@@ -80,6 +92,10 @@ def measure_capacity(options: Namespace) -> None:
     print("added to the catalogue and to the next search, without the time of embedding it:\n")
     heading = _heading("kind", "dimensions", "photos", "exact search, ms", "one photo more, ms")
     print("\n".join([*heading, *latencies]))
+    print(f"\nAs measured, medians of {CHANGES}: publishing one photo beside the base and switching to it, with what a")
+    print("switch adds to the memory; and the switch to another base, with the memory before, during and after it:\n")
+    heading = _heading("kind", "dimensions", "photos", "publish one: processor, s", *SWITCHES)
+    print("\n".join([*heading, *switches]))
 
 
 def _fill(path: Path, model: Path, count: int, dim: int) -> int:
@@ -102,8 +118,7 @@ def _publish(path: Path, kind: Kind) -> Built:
     with closing(Gallery.open(path, write=True)) as gallery:
         gallery.configure(kind, None)
         before, cpu, started = resident_memory(), time.process_time(), time.perf_counter()
-        with gallery.writing():
-            number = gallery.publish().generation
+        number = gallery.publish().generation
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     disk = sum(file.stat().st_size for file in generation_folder(path, number).iterdir())
     return Built(cpu, seconds, peak_memory() - before, disk)
@@ -132,6 +147,17 @@ def _serve(path: Path, count: int, threads: int) -> Served:
         changes = latencies_ms(change, count)
         gallery.catalogue.remove(added)
     return Served(seconds, memory, float(np.median(search)), float(np.median(changes)))
+
+
+def _switch(path: Path, dim: int) -> Switches:
+    vectors = random_vectors(CHANGES, np.random.default_rng(2), dim)
+    return measure_switches(path, [_photo(2 * 10**9 + number, vector) for number, vector in enumerate(vectors)])
+
+
+def _switch_row(kind: str, dim: int, count: int, cost: Switches) -> str:
+    memory = (size / 1e9 for size in (cost.before, cost.both, cost.after))
+    added = 100 * cost.same_memory / cost.before
+    return _row(kind, dim, f"{count:,}", cost.publish_cpu, cost.same_seconds, added, cost.other_seconds, *memory)
 
 
 def _in_a_fresh_process(work: Callable[..., Result], *arguments: object) -> Result:
