@@ -95,7 +95,10 @@ def base_is_due(path: Path, catalogue: Catalogue) -> bool:
         current = _whole(path)
         if current is None or _kind(frozen, current.kind) != current.kind:
             return True
-        difference = _difference(path, current, frozen)
+        try:
+            difference = _difference(path, current, frozen)
+        except FileNotFoundError:  # writers have switched twice and cleared the generation
+            return base_is_due(path, catalogue)
         return difference is None or difference.size > _tolerated(current)
 
 
@@ -175,7 +178,9 @@ def _whole(path: Path) -> GenerationManifest | None:
         current = read_generation(path)
     except GalleryDamaged:
         return None
-    return current if has_sizes(generation_folder(path, current.generation), current.files) else None
+    if has_sizes(generation_folder(path, current.generation), current.files):
+        return current
+    return None if read_generation(path) == current else _whole(path)  # else writers have cleared it meanwhile
 
 
 def _difference(path: Path, current: GenerationManifest, catalogue: Catalogue) -> _Difference | None:

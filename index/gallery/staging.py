@@ -27,8 +27,17 @@ _KEPT = 2  # generations kept; the older one is for readers that have not switch
 
 @contextmanager
 def alone(path: Path, name: str) -> Iterator[None]:
-    """Waits until no other process holds a gallery's lock of this name, ``BASE`` or ``NEXT``, and holds it."""
-    with (path / f"{name}.lock").open("a") as file:
+    """Waits until no other process holds a gallery's lock of this name, ``BASE`` or ``NEXT``, and holds it.
+
+    Raises:
+        GalleryError: if the lock's file cannot be written.
+    """
+    lock = path / f"{name}.lock"
+    try:
+        file = lock.open("a")
+    except OSError as error:
+        raise GalleryError(f"{lock} cannot be written ({error.strerror}); only a writable gallery changes") from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
         yield
 

@@ -118,7 +118,8 @@ def open_serving(
             bundle = load_bundle(path / "model", settings.device)
             model = opened.enter_context(closing(EncodingModel(bundle, settings, metrics, decoder)))
             model.warm_up()
-        searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warms up the search
+        if previous is None or searcher.base is not previous.searcher.base:
+            searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warms up the search
         opened.pop_all()
         return Serving(path, identity, gallery, model, searcher, _drawn(settings, path, identity, searcher, previous))
 

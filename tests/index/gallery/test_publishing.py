@@ -300,3 +300,19 @@ def test_removals_are_recorded_until_a_base_holds_them(fill):
         assert gallery.publish_layer() is None
         assert gallery.publish_changes().count == 297
     assert_exact(path)
+
+
+def test_a_generation_that_is_cleared_while_it_is_looked_at_gives_way_to_the_next(fill, monkeypatch):
+    path, whole = fill(decaying(300, 16)), publishing.has_sizes
+
+    def switched_before(folder, files):
+        monkeypatch.setattr(publishing, "has_sizes", whole)
+        for start in (300, 301):
+            fill(decaying(1, 16, start), start=start)
+        assert not folder.exists()
+        return whole(folder, files)
+
+    with closing(Gallery.open(path, write=True)) as gallery:
+        monkeypatch.setattr(publishing, "has_sizes", switched_before)
+        assert not gallery.base_is_due()
+    assert read_generation(path).generation == 3
