@@ -27,10 +27,14 @@ def test_what_a_killed_process_left_is_cleared_by_the_next_one(tmp_path):
     ],
 )
 def test_nothing_is_left_of_a_generation_that_cannot_be_written(tmp_path, error, raised):
-    with pytest.raises(raised) as caught, staging(tmp_path, BASE) as folder:
-        (folder / "ids.npy").write_text("half")
-        raise error
-    assert not folder.exists()
+    def write():
+        with staging(tmp_path, BASE) as folder:
+            (folder / "ids.npy").write_text("half")
+            raise error
+
+    with pytest.raises(raised) as caught:
+        write()
+    assert list((tmp_path / "generations").iterdir()) == []
     if raised is GalleryError:
         assert str(error).splitlines()[0] in str(caught.value)
         assert "free some space" in str(caught.value)
