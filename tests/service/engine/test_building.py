@@ -1,18 +1,25 @@
+import hashlib
+import itertools
+import multiprocessing
 import os
 import random
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 
 import anyio
+import numpy as np
 import pytest
 
 from index.errors import GalleryError
 from index.gallery.catalogue import NewPhoto
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
-from service.engine import building
+from service.engine import building, lifecycle
 from service.engine.building import build_base, should_build_base
+from service.engine.lifecycle import Engine
+from service.engine.uploads import Upload
 from service.http.metrics import Metrics
+from service.settings import ServiceSettings
 from tests.service.conftest import wait_until
 
 KILLS = int(os.environ.get("SVDRAW_TEST_KILLS", "0"))
@@ -139,4 +146,48 @@ def test_what_was_acknowledged_survives_a_kill_of_the_child(due, number):
         assert set(gallery.catalogue.uris()) == expected
         manifest = read_generation(due)
         assert (manifest.kind, manifest.count) == ("ivf", len(expected))
+    assert not list((due / "generations").glob(".*"))
+
+
+def serve_and_tell(path, told):
+    """What a service does that gets one photo after the other, and tells of each that it has acknowledged."""
+    lifecycle._BASE_SECONDS = 0.01
+    settings = ServiceSettings(gallery=path, device="cpu", runtime="torch", reload_seconds=0, live_changes=3)
+    engine = Engine(settings, Metrics())
+
+    async def work():
+        async with anyio.create_task_group() as loops:
+            for loop in engine.loops:
+                loops.start_soon(loop.run)
+            for number in itertools.count():
+                content = f"photo {number}".encode()
+                sha256, vector = hashlib.sha256(content).hexdigest(), np.eye(16, dtype=np.float32)[number % 16]
+                async with engine.lease() as serving:
+                    photo, _ = await engine.add(serving, Upload(content, sha256, ".png", (1, 1), vector, None, {}))
+                told.send(photo.id)
+
+    anyio.run(work)
+
+
+def test_what_was_acknowledged_survives_a_kill_of_the_service_while_its_child_builds(due):
+    context = multiprocessing.get_context("forkserver")
+    received, told = context.Pipe(duplex=False)
+    service = context.Process(target=serve_and_tell, args=(due, told))
+    service.start()
+    told.close()
+    acknowledged = set()
+    while not (due / "generations" / ".base").exists() and read_generation(due).kind == "exact":
+        acknowledged.add(received.recv())
+    service.kill()
+    service.join()
+    with suppress(EOFError):
+        while True:
+            acknowledged.add(received.recv())
+    command = building._command(due)  # waits for the child that the service has left behind
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    with closing(Gallery.open(due)) as gallery:
+        assert gallery.problems() == []
+        assert gallery.catalogue.photos(list(acknowledged)).keys() == acknowledged
+        manifest = read_generation(due)
+        assert (manifest.kind, manifest.count) == ("ivf", gallery.catalogue.count())
     assert not list((due / "generations").glob(".*"))
