@@ -214,3 +214,18 @@ def test_no_two_photos_get_the_same_uri(catalogue):
     catalogue.rename({1: "x", 2: "c", 3: "y"})
     assert catalogue.uris() == {"x": 1, "b": 2, "y": 3}
     assert catalogue.revision == 1
+
+
+def test_a_frozen_view_stays_as_it_was(catalogue):
+    catalogue.add([new(name) for name in "abc"])
+    revision = catalogue.revision
+    with catalogue.frozen() as frozen:
+        catalogue.add([new("d")])
+        catalogue.remove([1])
+        for _ in range(2):
+            assert (frozen.revision, frozen.count()) == (revision, 3)
+            assert np.concatenate([block.ids for block in frozen.blocks(DIM)]).tolist() == [1, 2, 3]
+            assert frozen.removed_after(0).tolist() == []
+    assert (catalogue.revision, catalogue.count()) == (revision + 2, 3)
+    with catalogue.frozen() as frozen:
+        assert frozen.removed_after(0).tolist() == [1]
