@@ -232,8 +232,7 @@ def verify(*, settings: Options[Verify]) -> None:
         problems = gallery.problems()
         if problems and settings.repair:
             print("\n".join(problems))
-            with gallery.writing():
-                gallery.publish()
+            gallery.publish()
             problems = gallery.problems()
         if problems:
             raise GalleryDamaged("; ".join(problems))

@@ -170,13 +170,6 @@ class Catalogue:
         """
         return np.sort(_ids(self._database.query(_REMOVED, (revision,))))
 
-    def revisions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the ids ``(n,)`` of all photos, ascending, and the revision in which each changed last."""
-        rows = np.array(self._database.query("SELECT id, revision FROM photos ORDER BY id"), dtype=np.int64).reshape(
-            -1, 2
-        )
-        return rows[:, 0], rows[:, 1]
-
     def select(self, wanted: Mapping[str, Any], seconds: float | None = None) -> NDArray[np.int64]:
         """Returns the ids ``(n,)``, ascending, of the photos that match a filter; see ``index.gallery.filters``.
 

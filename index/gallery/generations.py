@@ -178,7 +178,7 @@ def load_generation(path: Path, place: Place = MAIN_MEMORY, shared: Base | None 
     manifest = read_generation(path)
     try:
         return _load(generation_folder(path, manifest.generation), manifest, place, shared)
-    except (GalleryDamaged, OSError):
+    except (GalleryDamaged, OSError, RuntimeError):  # FAISS raises RuntimeError if its file is missing
         if read_generation(path).generation == manifest.generation:
             raise
         return load_generation(path, place, shared)  # a writer switched to a new one and deleted the one being read

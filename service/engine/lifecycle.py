@@ -37,10 +37,8 @@ logger = logging.getLogger(__name__)
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
-
-_PUBLISH_SECONDS = 2.0  # between two checks of how much has changed live
+_PUBLISH_SECONDS = 2.0  # between two checks of how much has changed live, or fallen out of use
 _BASE_SECONDS = 10.0  # between two checks of how much has changed since the base was built
-_MEMORY_SECONDS = 2.0  # between two checks whether a base has fallen out of use
 _STORE_SECONDS = 60.0  # between two times that sums over the sketches are stored
 
 
@@ -73,7 +71,7 @@ class Engine:
         self.loops = [
             Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics),
             Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics),
-            Loop("memory", self.release_memory, _MEMORY_SECONDS, metrics),
+            Loop("memory", self.release_memory, _PUBLISH_SECONDS, metrics),
         ]
         if settings.learn_queries:
             self.loops.append(Loop("queries", self.store_drawn, _STORE_SECONDS, metrics))
@@ -211,17 +209,14 @@ class Engine:
             self.metrics.reloads.labels("failed").inc()
             raise
         self._tenure = Tenure(new)
-        self._drop(retiring, new)
-        self.metrics.reloads.labels("switched").inc()
-        self._observe()
-        logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
-        return new
-
-    def _drop(self, retiring: Tenure, new: Serving) -> None:
         base = retiring.serving.searcher.base
         if base is not None and base is not new.searcher.base:
             self._leftovers.watch(base.accelerator)
         retiring.retire()
+        self.metrics.reloads.labels("switched").inc()
+        self._observe()
+        logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
+        return new
 
     def _successor(self, old: Serving) -> Serving:
         """Opens the generation that was published last, with the live changes that it does not contain."""
@@ -279,7 +274,7 @@ class Engine:
         current = self._tenure.serving
         if current.identity != serving.identity or current.bundle.digest != serving.bundle.digest:
             raise RequestProblem(409, "the service has switched to another gallery; send the request again")
-        with _open_for_writing(current.path) as gallery:
+        with closing(Gallery.open(current.path, write=True)) as gallery, gallery.writing():
             yield gallery
 
     def _change(self, change: Change) -> None:
@@ -303,9 +298,3 @@ def _stored(gallery: Path, upload: Upload) -> NewPhoto:
     except OSError as error:
         logger.error("a photo cannot be stored: %s", error)
         raise RequestProblem(503, "the photo cannot be stored at the moment; the service's log says why") from error
-
-
-@contextmanager
-def _open_for_writing(path: Path) -> Iterator[Gallery]:
-    with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
-        yield gallery

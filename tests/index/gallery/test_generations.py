@@ -139,7 +139,7 @@ def test_a_base_that_is_open_is_not_read_again(path, fill):
     ids = np.concatenate([ids for ids, _ in again.blocks()])
     vectors = np.concatenate([vectors for _, vectors in again.blocks()])
     expected = np.concatenate([decaying(300, 16)[:295], decaying(10, 16, 1), decaying(1, 16, 7)])
-    np.testing.assert_allclose(vectors, again.order.apply(expected), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(vectors, again.order.photos(expected), rtol=1e-6, atol=1e-7)
     assert len(set(ids.tolist())) == 306
     with pytest.raises(GalleryDamaged, match="is missing or corrupted"):
         load_generation(path)
@@ -179,6 +179,20 @@ def test_a_base_on_a_gpu_is_shared_there(path, fill, half):
     assert after.base is before.base is not None
     queries = decaying(5, 16, 8)
     assert after.search(queries, 20) == Searcher.open(path, "cpu").search(queries, 20)
+
+
+def test_a_generation_that_is_dropped_after_it_was_checked_gives_way_to_the_next(path, fill, monkeypatch):
+    old, check = read_generation(path), generations.check_files
+
+    def drop_then(folder, files, **options):
+        check(folder, files, **options)
+        monkeypatch.setattr(generations, "check_files", check)
+        for start in (305, 306):
+            fill(decaying(1, 16, start), start=start)
+        assert not folder.exists()
+
+    monkeypatch.setattr(generations, "check_files", drop_then)
+    assert load_generation(path).manifest.generation == old.generation + 2
 
 
 def test_facts_of_a_file(tmp_path):

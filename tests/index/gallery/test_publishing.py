@@ -234,7 +234,7 @@ def test_a_layer_costs_nothing_in_the_number_of_photos(fill, monkeypatch):
     path, synced = fill(decaying(300, 16)), []
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle)), sync(handle))[1])
-    for name in ("count", "revisions", "uris"):
+    for name in ("count", "uris"):
         monkeypatch.setattr(Catalogue, name, None)
     fill(decaying(3, 16, 5), start=299)
     monkeypatch.undo()
@@ -273,7 +273,7 @@ def test_a_layer_holds_more_while_a_base_is_awaited_but_not_everything(fill):
     assert_exact(path)
 
 
-@pytest.mark.parametrize("name", ["photos.faiss", "order.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["photos.faiss", "order.npz", "manifest.json"])
 def test_a_damaged_base_takes_no_layer(fill, name):
     path = fill(decaying(300, 16))
     file = base_file(path).with_name(name)
