@@ -95,8 +95,7 @@ def test_a_child_ends_with_the_service_and_takes_its_children_along(metrics, own
     async def stop():
         async with anyio.create_task_group() as service:
             service.start_soon(build_base, own_gallery, metrics)
-            await anyio.to_thread.run_sync(wait_until, (tmp_path / "pid").exists)
-            assert running(metrics) == 1
+            await anyio.to_thread.run_sync(wait_until, lambda: (tmp_path / "pid").exists() and running(metrics) == 1)
             assert is_running(int((tmp_path / "pid").read_text()))
             service.cancel_scope.cancel()
 
