@@ -1,17 +1,18 @@
 """Writes generations: all photos into a new base, or only the changes beside the existing base."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators.kinds import COMPRESSED, Kind, build_kind, choose_kind
+from index.accelerators.choice import Choice, choose_kind
+from index.accelerators.kinds import KEEP_VECTORS, KINDS, Kind, build_kind
 from index.accelerators.recall import calibrate
 from index.errors import GalleryDamaged, GalleryError
 from index.gallery.catalogue import Catalogue
@@ -32,10 +33,11 @@ from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_ord
 
 __all__ = ["publish_base", "publish_changes"]
 
+logger = logging.getLogger(__name__)
+
 _KEPT = 2  # generations kept; the older one is for readers that have not switched yet
 _FEW = 1000  # this many changes need no new base, however small the base is
 _SHARE = 0.05  # of the base that may be out of date before it is rebuilt
-_DEFAULT_TARGET = {"hnsw": 0.99}  # recall of kinds that are approximate by default
 
 
 def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
@@ -52,22 +54,23 @@ def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
 
     def write(folder: Path) -> GenerationManifest:
         revision, count, dim = catalogue.revision, catalogue.count(), _dim(catalogue)
-        kind = _kind(catalogue, choose_kind(count, dim))
         sketches = known_queries(path, catalogue.fact("model") or "", dim)
         order = _order(path, catalogue, dim, sketches)
         order.write(folder / ORDER)
         _write_vectors(folder, catalogue, order, count)
         vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
+        kind, reason = _choice(catalogue, vectors)
         accelerator = build_kind(kind, vectors)
         accelerator.write(folder)
         recall = calibrate(accelerator, vectors)
-        if kind not in COMPRESSED:
+        if kind not in KEEP_VECTORS:
             (folder / "vectors.npy").unlink()
         return GenerationManifest(
             generation=int(folder.name.lstrip(".")),
             created=_now(),
             kind=kind,
-            target=_target(catalogue, kind),
+            reason=reason,
+            target=_target(catalogue),
             count=count,
             dim=dim,
             model=catalogue.fact("model") or "",
@@ -97,9 +100,9 @@ def publish_changes(path: Path, catalogue: Catalogue) -> GenerationManifest:
     served = generation_folder(path, current.generation)
     if any(_size(served / name) != facts.bytes for name, facts in current.files.items()):
         return publish_base(path, catalogue)
-    if _kind(catalogue, current.kind) != current.kind:
+    if _chosen(catalogue) not in (None, current.kind):
         return publish_base(path, catalogue)
-    revision, target = catalogue.revision, _target(catalogue, current.kind)
+    revision, target = catalogue.revision, _target(catalogue)
     if (revision, target) == (current.revision, current.target):
         return current
     base_ids: NDArray[np.int64] = np.load(served / "ids.npy", allow_pickle=False)
@@ -197,14 +200,23 @@ def _write_changes(
     return file_facts(folder / CHANGES)
 
 
-def _kind(catalogue: Catalogue, automatic: Kind) -> Kind:
-    """The kind that was chosen for the gallery, or the automatic one."""
-    chosen = catalogue.fact("kind") or "auto"
-    return automatic if chosen == "auto" else cast(Kind, chosen)
+def _chosen(catalogue: Catalogue) -> Kind | None:
+    """The kind that was chosen for the gallery; None if svdraw is to choose."""
+    name = catalogue.fact("kind") or "auto"
+    if name not in (*KINDS, "auto"):
+        logger.warning("this gallery asks for the kind of index %s, which is gone; svdraw chooses one instead", name)
+        catalogue.set_facts({"kind": "auto"})
+    return next((kind for kind in KINDS if kind == name), None)
 
 
-def _target(catalogue: Catalogue, kind: Kind) -> float:
-    return float(catalogue.fact("target") or _DEFAULT_TARGET.get(kind, 1.0))
+def _choice(catalogue: Catalogue, vectors: NDArray[np.float32]) -> Choice:
+    """The kind of index to build over ``(n, dim)`` vectors, and why."""
+    chosen = _chosen(catalogue)
+    return choose_kind(vectors) if chosen is None else Choice(chosen, "it was asked for")
+
+
+def _target(catalogue: Catalogue) -> float:
+    return float(catalogue.fact("target") or 1.0)
 
 
 def _dim(catalogue: Catalogue) -> int:
