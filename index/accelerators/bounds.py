@@ -3,12 +3,12 @@
 A vector x is stored as integers from -127 to 127: its leading coordinates divided by a unit each and rounded, c, and
 three norms, rounded up. A query q is turned into such integers as well: m, which are q_i unit_i times a factor f that
 brings the largest of them near 127, rounded. What rounding takes away is e in the vector and r in the query. The
-coordinates that follow the leading ones are two blocks. By the Cauchy-Schwarz inequality,
+coordinates that follow the leading ones are two blocks, the middle and the rest. By the Cauchy-Schwarz inequality,
 
-    f q.x  <=  m.c  +  |r| |c|  +  f |(q_i unit_i)| |e|  +  f sum over the blocks |q_block| |x_block|
+    f q.x  <=  m.c  +  |r| |c|  +  f |(q_i unit_i)| |e|  +  f |q_middle| |x_middle|  +  f |q_rest| |x_rest|
 
-FAISS's scalar quantizer computes such sums of products of integers for all vectors, from a sixteenth of the bytes of
-512 coordinates. A query that is cut to its first d coordinates has zeros after them, and the same bound holds.
+FAISS's scalar quantizer computes such sums of products of integers for all vectors, from a fraction of their bytes. A
+query that is cut to its first d coordinates has zeros after them, and the same bound holds.
 """
 
 from pathlib import Path
@@ -18,16 +18,15 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators.blocks import blocks
 from index.accelerators.interface import FLOAT_NOISE
 from index.accelerators.panorama import selector
+from index.accelerators.rows import blocks
 
 __all__ = ["UpperBounds"]
 
 _LARGEST = 127
 _NORMS = 3  # of two blocks of coordinates, and of the leading integers
 _STEP = 16  # FAISS multiplies 16 integers at a time
-_FILES = ("bounds.faiss", "bounds.npz")
 
 
 class _Units(NamedTuple):
@@ -73,12 +72,16 @@ class UpperBounds:
             index.add(integers)
         return cls(index, units)
 
+    @property
+    def leading(self) -> int:
+        """Number of coordinates that are encoded; more of them enter the bounds by their norms only."""
+        return len(self._units.leading)
+
     def best(self, query: NDArray[np.float32], count: int, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Finds the allowed vectors with the largest bounds for a query ``(dim,)``; at most ``count`` positions."""
         parameters = faiss.SearchParametersIVF(sel=selector(allowed))
-        positions: NDArray[np.int64] = self.codes.search(self._integers(query)[0], max(1, count), params=parameters)[1][
-            0
-        ]
+        integers = self._integers(query)[0]
+        positions: NDArray[np.int64] = self.codes.search(integers, max(1, count), params=parameters)[1][0]
         return positions[positions >= 0]
 
     def above(self, query: NDArray[np.float32], least: float, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
@@ -87,30 +90,27 @@ class UpperBounds:
         noise = FLOAT_NOISE * float(np.linalg.norm(query) * self._units.longest)
         parameters = faiss.SearchParametersIVF(sel=selector(allowed))
         radius = max(factor * (least - noise) - error - 1, -np.finfo(np.float32).max)  # FAISS leaves out equal ones
-        positions: NDArray[np.int64] = self.codes.range_search(integers, radius, params=parameters)[2]
-        return positions
+        return np.asarray(self.codes.range_search(integers, radius, params=parameters)[2])
 
-    def write(self, folder: Path) -> None:
-        """Writes the integers and units into a folder.
+    def write(self, folder: Path, name: str) -> None:
+        """Writes the integers and units into two files of a folder, whose names begin with ``name``.
 
         Raises:
             OSError: if a file cannot be written, for example on a full disk.
             RuntimeError: the same, from FAISS.
         """
-        codes, units = (folder / name for name in _FILES)
-        faiss.write_index(self.codes, str(codes))
-        np.savez(units, **self._units._asdict())
+        faiss.write_index(self.codes, str(folder / f"{name}.faiss"))
+        np.savez(folder / f"{name}.npz", **self._units._asdict())
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Path, name: str) -> Self:
         """Reads what ``write`` wrote."""
-        codes, units = (folder / name for name in _FILES)
-        with np.load(units, allow_pickle=False) as stored:
-            return cls(faiss.read_index(str(codes)), _Units(**stored))
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
+            return cls(faiss.read_index(str(folder / f"{name}.faiss")), _Units(**stored))
 
     def _integers(self, query: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, float]:
         """A query's integers ``(1, columns)``, their factor, and the part of the bound that all vectors share."""
-        leading = len(self._units.leading)
+        leading = self.leading
         scaled = query[:leading] * self._units.leading
         norms = np.array(_block_norms(query[None], leading))[:, 0] * self._units.norms[:-1]
         largest = max(float(np.abs(scaled).max()), float(norms.max()))

@@ -5,6 +5,7 @@ learn a score that the k-th best reaches at least. It then asks the 8-bit codes 
 reaches this score, and ranks those. No other vector can be among the k best, for any number of dimensions.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.accelerators.bounds import UpperBounds
+from index.accelerators.rows import inner_products
 from index.accelerators.shortlist import Shortlist
 from training.model.truncation import zero_pad
 
@@ -22,7 +24,7 @@ __all__ = ["VECTORS", "CodedIndex"]
 VECTORS = "vectors.npy"
 _LARGEST_EFFORT = 1 << 14
 _SAMPLE = 64  # candidates that are ranked to learn the score to reach, at least
-_WIDTH = 128  # integers of a vector in the 8-bit codes
+_WIDTHS = (80, 160)  # integers of a vector; fewer are quicker, and suffice for few dimensions
 
 
 class CodedIndex:
@@ -30,13 +32,13 @@ class CodedIndex:
 
     Args:
         shortlist: 4-bit codes, for candidates that are likely among the best.
-        bounds: 8-bit codes, for upper bounds of scores.
+        bounds: 8-bit codes of few and of more coordinates, for upper bounds of scores.
         vectors: the vectors ``(n, dim)``, in memory or memory-mapped.
     """
 
     error = 0.0
 
-    def __init__(self, shortlist: Shortlist, bounds: UpperBounds, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, shortlist: Shortlist, bounds: Sequence[UpperBounds], vectors: NDArray[np.float32]) -> None:
         self.shortlist = shortlist
         self.bounds = bounds
         self.vectors = vectors
@@ -45,7 +47,7 @@ class CodedIndex:
     @classmethod
     def build(cls, vectors: NDArray[np.float32]) -> Self:
         """Encodes ``(n, dim)`` finite vectors, which may be memory-mapped."""
-        return cls(Shortlist.build(vectors), UpperBounds.build(vectors, _WIDTH), vectors)
+        return cls(Shortlist.build(vectors), [UpperBounds.build(vectors, width) for width in _WIDTHS], vectors)
 
     def search(
         self,
@@ -59,7 +61,11 @@ class CodedIndex:
         """See ``Accelerator.search``; ``effort`` is the number of candidates."""
 
         def search(query: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return self._exact(query, k, allowed) if effort is None else self._likely(query, k, effort, allowed)
+            return (
+                self._exact(query, k, dimensions, allowed)
+                if effort is None
+                else self._likely(query, k, effort, allowed)
+            )
 
         padded = zero_pad(queries, dimensions)
         if len(padded) > 1:
@@ -77,24 +83,27 @@ class CodedIndex:
     def write(self, folder: Path) -> None:
         """Writes the codes; the vectors are in ``VECTORS`` already."""
         self.shortlist.write(folder)
-        self.bounds.write(folder)
+        for number, bounds in enumerate(self.bounds):
+            bounds.write(folder, f"bounds{number}")
 
     @classmethod
     def read(cls, folder: Path, *, mapped: bool) -> Self:
         """Reads the codes that ``write`` wrote, and the vectors; those are memory-mapped if ``mapped``."""
         vectors = np.load(folder / VECTORS, mmap_mode="r" if mapped else None, allow_pickle=False)
-        return cls(Shortlist.read(folder), UpperBounds.read(folder), vectors)
+        bounds = [UpperBounds.read(folder, f"bounds{number}") for number in range(len(_WIDTHS))]
+        return cls(Shortlist.read(folder), bounds, vectors)
 
     def _exact(
-        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
+        self, query: NDArray[np.float32], k: int, dimensions: int, allowed: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k best for one query ``(dim,)``."""
+        bounds = next((some for some in self.bounds if some.leading >= dimensions), self.bounds[-1])
         if allowed is None:
             first = self.shortlist.search(query, min(max(4 * k, _SAMPLE), len(self.vectors)))
         else:
-            first = self.bounds.best(query, min(2 * k, len(self.vectors)), allowed)
+            first = bounds.best(query, min(2 * k, len(self.vectors)), allowed)
         least = self._ranked(query, first, k)[0][-1]
-        return self._ranked(query, self.bounds.above(query, least, allowed), k)
+        return self._ranked(query, bounds.above(query, least, allowed), k)
 
     def _likely(
         self, query: NDArray[np.float32], k: int, effort: int, allowed: NDArray[np.bool_] | None
@@ -110,10 +119,9 @@ class CodedIndex:
         self, query: NDArray[np.float32], positions: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores the vectors at ``positions`` ``(m,)`` and keeps the k best, best first; unused places hold -1."""
-        count, dim = len(positions), self.vectors.shape[1]
+        count = len(positions)
         scores = np.full(max(count, k), -np.inf, np.float32)
-        arrays = [faiss.swig_ptr(one) for one in (scores, query, self.vectors, positions)]
-        faiss.fvec_inner_products_by_idx(*arrays, dim, 1, count)
+        scores[:count] = inner_products(query, self.vectors, positions)
         best = np.argpartition(scores, -k)[-k:]
         best = best[np.argsort(-scores[best])]
         found = np.full(k, -1, np.int64)

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators.blocks import blocks
+from index.accelerators.rows import blocks
 
 __all__ = ["Shortlist"]
 

@@ -6,7 +6,7 @@ generations/000002/
     ids.npy         ids by position in the base, ascending
     contents.npy    content keys by position in the base
     order.npz       maps from the model's coordinates to those of the generation
-    shortlist.faiss, bounds.faiss, bounds.npz and vectors.npy
+    shortlist.faiss, bounds0.faiss, bounds0.npz, bounds1.faiss, bounds1.npz and vectors.npy
                     the base instead of photos.faiss, for the kinds codes and disk: codes, and the vectors themselves
     changes.npz     changes after the base was built: ids, content keys and vectors, and outdated ids of the base
 

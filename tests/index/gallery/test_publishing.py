@@ -16,7 +16,7 @@ KINDS = ["exact", "codes", "disk"]
 
 def base_file(path):
     folder = path / "generations" / (path / "CURRENT").read_text().strip()
-    return next(folder / name for name in ("photos.faiss", "bounds.faiss") if (folder / name).exists())
+    return next(folder / name for name in ("photos.faiss", "bounds0.faiss") if (folder / name).exists())
 
 
 def brute_force(path, queries, dimensions):
