@@ -61,11 +61,9 @@ class CodedIndex:
         """See ``Accelerator.search``; ``effort`` is the number of candidates."""
 
         def search(query: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return (
-                self._exact(query, k, dimensions, allowed)
-                if effort is None
-                else self._likely(query, k, effort, allowed)
-            )
+            if effort is None:
+                return self._exact(query, k, dimensions, allowed)
+            return self._likely(query, k, effort, allowed)
 
         padded = zero_pad(queries, dimensions)
         if len(padded) > 1:
