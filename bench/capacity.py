@@ -1,6 +1,6 @@
 """Memory, disk and time that a gallery of many photos needs, by kind of index and number of dimensions.
 
-    python bench/capacity.py --counts 200000 --dims 256 512 --kinds exact ivf fp16 sq8 hnsw
+    python bench/capacity.py --counts 200000 --dims 256 512 --kinds exact codes disk
 
 Fills a catalogue with random vectors whose spectrum decays like 1 / sqrt(mode), publishes a generation of every kind
 of index, and loads each one in a fresh process. The output is Markdown: sizes, memory and times of building, scaled in
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from measurements.command import Parser, positive, run
 
-KINDS = ("exact", "ivf", "fp16", "sq8", "hnsw")
+KINDS = ("exact", "codes", "disk")
 
 
 def parser() -> Parser:

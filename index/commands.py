@@ -32,7 +32,7 @@ __all__ = ["add", "build", "compact", "info", "publish", "remove", "restore", "s
 _PHOTOS = "photos: a folder or its URI, a text list of paths or URIs, or a table (.csv, .parquet) with a column uri"
 _GALLERY = "folder of the gallery"
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
-_KIND = "kind of index; auto chooses by the size of the gallery; the gallery keeps the choice"
+_KIND = "kind of index; auto measures which is fastest; the gallery keeps the choice"
 _FILTERABLE = (
     "fields that filters find quickly: label, width, height, bytes or names of metadata, joined by commas; "
     "the gallery keeps the choice"

@@ -1,6 +1,7 @@
 """The indexes to compare: how each is built into a folder, loaded from it and searched."""
 
 import importlib
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from index.accelerators.candidates import candidates
 from index.accelerators.kinds import build_kind, read_kind
 from measurements.command import BenchmarkError
 from measurements.vectors import Vectors
-from training.model.truncation import truncate, zero_pad
+from training.model.truncation import zero_pad
 
 __all__ = ["CONTENDERS", "RIVALS", "K", "Loaded", "Search", "require"]
 
@@ -67,27 +68,39 @@ def _load_flat(folder: Path, dim: int) -> Loaded:
     return Loaded(lambda queries, d, _: flat.search(zero_pad(queries, d), K)[1], [None])
 
 
-def _build_lists(vectors: Vectors, folder: Path) -> None:
-    count, dim = vectors.shape
-    ours = build_kind("ivf", vectors).index
-    quantizer = faiss.IndexFlatIP(dim)
-    quantizer.add(ours.quantizer.reconstruct_n(0, ours.nlist))
-    numbers = np.empty(count, np.int64)
-    for number in range(ours.nlist):
-        numbers[faiss.rev_swig_ptr(ours.invlists.get_ids(number), ours.invlists.list_size(number))] = number
-    index = faiss.IndexIVFFlat(quantizer, dim, ours.nlist, faiss.METRIC_INNER_PRODUCT)
-    index.is_trained = True
-    index.add_core(count, faiss.swig_ptr(vectors), None, faiss.swig_ptr(numbers))
-    faiss.write_index(index, str(folder / "ivf"))
+def _build_factory(text: str, vectors: Vectors, folder: Path) -> None:
+    index = faiss.index_factory(vectors.shape[1], text, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    faiss.write_index(index, str(folder / "factory"))
 
 
 def _load_lists(folder: Path, dim: int) -> Loaded:
-    lists = faiss.read_index(str(folder / "ivf"))
+    lists = faiss.read_index(str(folder / "factory"))
 
     def search(queries: Vectors, d: int, effort: int | None) -> Positions:
         return lists.search(zero_pad(queries, d), K, params=faiss.SearchParametersIVF(nprobe=effort))[1]
 
     return Loaded(search, [effort for effort in _GROWING if effort <= lists.nlist])
+
+
+def _load_graph(folder: Path, dim: int) -> Loaded:
+    graph = faiss.read_index(str(folder / "factory"))
+
+    def search(queries: Vectors, d: int, effort: int | None) -> Positions:
+        return graph.search(zero_pad(queries, d), K, params=faiss.SearchParametersHNSW(efSearch=effort))[1]
+
+    return Loaded(search, _graph_efforts())
+
+
+def _load_refined(folder: Path, dim: int) -> Loaded:
+    refined = faiss.read_index(str(folder / "factory"))
+
+    def search(queries: Vectors, d: int, effort: int | None) -> Positions:
+        parameters = faiss.IndexRefineSearchParameters(k_factor=effort / K)
+        return refined.search(zero_pad(queries, d), K, params=parameters)[1]
+
+    return Loaded(search, _graph_efforts())
 
 
 def _build_usearch(vectors: Vectors, folder: Path) -> None:
@@ -142,31 +155,25 @@ def _load_hnswlib(folder: Path, dim: int) -> Loaded:
 
 def _ours(kind: Any) -> Contender:
     def load(folder: Path, dim: int) -> Loaded:
-        accelerator = read_kind(kind, folder)
-        efforts: list[int | None] = [None, *(e for e in _GROWING if e <= accelerator.largest_effort)]
-        return Loaded(
-            lambda queries, d, effort: _reranked(accelerator, queries, d, effort),
-            _GROWING if kind == "hnsw" else efforts,
-        )
+        accelerator: Any = read_kind(kind, folder)
+        count = accelerator.index.ntotal if kind == "exact" else len(accelerator.vectors)
+        efforts: list[int | None] = [None, *(e for e in _GROWING if K <= e <= accelerator.largest_effort)]
+
+        def search(queries: Vectors, d: int, effort: int | None) -> Positions:
+            return candidates(accelerator, queries, K, d, reachable=count, effort=effort)[:, :K]
+
+        return Loaded(search, efforts)
 
     return Contender(lambda vectors, folder: build_kind(kind, vectors).write(folder), load)
 
 
-def _reranked(accelerator: Any, queries: Vectors, dimensions: int, effort: int | None) -> Positions:
-    reachable = accelerator.index.ntotal
-    found = candidates(accelerator, queries, K, dimensions, reachable=reachable, effort=effort)
-    if not accelerator.error:
-        return found[:, :K]
-    rows = []
-    for query, row in zip(truncate(queries, dimensions), found, strict=True):
-        scores = truncate(accelerator.gather(row), dimensions) @ query
-        rows.append(row[np.argsort(-scores, kind="stable")[:K]])
-    return np.stack(rows)
-
-
 CONTENDERS = {
     "flat": Contender(_build_flat, _load_flat),
-    "ivf flat": Contender(_build_lists, _load_lists),
+    "ivf": Contender(lambda *args: _build_factory(f"IVF{4 * math.isqrt(len(args[0]))},Flat", *args), _load_lists),
+    "hnsw": Contender(lambda *args: _build_factory("HNSW16,Flat", *args), _load_graph),
+    "sq8": Contender(lambda *args: _build_factory("SQ8,Refine(Flat)", *args), _load_refined),
+    "rabitq": Contender(lambda *args: _build_factory("RaBitQfs,Refine(Flat)", *args), _load_refined),
+    "pq": Contender(lambda *args: _build_factory(f"PQ{args[0].shape[1] // 2}x4fs,Refine(Flat)", *args), _load_refined),
     "usearch": Contender(_build_usearch, _load_usearch),
     "hnswlib": Contender(_build_hnswlib, _load_hnswlib),
-} | {kind: _ours(kind) for kind in ("exact", "ivf", "sq8", "fp16", "hnsw")}
+} | {kind: _ours(kind) for kind in ("exact", "codes", "disk")}

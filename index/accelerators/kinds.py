@@ -1,55 +1,38 @@
-"""The kinds of accelerators: which there are, which one suits a gallery, and how each is built and read."""
+"""The kinds of accelerators: which one suits a gallery, how each is built, and what each reads from disk."""
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators.hnsw import GraphIndex
+from index.accelerators.coded import CodedIndex
 from index.accelerators.interface import Accelerator
-from index.accelerators.ivf import ClusteredIndex
 from index.accelerators.panorama import PanoramaIndex
-from training.base.machine import memory_limit
 
-__all__ = ["COMPRESSED", "Kind", "KindChoice", "WritableAccelerator", "build_kind", "choose_kind", "read_kind"]
+__all__ = ["KEEP_VECTORS", "KINDS", "Kind", "KindChoice", "WritableAccelerator", "build_kind", "read_kind"]
 
-Kind = Literal["exact", "ivf", "fp16", "sq8", "hnsw"]
-KindChoice = Literal["auto", "exact", "ivf", "fp16", "sq8", "hnsw"]
-COMPRESSED = frozenset({"fp16", "sq8"})  # kinds that keep the original vectors on disk, in vectors.npy
-
-_FLAT_UP_TO = 100_000  # vectors; with fewer, clusters make an exact search no faster
+Kind = Literal["exact", "codes", "disk"]
+KindChoice = Literal["auto", "exact", "codes", "disk"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+KEEP_VECTORS = frozenset({"codes", "disk"})  # kinds that read the vectors from vectors.npy
 
 
 class WritableAccelerator(Accelerator, Protocol):
     """An accelerator that can be saved to a folder."""
 
     def write(self, folder: Path) -> None:
-        """Writes everything that ``read_kind`` needs."""
+        """Writes everything that ``read_kind`` needs, except ``vectors.npy``."""
         ...
-
-
-def choose_kind(count: int, dim: int) -> Kind:
-    """Chooses a kind by size: flat, clustered, or compressed if the vectors would not fit into half of the memory."""
-    if count < _FLAT_UP_TO:
-        return "exact"
-    return "ivf" if 4 * count * dim <= memory_limit() // 2 else "sq8"
 
 
 def build_kind(kind: Kind, vectors: NDArray[np.float32]) -> WritableAccelerator:
     """Builds an accelerator over ``(n, dim)`` finite vectors, which may be memory-mapped."""
-    if kind == "exact":
-        return PanoramaIndex.build(vectors)
-    if kind == "hnsw":
-        return GraphIndex.build(vectors)
-    return ClusteredIndex.build(kind, vectors)
+    return PanoramaIndex.build(vectors) if kind == "exact" else CodedIndex.build(vectors)
 
 
 def read_kind(kind: Kind, folder: Path) -> WritableAccelerator:
-    """Reads an accelerator. Original vectors beside compressed ones are memory-mapped, not loaded."""
+    """Reads an accelerator. The vectors of the kind ``disk`` are memory-mapped, not loaded."""
     if kind == "exact":
         return PanoramaIndex.read(folder)
-    if kind == "hnsw":
-        return GraphIndex.read(folder)
-    originals = np.load(folder / "vectors.npy", mmap_mode="r") if kind in COMPRESSED else None
-    return ClusteredIndex.read(folder, originals)
+    return CodedIndex.read(folder, mapped=kind == "disk")

@@ -1,8 +1,7 @@
-"""FAISS's own indexes as accelerators, and FAISS's exact search over one flat list."""
+"""FAISS's exact search over one flat list."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import faiss
 import numpy as np
@@ -11,15 +10,15 @@ from numpy.typing import NDArray
 from index.accelerators.brute_force import compare_all
 from training.model.truncation import zero_pad
 
-__all__ = ["FaissIndex", "PanoramaIndex", "panorama_levels", "read_faiss", "selector"]
+__all__ = ["PanoramaIndex", "panorama_levels", "selector"]
 
-_LEVEL_WIDTH = 16
+_LEVEL_WIDTH = 64  # narrower levels stop earlier, but cost more than they save
 _CHUNK = 1 << 14
 _FILE = "photos.faiss"
 
 
 def panorama_levels(dim: int) -> int:
-    """Number of levels of Panorama: one for every 16 coordinates."""
+    """Number of levels of Panorama: one for every 64 coordinates."""
     return max(1, -(-dim // _LEVEL_WIDTH))
 
 
@@ -28,45 +27,18 @@ def selector(allowed: NDArray[np.bool_] | None) -> faiss.IDSelector | None:
     return None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
-def read_faiss(folder: Path) -> faiss.Index:
-    """Reads an index that ``FaissIndex.write`` wrote."""
-    return faiss.read_index(str(folder / _FILE))
-
-
-class FaissIndex:
-    """The common part of accelerators that wrap a FAISS index. By default the index holds the original vectors.
+class PanoramaIndex:
+    """FAISS ``IndexFlatIPPanorama``: prunes level by level with a Cauchy-Schwarz bound; results are exact.
 
     Args:
-        index: the FAISS index.
+        index: the FAISS index, which holds the vectors.
     """
 
     error = 0.0
     largest_effort = 0
 
-    def __init__(self, index: faiss.Index) -> None:
+    def __init__(self, index: faiss.IndexFlatIPPanorama) -> None:
         self.index = index
-
-    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See ``Accelerator.gather``."""
-        values: NDArray[np.float32] = self.index.reconstruct_batch(positions)
-        return values
-
-    def write(self, folder: Path) -> None:
-        """Writes the index into a folder.
-
-        Raises:
-            RuntimeError: if the file cannot be written, for example on a full disk.
-        """
-        faiss.write_index(self.index, str(folder / _FILE))
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Reads an index that ``write`` wrote."""
-        return cls(read_faiss(folder))
-
-
-class PanoramaIndex(FaissIndex):
-    """FAISS ``IndexFlatIPPanorama``: prunes level by level with a Cauchy-Schwarz bound; results are exact."""
 
     @classmethod
     def build(cls, vectors: NDArray[np.float32]) -> "PanoramaIndex":
@@ -91,6 +63,24 @@ class PanoramaIndex(FaissIndex):
         parameters = None if allowed is None else faiss.SearchParameters(sel=selector(allowed))
         scores, positions = self.index.search(zero_pad(queries, dimensions), k, params=parameters)
         return scores, positions
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See ``Accelerator.gather``."""
+        values: NDArray[np.float32] = self.index.reconstruct_batch(positions)
+        return values
+
+    def write(self, folder: Path) -> None:
+        """Writes the index into a folder.
+
+        Raises:
+            RuntimeError: if the file cannot be written, for example on a full disk.
+        """
+        faiss.write_index(self.index, str(folder / _FILE))
+
+    @classmethod
+    def read(cls, folder: Path) -> "PanoramaIndex":
+        """Reads an index that ``write`` wrote."""
+        return cls(faiss.read_index(str(folder / _FILE)))
 
 
 def _ranges(count: int) -> Iterator[NDArray[np.int64]]:

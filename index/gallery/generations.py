@@ -6,8 +6,8 @@ generations/000002/
     ids.npy         ids by position in the base, ascending
     contents.npy    content keys by position in the base
     order.npz       maps from the model's coordinates to those of the generation
-    clusters.npz    facts about clusters, for the kinds ivf, fp16 and sq8
-    vectors.npy     original vectors, for the kinds fp16 and sq8
+    shortlist.faiss, bounds0.faiss, bounds0.npz, bounds1.faiss, bounds1.npz and vectors.npy
+                    the base instead of photos.faiss, for the kinds codes and disk: codes, and the vectors themselves
     changes.npz     changes after the base was built: ids, content keys and vectors, and outdated ids of the base
 
 A generation that differs little from the one before shares its base by hard links.
@@ -54,6 +54,7 @@ class GenerationManifest(BaseModel):
         generation: number of the generation; later generations have larger numbers.
         created: UTC time in ISO 8601.
         kind: kind of the base index.
+        reason: why this kind was chosen.
         target: recall that searches aim at unless they ask for another; 1 is exact.
         count: number of photos.
         dim: number of embedding coordinates.
@@ -74,6 +75,7 @@ class GenerationManifest(BaseModel):
     generation: int
     created: str
     kind: Kind = "exact"
+    reason: str = ""
     target: float = 1.0
     count: int
     dim: int

@@ -1,13 +1,15 @@
 """Writes generations: all photos into a new base, or only the changes beside the existing base."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators.kinds import COMPRESSED, Kind, build_kind, choose_kind
+from index.accelerators.choice import Choice, choose_kind
+from index.accelerators.kinds import KEEP_VECTORS, KINDS, Kind, build_kind
 from index.accelerators.recall import calibrate
 from index.errors import GalleryDamaged
 from index.gallery.bases import FileFacts, file_facts, has_sizes
@@ -20,10 +22,11 @@ from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_ord
 
 __all__ = ["base_is_due", "publish_base", "publish_changes", "publish_layer"]
 
+logger = logging.getLogger(__name__)
+
 _FEW = 1000  # this many changes need no new base, however small the base is
 _SHARE = 0.05  # of the base that may be out of date before it is rebuilt
 _LARGEST = 4  # times as many changes are laid over a base while another is built
-_DEFAULT_TARGET = {"hnsw": 0.99}  # recall of kinds that are approximate by default
 
 
 def publish_base(path: Path, catalogue: Catalogue) -> GenerationManifest:
@@ -79,7 +82,7 @@ def publish_layer(path: Path, catalogue: Catalogue) -> GenerationManifest | None
             return None
         if difference.size > _LARGEST * _tolerated(current):
             return None
-        revision, target = frozen.revision, _target(frozen, current.kind)
+        revision, target = frozen.revision, _target(frozen)
         if (revision, target) == (current.revision, current.target):
             return current
         served = generation_folder(path, current.generation)
@@ -93,7 +96,7 @@ def base_is_due(path: Path, catalogue: Catalogue) -> bool:
     """Tells whether a new base should be built, because the present one is out of date, damaged or of another kind."""
     with catalogue.frozen() as frozen:
         current = _whole(path)
-        if current is None or _kind(frozen, current.kind) != current.kind:
+        if current is None or _chosen(frozen) not in (None, current.kind):
             return True
         try:
             difference = _difference(path, current, frozen)
@@ -129,22 +132,23 @@ def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest
     """Writes a base of the catalogue's present state, which is read before the index is built, and then let go."""
     with catalogue.frozen() as frozen:
         revision, count, dim = frozen.revision, frozen.count(), _dim(frozen)
-        kind = _kind(frozen, choose_kind(count, dim))
         sketches = known_queries(path, frozen.fact("model") or "", dim)
         order = _order(path, frozen, dim, sketches)
         order.write(folder / ORDER)
         _write_vectors(folder, frozen, order, count)
     vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
+    kind, reason = _choice(catalogue, vectors)
     accelerator = build_kind(kind, vectors)
     accelerator.write(folder)
     recall = calibrate(accelerator, vectors)
-    if kind not in COMPRESSED:
+    if kind not in KEEP_VECTORS:
         (folder / "vectors.npy").unlink()
     return GenerationManifest(
         generation=0,
         created=_now(),
         kind=kind,
-        target=_target(catalogue, kind),
+        reason=reason,
+        target=_target(catalogue),
         count=count,
         dim=dim,
         model=catalogue.fact("model") or "",
@@ -169,7 +173,7 @@ def _with_layer(
         sync(folder / CHANGES)
     count = base.base_count - len(difference.outdated) + len(difference.changed)
     update = {"created": _now(), "count": count, "revision": catalogue.revision, "files": files}
-    return base.model_copy(update=update | {"target": _target(catalogue, base.kind)})
+    return base.model_copy(update=update | {"target": _target(catalogue)})
 
 
 def _whole(path: Path) -> GenerationManifest | None:
@@ -243,14 +247,24 @@ def _tolerated(base: GenerationManifest) -> float:
     return max(_FEW, _SHARE * base.base_count)
 
 
-def _kind(catalogue: Catalogue, automatic: Kind) -> Kind:
-    """The kind that was chosen for the gallery, or the automatic one."""
-    chosen = catalogue.fact("kind") or "auto"
-    return automatic if chosen == "auto" else cast(Kind, chosen)
+def _chosen(catalogue: Catalogue) -> Kind | None:
+    """The kind that was chosen for the gallery; None if svdraw is to choose."""
+    return next((kind for kind in KINDS if kind == catalogue.fact("kind")), None)
 
 
-def _target(catalogue: Catalogue, kind: Kind) -> float:
-    return float(catalogue.fact("target") or _DEFAULT_TARGET.get(kind, 1.0))
+def _choice(catalogue: Catalogue, vectors: NDArray[np.float32]) -> Choice:
+    """The kind of index to build over ``(n, dim)`` vectors, and why."""
+    chosen, name = _chosen(catalogue), catalogue.fact("kind") or "auto"
+    if chosen is not None:
+        return Choice(chosen, "it was asked for")
+    if name != "auto":
+        logger.warning("this gallery asks for the kind of index %s, which is gone; svdraw chooses one instead", name)
+        catalogue.set_facts({"kind": "auto"})
+    return choose_kind(vectors)
+
+
+def _target(catalogue: Catalogue) -> float:
+    return float(catalogue.fact("target") or 1.0)
 
 
 def _dim(catalogue: Catalogue) -> int:

@@ -87,7 +87,7 @@ def test_wrong_values_are_told_in_one_line(name, benchmark):
         ("quickdraw", ["--strokes", "missing", "--photos", ".", "--out", "unwritten"]),
         ("retrieval", ["--data", "missing", "--out", "unwritten"]),
         ("service_load", ["--gallery", "missing", "--sketches", "."]),
-        ("index_kinds", ["--gallery", "missing", "--sketches", "."]),
+        ("embeddings", ["--sketches", "missing", "--photos", ".", "--out", "unwritten"]),
         ("indexing", ["--photos", "missing"]),
         ("capacity", ["--scratch", "missing"]),
     ],

@@ -5,6 +5,7 @@ import sys
 from contextlib import closing
 
 import faiss
+import numpy as np
 import pytest
 
 from index.gallery.directory import Gallery
@@ -39,7 +40,7 @@ def table(text):
 
 
 def test_index_kinds_of_random_vectors(measure, tmp_path):
-    kinds = ["flat", "exact", "ivf", "ivf flat", "sq8", "fp16", "hnsw"]
+    kinds = ["flat", "exact", "codes", "disk", "pq", "sq8", "rabitq", "ivf", "hnsw"]
     options = ["--dim", 16, "--dimensions", 16, 8, "--queries", 5, "--json", tmp_path / "figures.json"]
     measure("index_kinds", "--counts", 500, "--kinds", *kinds, *options)
     measure("index_kinds", "--counts", 800, "--kinds", "flat", *options, "--plot", tmp_path / "plot.png")
@@ -51,11 +52,19 @@ def test_index_kinds_of_random_vectors(measure, tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_index_kinds_of_a_gallery(measure, gallery, shapes):
-    out = measure(
-        "index_kinds", "--gallery", gallery, "--sketches", shapes / "sketch", "--counts", 200, "--kinds", "exact"
-    )
-    assert "top 10, 24 queries, 1 thread(s)" in out
+def test_index_kinds_of_photos(measure, tiny_bundle, shapes, tmp_path):
+    file = tmp_path / "embeddings.npz"
+    arguments = ["--photos", shapes / "photo", "--sketches", shapes / "sketch", "--parts", 3, "--out", file]
+    out = measure("embeddings", "--model", tiny_bundle, *arguments)
+    assert out == f"96 photos and parts, 24 sketches in {file}\n"
+    stored = np.load(file)
+    assert stored["source"].tolist() == np.repeat(np.arange(24), 4).tolist()
+    assert len(np.unique(stored["photos"], axis=0)) > 80
+    options = ["--embeddings", file, "--dim", 16, "--dimensions", 4, "--kinds", "exact", "codes"]
+    assert "top 10, 24 queries, 1 thread(s)" in measure("index_kinds", *options, "--counts", 90)
+    assert "200 codes" in measure("index_kinds", *options, "--counts", 200, "--copies", 0.05)
+    with pytest.raises(Exception, match="holds 96 photos; choose smaller --counts or --copies"):
+        measure("index_kinds", *options, "--counts", 97)
 
 
 def test_a_rival_that_is_not_installed_is_told_before_anything_is_measured(measure, monkeypatch, capsys):
@@ -93,9 +102,9 @@ def test_quickdraw(measure, shapes, tmp_path):
 
 
 def test_capacity(measure, tmp_path):
-    out = measure("capacity", "--counts", 600, "--dims", 32, "--kinds", "ivf", "--queries", 3, "--scratch", tmp_path)
-    scaled, measured = (row for row in table(out.partition("For a million")[2]) if row[0] == "ivf")
-    assert scaled[:3] == measured[:3] == ["ivf", "32", "600"]
+    out = measure("capacity", "--counts", 600, "--dims", 32, "--kinds", "codes", "--queries", 3, "--scratch", tmp_path)
+    scaled, measured = (row for row in table(out.partition("For a million")[2]) if row[0] == "codes")
+    assert scaled[:3] == measured[:3] == ["codes", "32", "600"]
     vectors = 1e6 * 32 * 4 / 1e9
     assert vectors < float(scaled[3]) < 10 * vectors
     assert vectors < float(scaled[4]) < 10 * vectors

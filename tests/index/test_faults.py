@@ -311,7 +311,7 @@ def test_readers_see_one_generation_or_the_other(fill):
     for reader in readers:
         reader.start()
     for number in range(2, 14):
-        fill(decaying(1, 16, number), start=300 + number, kind="ivf" if number % 4 == 0 else "exact")
+        fill(decaying(1, 16, number), start=300 + number, kind="codes" if number % 4 == 0 else "exact")
         counts[number] = 299 + number
     done.set()
     for reader in readers:
@@ -331,7 +331,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "sq8", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "codes", "disk"])
 def test_a_full_disk_leaves_the_old_generation(fill, small_disk, kind):
     path = Path(shutil.copytree(fill(decaying(2000, 16), kind=kind), small_disk / "gallery"))
     before = Searcher.open(path, "cpu").search(decaying(1, 16, 9), 5, recall=1)

@@ -342,7 +342,7 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     for ids in (("--ids", "2,3"), ("--ids", 4, "--ids", 5)):
         assert run("remove", "--gallery", gallery, *ids)[1].startswith("2 removed")
     assert run("sync", "--gallery", gallery, "--photos", photos / "circle")[0] == 0
-    assert "kind ivf" in run("compact", "--gallery", gallery, "--kind", "ivf", "--recall", 0.9)[1]
+    assert "kind codes" in run("compact", "--gallery", gallery, "--kind", "codes", "--recall", 0.9)[1]
     assert run("snapshot", "--gallery", gallery, "--out", tmp_path / "copy")[0] == 0
     assert run("restore", "--snapshot", tmp_path / "copy", "--out", tmp_path / "back")[1].endswith("11 photos\n")
     found = []

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from index.accelerators.candidates import candidates
+from index.accelerators.coded import CodedIndex
 from index.accelerators.dimension_major import DimensionMajorMatrix
-from index.accelerators.ivf import ClusteredIndex
 from index.accelerators.panorama import PanoramaIndex
 from tests.index.conftest import decaying
 
@@ -25,16 +25,12 @@ def test_all_that_score_like_the_last_are_among_the_candidates(copies):
         assert positions_of(found[0]) >= set(order[:needed].tolist())
 
 
-@pytest.mark.parametrize("kind", ["sq8", "half"])
-def test_compressed_vectors_hide_none_of_the_best(kind):
+def test_compressed_vectors_hide_none_of_the_best():
     """Photos that are nearly equal, so that compressed scores put them in another order."""
     random = np.random.default_rng(0)
     centres = decaying(20, DIM)
     vectors = (centres[random.integers(20, size=2000)] + 1e-3 * random.normal(size=(2000, DIM))).astype(np.float32)
-    if kind == "half":
-        accelerator = DimensionMajorMatrix(vectors, torch.device("cpu"), half=True)
-    else:
-        accelerator = ClusteredIndex.build(kind, vectors)
+    accelerator = DimensionMajorMatrix(vectors, torch.device("cpu"), half=True)
     queries = decaying(10, DIM, 1)
     scores = queries @ vectors.T
     assert any(
@@ -55,7 +51,7 @@ def test_the_most_there_are():
 
 def test_a_search_that_finds_too_few_looks_at_more():
     vectors = decaying(3000, DIM)
-    accelerator = ClusteredIndex.build("ivf", vectors)
+    accelerator = CodedIndex.build(vectors)
     query = decaying(1, DIM, 1)
     allowed = np.zeros(3000, np.bool_)
     allowed[np.argsort(vectors @ query[0])[:40]] = True  # the farthest, in clusters that come last

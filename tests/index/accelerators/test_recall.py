@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from index.accelerators.brute_force import compare_all
-from index.accelerators.ivf import ClusteredIndex
+from index.accelerators.coded import CodedIndex
 from index.accelerators.panorama import PanoramaIndex
 from index.accelerators.recall import (
     QUERIES,
@@ -76,7 +76,7 @@ def test_what_is_measured_is_the_share_of_the_best():
 
 def test_recall_is_measured_at_growing_efforts_until_nothing_is_missed():
     vectors = decaying(3000, 32)
-    points = calibrate(ClusteredIndex.build("ivf", vectors), vectors)
+    points = calibrate(CodedIndex.build(vectors), vectors)
     assert {point.dimensions for point in points} == {2, 8, 32}
     for dimensions in (2, 8, 32):
         exact, *approximate = [point for point in points if point.dimensions == dimensions]

@@ -190,10 +190,10 @@ def test_damaged_vectors_are_named(catalogue, damage, message):
 
 def test_facts_are_stored_together_and_replaced(catalogue):
     assert catalogue.fact("kind") is None
-    catalogue.set_facts({"kind": "ivf", "target": "0.9"})
-    catalogue.set_facts({"kind": "hnsw"})
+    catalogue.set_facts({"kind": "codes", "target": "0.9"})
+    catalogue.set_facts({"kind": "disk"})
     catalogue.set_facts({})
-    assert (catalogue.fact("kind"), catalogue.fact("target")) == ("hnsw", "0.9")
+    assert (catalogue.fact("kind"), catalogue.fact("target")) == ("disk", "0.9")
     assert catalogue.revision == 0
 
 

@@ -222,7 +222,7 @@ def test_filters_must_be_json_objects(text):
         parse_filter(text)
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "sq8", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "codes", "disk"])
 def test_a_filtered_search_is_complete(fill, kind):
     vectors = decaying(9000, 16)
     path = fill(vectors, name=kind, kind=kind, target=0.9, metadata=lambda number: {"half": number % 2})

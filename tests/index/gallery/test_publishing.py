@@ -15,11 +15,12 @@ from index.gallery.searcher import Searcher
 from index.jobs import compact, remove_photos
 from tests.index.conftest import decaying
 
-KINDS = ["exact", "ivf", "fp16", "sq8", "hnsw"]
+KINDS = ["exact", "codes", "disk"]
 
 
 def base_file(path):
-    return path / "generations" / (path / "CURRENT").read_text().strip() / "photos.faiss"
+    folder = path / "generations" / (path / "CURRENT").read_text().strip()
+    return next(folder / name for name in ("photos.faiss", "bounds0.faiss") if (folder / name).exists())
 
 
 def brute_force(path, queries, dimensions):
@@ -83,7 +84,7 @@ def test_coordinates_are_in_the_order_of_the_photos_until_a_new_base(fill):
     assert_exact(path)
 
 
-@pytest.mark.parametrize("kind", ["ivf", "sq8", "hnsw"])
+@pytest.mark.parametrize("kind", ["codes", "disk"])
 def test_a_recall_target_is_met_with_less_than_everything(fill, kind):
     path = fill(decaying(4000, 16), kind=kind, target=0.9)
     searcher, queries = Searcher.open(path, "cpu"), decaying(200, 16, 98)
@@ -109,12 +110,32 @@ def test_many_changes_make_a_new_base(fill):
 
 def test_another_kind_or_target_is_published_without_new_photos(fill):
     path = fill(decaying(500, 16))
-    fill([], kind="ivf")
-    assert read_generation(path).kind == "ivf"
+    fill([], kind="codes")
+    assert read_generation(path).kind == "codes"
     fill([], target=0.9)
     assert (read_generation(path).generation, read_generation(path).target) == (3, 0.9)
     with closing(Gallery.open(path, write=True)) as gallery:
         assert gallery.publish_changes().generation == 3
+
+
+@pytest.mark.parametrize("kind", ["ivf", "fp16", "sq8", "hnsw"])
+def test_a_kind_that_is_gone_is_replaced_by_a_choice_with_one_warning(fill, caplog, kind):
+    path = fill(decaying(300, 16))
+    with closing(Gallery.open(path, write=True)) as gallery:
+        gallery.catalogue.set_facts({"kind": kind})
+        gallery.publish()
+        assert caplog.messages == [
+            f"this gallery asks for the kind of index {kind}, which is gone; svdraw chooses one instead"
+        ]
+        gallery.publish()
+        assert len(caplog.messages) == 1
+    assert read_generation(path).kind == "exact"
+    assert_exact(path)
+
+
+def test_the_manifest_says_why_a_kind_was_chosen(fill):
+    assert "fewer than" in read_generation(fill(decaying(300, 16))).reason
+    assert read_generation(fill([], kind="codes")).reason == "it was asked for"
 
 
 def test_damage_to_changes_is_named_and_repaired(fill):
@@ -142,7 +163,7 @@ def test_a_generation_of_an_earlier_version_is_named_and_rebuilt(fill):
 
 
 def test_low_recall_is_noticed(fill):
-    path = fill(decaying(3000, 16), kind="ivf", target=0.99)
+    path = fill(decaying(3000, 16), kind="codes", target=0.99)
     file = base_file(path).with_name("manifest.json")
     manifest = json.loads(file.read_text())
     manifest["recall"] = [{"dimensions": 16, "effort": 1, "recall": 0.999}]
@@ -155,7 +176,7 @@ def test_low_recall_is_noticed(fill):
 
 def test_a_check_gives_the_same_answer_every_time(fill):
     """Also of a gallery whose recall is about the target, where another sample may say something else."""
-    path = fill(decaying(3000, 16), kind="ivf", target=0.9)
+    path = fill(decaying(3000, 16), kind="codes", target=0.9)
     generation = load_generation(path)
     found = {sampled_recall(generation) for _ in range(3)}
     assert len(found) == 1
@@ -164,7 +185,7 @@ def test_a_check_gives_the_same_answer_every_time(fill):
 
 
 def test_readers_of_an_old_generation_are_left_alone_by_later_ones(fill):
-    path = fill(decaying(2000, 16), kind="sq8")
+    path = fill(decaying(2000, 16), kind="disk")
     reader, query = Searcher.open(path, "cpu"), decaying(1, 16, 3)
     before = reader.search(query, 20)
     for start in (2000, 2001, 2002, 2003):

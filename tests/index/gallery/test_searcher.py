@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index.accelerators.coded import CodedIndex
 from index.accelerators.dimension_major import DimensionMajorMatrix
-from index.accelerators.hnsw import GraphIndex
-from index.accelerators.ivf import ClusteredIndex
 from index.accelerators.panorama import PanoramaIndex
 from index.accelerators.recall import RecallPoint
 from index.errors import DimensionsError, PageError
@@ -21,10 +20,7 @@ from training.model.gallery_order import GalleryOrder
 
 KINDS = {
     "exact": PanoramaIndex.build,
-    "ivf": lambda vectors: ClusteredIndex.build("ivf", vectors),
-    "fp16": lambda vectors: ClusteredIndex.build("fp16", vectors),
-    "sq8": lambda vectors: ClusteredIndex.build("sq8", vectors),
-    "hnsw": GraphIndex.build,
+    "codes": CodedIndex.build,
     "dimension-major": lambda vectors: DimensionMajorMatrix(vectors, torch.device("cpu")),
     "dimension-major fp16": lambda vectors: DimensionMajorMatrix(vectors, torch.device("cpu"), half=True),
 }
@@ -230,12 +226,11 @@ def test_changes_take_part_in_everything(kind, base, published, live, data):
     assert [tuple(hit) for hit in hits] == [hit for hit in expected if threshold is None or hit[1] >= threshold]
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
-def test_an_approximate_gallery_keeps_one_of_each_set_of_identical_files(kind):
+def test_an_approximate_gallery_keeps_one_of_each_set_of_identical_files():
     """However little the search looks at, and although most of the nearest photos are copies."""
     vectors, contents = decaying(3000, 12), np.arange(3000)
     vectors[:600], contents[:600] = vectors[0], 0
-    found = searcher(vectors, kind, contents=contents)
+    found = searcher(vectors, "codes", contents=contents)
     points = (RecallPoint(dimensions=12, effort=1, recall=0.6),)
     manifest = found.manifest.model_copy(update={"recall": points, "target": 0.5})
     approximate = Searcher(found._published._replace(manifest=manifest))

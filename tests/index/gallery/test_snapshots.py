@@ -12,7 +12,7 @@ from tests.index.conftest import decaying
 
 @pytest.fixture
 def taken(fill, tmp_path):
-    path = fill(decaying(200, 16), kind="ivf", target=0.9)
+    path = fill(decaying(200, 16), kind="codes", target=0.9)
     with closing(Gallery.open(path)) as gallery:
         assert snapshot(gallery, tmp_path / "snapshot").count == 200
     return path, tmp_path / "snapshot"
@@ -23,7 +23,7 @@ def test_a_restored_gallery_answers_like_the_first(taken, fill, tmp_path):
     expected = Searcher.open(path, "cpu").search(decaying(3, 16, 1), 10, recall=1)
     fill(decaying(10, 16, 5), start=200)  # after the snapshot
     manifest = restore(copy, tmp_path / "restored")
-    assert (manifest.count, manifest.kind, manifest.target) == (200, "ivf", 0.9)
+    assert (manifest.count, manifest.kind, manifest.target) == (200, "codes", 0.9)
     with closing(Gallery.open(tmp_path / "restored")) as gallery:
         assert gallery.problems() == []
     assert Searcher.open(tmp_path / "restored", "cpu").search(decaying(3, 16, 1), 10, recall=1) == expected
