@@ -8,7 +8,7 @@ Memory holds the list of photos, and pictures for a few batches.
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
+from index.moves import follow_moves
 from index.reading import Decoded, Prepared, Reject, Unchanged, read_photos
 from index.sources import Candidate, Listing, list_folder
 from training.base.rejects import report_rejects
@@ -37,7 +38,8 @@ _BATCH = 32
 class JobReport:
     """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; and how long.
 
-    Of known photos, ``described`` got another label or other metadata. ``notes`` are lines on what was left out.
+    Of known photos, ``described`` got another label or other metadata, and ``moved`` are the ids of those whose files
+    were found under another name. ``notes`` are lines on what was left out.
     """
 
     encoded: int = 0
@@ -47,6 +49,7 @@ class JobReport:
     removed: int = 0
     seconds: float = 0.0
     described: int = 0
+    moved: list[int] = field(default_factory=list)
     notes: str = ""
 
     def __str__(self) -> str:
@@ -55,6 +58,7 @@ class JobReport:
             f"{self.encoded} encoded ({rate:.1f} images/s), {self.copied} copied from identical content, "
             f"{self.unchanged} unchanged, {self.rejected} rejected, {self.removed} removed, {self.seconds:.1f} s"
             + (f", {self.described} described anew" if self.described else "")
+            + (f", {len(self.moved)} found under another name" if self.moved else "")
             + (f"\n{self.notes}" if self.notes else "")
         )
 
@@ -81,7 +85,12 @@ def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "a
 
 
 def sync_photos(
-    gallery: Gallery, folder: Path, device: str = "auto", *, allow_removing: float = ALLOW_REMOVING
+    gallery: Gallery,
+    folder: Path,
+    device: str = "auto",
+    *,
+    allow_removing: float = ALLOW_REMOVING,
+    follow_links: bool = False,
 ) -> JobReport:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, removes those that are gone.
 
@@ -93,6 +102,7 @@ def sync_photos(
         folder: searched with its subfolders.
         device: see ``resolve_device``.
         allow_removing: percentage of the gallery's photos in the folder that may be gone.
+        follow_links: see ``list_folder``.
 
     Raises:
         SourceError: if there is no such folder, or no photo in it.
@@ -100,11 +110,12 @@ def sync_photos(
         GalleryError: if nothing is usable, or the disk is full; if nothing was removed though photos are gone, or may
             be, after the others were added.
     """
-    photos = list_folder(folder)
+    photos = list_folder(folder, follow_links=follow_links)
     with gallery.writing():
-        below = photos_below(folder, gallery.catalogue.uris(), gallery.path)
+        below = photos_below(photos.roots, gallery.catalogue.uris(), gallery.path)
         report = _add(gallery, photos, device)
-        gone = vanished(below, {photo.uri for photo in photos})
+        moved = set(report.moved)
+        gone = [each for each in vanished(below, {photo.uri for photo in photos}) if each not in moved]
         problem = reason_to_keep(folder, photos.unreadable, len(gone), len(below), allow_removing)
         if gone and not problem:
             report.removed = _remove(gallery, gone)
@@ -155,13 +166,17 @@ def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
 
 
 def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobReport:
-    report = JobReport(notes=photos.notes if isinstance(photos, Listing) else "")
+    notes, roots = (photos.notes, photos.roots) if isinstance(photos, Listing) else ("", ())
+    report = JobReport(notes=notes)
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
     started = time.monotonic()
     rejects: dict[str, str] = {}
     for batch in _batches(read_photos(gallery, photos, bundle), report, rejects):
+        batch, moved = follow_moves(gallery, batch, roots)
+        report.moved += moved
         gallery.catalogue.add(_encoded(gallery, bundle, batch, report))
+    report.copied -= len(report.moved)
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started
     report_rejects(gallery.path / "rejects.jsonl", rejects, len(photos))

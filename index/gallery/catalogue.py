@@ -203,6 +203,10 @@ class Catalogue:
         rows = self._database.query("SELECT width, height, vector FROM photos WHERE sha256 = ? LIMIT 1", (sha256,))
         return KnownContent(rows[0][0], rows[0][1], np.frombuffer(rows[0][2], dtype="<f4")) if rows else None
 
+    def with_content(self, sha256: str, limit: int) -> list[tuple[int, str]]:
+        """Returns ids and URIs of at most ``limit`` photos with this content."""
+        return self._database.query("SELECT id, uri FROM photos WHERE sha256 = ? LIMIT ?", (sha256, limit))
+
     def photo(self, identifier: int) -> Photo | None:
         """Returns a photo by id, or None if it does not exist."""
         return self.photos([identifier]).get(identifier)

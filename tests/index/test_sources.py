@@ -150,8 +150,8 @@ def test_lines_of_a_list(tmp_path, mark, end):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a.png\ncafé.png\n".encode("latin-1"), "list.txt, line 2: not UTF-8; save"),
-        ("a.png\n".encode("utf-16"), "is not a text file"),
+        ("a.png\ncafé.png\n".encode("latin-1"), "list.txt, line 2: not UTF-8; name the encoding with --encoding"),
+        ("a.png\n".encode("utf-16-le"), "is not a text file"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "is not a text file"),
     ],
 )
@@ -160,6 +160,56 @@ def test_lists_that_are_no_text(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(SourceError, match=message):
         list_photos(path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"), [("utf-16", None), ("latin-1", "latin-1"), ("utf-16-le", "utf-16-le")]
+)
+def test_lists_in_other_encodings(tmp_path, encoding, declared):
+    path = tmp_path / "list.txt"
+    path.write_bytes("a.png\ncafé.png\n".encode(encoding))
+    assert names(list_photos(path, encoding=declared), tmp_path) == ["a.png", "café.png"]
+
+
+def test_folders_behind_links_are_searched_once_where_this_is_asked_for(photos, tmp_path):
+    other = tmp_path / "other"
+    (other / "deep").mkdir(parents=True)
+    for name in ("4.png", "deep/5.png"):
+        draw_shape("line", 1, filled=True).save(other / name)
+    for name, target in {
+        "more": other,
+        "again": other / "deep",
+        "loop": photos,
+        "up": photos / "sub",
+        ".no": "/",
+    }.items():
+        (photos / name).symlink_to(target)
+    (other / "back").symlink_to(photos)
+    assert len(list_folder(photos)) == 4
+    listing = list_folder(photos, follow_links=True)
+    assert {os.path.relpath(photo.uri, tmp_path): photo.label for photo in listing} == {
+        "photos/0.png": None,
+        "photos/1 a.png": None,
+        "photos/sub/2.png": "sub",
+        "photos/sub/3.png": "sub",
+        "other/4.png": "more",
+        "other/deep/5.png": listing[1].label,
+    }
+    assert listing.notes == ""
+    assert set(listing.roots) >= {photos, other}
+
+
+def test_sync_sees_what_is_gone_behind_links(photos, tiny_bundle, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(4):
+        draw_shape("line", number, filled=True).save(other / f"{number}.png")
+    (photos / "more").symlink_to(other)
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        assert sync_photos(gallery, photos, "cpu", follow_links=True).encoded == 8
+        (other / "0.png").unlink()
+        assert sync_photos(gallery, photos, "cpu").removed == 0
+        assert sync_photos(gallery, photos, "cpu", follow_links=True).removed == 1
 
 
 def test_a_job_hangs_on_nothing_in_its_list(photos, fifo, tiny_bundle, tmp_path):
