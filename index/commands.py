@@ -240,7 +240,7 @@ class Search(Settings):
     """Options of ``svdraw index search``."""
 
     gallery: Path = Field(description=_GALLERY)
-    sketch: Path = Field(description="image file of a sketch")
+    sketch: Path = Field(description="image file of a sketch, or an SVG drawing")
     limit: int = Field(10, ge=1, description="number of photos to print")
     offset: int = Field(0, ge=0, description="number of best photos to skip")
     dimensions: int | None = Field(
@@ -263,7 +263,7 @@ class Search(Settings):
 def search(*, settings: Options[Search]) -> None:
     """Finds the photos that a sketch depicts."""
     try:
-        sketch = open_image(settings.sketch)
+        sketch = open_image(settings.sketch, drawing=True)
     except ImageError as error:
         raise IndexingError(f"{settings.sketch}: {error.reason}") from error
     searcher = Searcher.open(settings.gallery, settings.device)

@@ -18,6 +18,7 @@ from index.photo_tables import PhotoRow, read_photo_table
 from training.base.charsets import text_encoding
 from training.base.regular_files import MAX_BYTES, UnusableFile, read_regular
 from training.base.tables import TABLE_SUFFIXES
+from training.model.formats import EXTRA, FORMAT_SUFFIXES
 from training.model.images import IMAGE_SUFFIXES
 
 __all__ = ["Candidate", "Listing", "list_folder", "list_photos", "read_uri"]
@@ -69,11 +70,10 @@ class Listing(list[Candidate]):
 
     def _summary(self) -> str:
         kinds = [f"{count} {suffix}" for suffix, count in self.skipped.most_common(_SHOWN)]
-        others = len(self.skipped) - len(kinds)
+        if more := len(self.skipped) - len(kinds):
+            kinds[-1] += f" and {more} other kinds"
         total = self.skipped.total()
-        return f"{total} file{'s' * (total != 1)} skipped: {', '.join(kinds)}" + (
-            f" and {others} other kinds" * (others > 0)
-        )
+        return f"{total} file{'s' * (total != 1)} skipped: {', '.join(kinds)}{_advice(self.skipped)}"
 
 
 def list_photos(source: str | Path, *, encoding: str | None = None, follow_links: bool = False) -> Listing:
@@ -145,7 +145,7 @@ def list_folder(folder: Path, *, follow_links: bool = False) -> Listing:
                 skipped[_LINKS] += len(links)
     unreadable = [f"{error.filename}: {error.strerror}" for error in errors]
     if not photos:
-        raise SourceError(f"{unreadable[0]}; no photos were found") if unreadable else _no_photos(folder)
+        raise SourceError(f"{unreadable[0]}; no photos were found") if unreadable else _no_photos(folder, skipped)
     return Listing(sorted(photos, key=lambda photo: Path(photo.uri)), +skipped, unreadable, map(Path, roots))
 
 
@@ -194,6 +194,12 @@ def _is_photo(name: str, skipped: Counter[str]) -> bool:
     return suffix in IMAGE_SUFFIXES
 
 
+def _advice(skipped: Iterable[str]) -> str:
+    """What to install where files were skipped that it would make readable."""
+    lacking = sorted(suffix for suffix in skipped if FORMAT_SUFFIXES.get(suffix) is False)
+    return f'; to read {", ".join(lacking)}: pip install "{EXTRA}"' if lacking else ""
+
+
 def _list_remote(source: str) -> Listing:
     """Lists a remote folder, or one in an archive: ``zip://photos::s3://bucket/all.zip``."""
     try:
@@ -212,12 +218,12 @@ def _list_remote(source: str) -> Listing:
         uri = storage.unstrip_protocol(name) + separator + archive
         candidates.append(Candidate(uri, label, {}, is_label_of_folder=True))
     if not candidates:
-        raise _no_photos(source)
+        raise _no_photos(source, skipped)
     return Listing(candidates, skipped)
 
 
-def _no_photos(source: str | Path) -> SourceError:
-    return SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
+def _no_photos(source: str | Path, skipped: Iterable[str] = ()) -> SourceError:
+    return SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))}){_advice(skipped)}")
 
 
 def _from_list(path: Path, encoding: str | None) -> list[PhotoRow]:

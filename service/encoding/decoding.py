@@ -25,18 +25,19 @@ class Decoder:
         self._max_pixels = max_pixels
 
     @contextmanager
-    def image(self, content: bytes, draft: int | None = None) -> Iterator[Image.Image]:
+    def image(self, content: bytes, draft: int | None = None, *, drawing: bool = False) -> Iterator[Image.Image]:
         """Decodes an image, which counts towards the limit until the block ends.
 
         Args:
             content: bytes of the file.
-            draft: see ``open_image``.
+            draft: see ``read_image``.
+            drawing: likewise.
 
         Raises:
             ImageError: if the bytes are not a usable image; ``ImageTooLarge`` if the image has too many pixels.
         """
         with self._places:
-            yield open_image(content, max_pixels=self._max_pixels, draft=draft)
+            yield open_image(content, max_pixels=self._max_pixels, draft=draft, drawing=drawing)
 
     def describe(self, content: bytes) -> ImageFacts:
         """What an image is.
