@@ -29,7 +29,7 @@ _SHAPES = {"circle", "ellipse", "line", "path", "polygon", "polyline", "rect"}
 _PAINT = {"linearGradient", "radialGradient", "stop", "style"}
 _ELEMENTS = _SHAPES | _PAINT | {"a", "defs", "g", "svg", "switch", "symbol", "use"}
 _DANGLING = re.compile(r"(?:^|(?<=[;{\s]))(?:filter|mask|clip-path)\s*:[^;}]*;?|@import[^;]*;?")
-_REFERENCE = re.compile(r"url\(\s*(?!['\"]?#)")
+_REFERENCE = re.compile(r"url\((?!\s*['\"]?#)[^)]*\)?")  # to another file
 _UNITS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
 
 _MAX_BYTES = 4 << 20
@@ -144,16 +144,17 @@ def _kept_attributes(attributes: dict[str, str]) -> dict[str, str]:
     kept = {}
     for key, value in attributes.items():
         name = "href" if key == _HREF else key
+        value = _clean_style(value) if name == "style" else value
         is_foreign = " " in name or name.startswith("on") or name in ("filter", "mask", "clip-path", "xmlns")
         if is_foreign or _REFERENCE.search(value) or (name == "href" and not value.startswith("#")):
             continue
-        kept[name] = _clean_style(value) if name == "style" else value
+        kept[name] = value
     return kept
 
 
 def _clean_style(text: str) -> str:
     """A style sheet without comments, and without what refers to parts that are left out or to other files."""
-    return _REFERENCE.sub("none(", _DANGLING.sub("", re.sub(r"/\*.*?\*/", "", text, flags=re.S)))
+    return _REFERENCE.sub("none", _DANGLING.sub("", re.sub(r"/\*.*?\*/", "", text, flags=re.S)))
 
 
 def _numbers(text: str) -> list[float]:

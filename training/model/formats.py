@@ -41,7 +41,7 @@ _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _RAW_STARTS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
 _LEAST_PREVIEW = 512  # pixels of the shorter side; the models' squares are half as large
-_FLIPS = {3: 3, 5: 8, 6: 6}  # EXIF orientations by those of LibRaw
+_TURNS = (1, 2, 4, 3, 5, 8, 6, 7)  # EXIF orientations by what LibRaw calls a flip
 
 
 class Opened(NamedTuple):
@@ -52,14 +52,15 @@ class Opened(NamedTuple):
         width: of the whole picture when it is upright, in pixels.
         height: likewise.
         held: number of pixels that decoding holds in memory.
-        decode: gives an image of Pillow, which may not be decoded yet, and the EXIF orientation that it has.
+        decode: gives an image of Pillow, which may not be decoded yet, and the EXIF orientation that it has; None if
+            its EXIF data are to say that once it is decoded.
     """
 
     format: str
     width: int
     height: int
     held: int
-    decode: Callable[[], tuple[Image.Image, int]]
+    decode: Callable[[], tuple[Image.Image, int | None]]
 
 
 def open_extra(content: bytes) -> Opened | None:
@@ -147,15 +148,14 @@ def _open_raw(content: bytes) -> Opened | None:
             return None  # another TIFF, which Pillow may read
         raise
     sizes = raw.sizes
-    turn = _FLIPS.get(sizes.flip, 1)
+    turn = _TURNS[sizes.flip]
     width, height = (sizes.height, sizes.width) if turn > 4 else (sizes.width, sizes.height)
 
     def decode() -> tuple[Image.Image, int]:
         with raw:
             preview = _preview(raw)
             if preview is not None:
-                # Some previews are upright already: their sides tell.
-                is_upright = (preview.width > preview.height) == (width > height) and turn > 4
+                is_upright = turn > 4 and (preview.width > preview.height) == (width > height)  # its sides tell
                 return preview, 1 if is_upright else turn
             return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True)), 1
 

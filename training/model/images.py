@@ -34,6 +34,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
+_LONGEST_REASON = 200  # characters of what a decoder says
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_EXTRAS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
@@ -115,7 +116,7 @@ def read_image(
         _check_size(image.width, image.height, _held(image), max_pixels)
         _reduce(image, max_pixels, draft)
         image.load()
-        turn = _TURNS.get(orientation)
+        turn = _TURNS.get(_orientation(image) if orientation is None else orientation)
         return _facts(opened), to_srgb(image if turn is None else image.transpose(turn), image)
 
     return _examine(content, decode, max_pixels, drawing)
@@ -156,7 +157,8 @@ def _examine(content: bytes, use: Callable[[Opened], Result], max_pixels: int, d
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # decoders of hostile bytes raise nearly anything
-        raise ImageError(f"truncated or damaged image ({type(error).__name__}: {error})") from error
+        why = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise ImageError(f"truncated or damaged image ({type(error).__name__}: {why})") from error
 
 
 def _open_other(content: bytes, max_pixels: int, drawing: bool) -> Opened | None:
@@ -177,7 +179,7 @@ def _use(content: bytes, use: Callable[[Opened], Result], max_pixels: int) -> Re
         if orientation in (5, 6, 7, 8):
             width, height = height, width
         kind = "JPEG" if image.format == "MPO" else str(image.format)
-        return use(Opened(kind, width, height, held, lambda: (image, orientation)))
+        return use(Opened(kind, width, height, held, lambda: (image, None)))
 
 
 def _without_extras(png: bytes) -> bytes:
