@@ -103,7 +103,10 @@ def _open_jxl(content: bytes) -> Opened:
     width, height, orientation = read_header(content)
 
     def decode() -> tuple[Image.Image, int]:
-        is_jpeg, facts, data, profile, _ = pillow_jxl.Decoder(num_threads=0)(content)
+        try:
+            is_jpeg, facts, data, profile, _ = pillow_jxl.Decoder(num_threads=0)(content)
+        except RuntimeError as error:  # which tells people how to build libjxl
+            raise ImageError("truncated or damaged image (JPEG XL)") from error
         if is_jpeg:  # the very JPEG that was compressed once more, as it was before
             return Image.open(io.BytesIO(data), formats=["JPEG"]), orientation
         image = Image.frombytes(facts.mode, (facts.width, facts.height), data)
