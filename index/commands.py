@@ -24,7 +24,7 @@ from index.sources import Listing, list_photos
 from training.base.command_line import Many, Options, Settings
 from training.base.errors import ImageError
 from training.model.bundle import load_bundle
-from training.model.images import open_image
+from training.model.images import MAX_PIXELS, open_image
 from training.model.starter import STARTER_MODEL
 
 __all__ = ["add", "build", "compact", "info", "relocate", "remove", "restore", "search", "snapshot", "sync", "verify"]
@@ -33,6 +33,7 @@ _PHOTOS = (
     "photos: a folder or its URI, a list of paths or URIs, or a table (.csv, .tsv, .jsonl, .parquet) with a column uri"
 )
 _FOLLOW_LINKS = "also search folders that links in the folder lead to"
+_MAX_PIXELS = "largest photo that is decoded, width times height"
 _GALLERY = "folder of the gallery"
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _KIND = "kind of index; auto chooses by the size of the gallery; the gallery keeps the choice"
@@ -53,6 +54,7 @@ class _Source(Settings):
         None, description="encoding of a list or a CSV table, such as shift_jis; by default UTF-8, else Windows-1252"
     )
     follow_links: bool = Field(False, description=_FOLLOW_LINKS)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=_MAX_PIXELS)
     device: str = Field("auto", description=_DEVICE)
 
     def listing(self) -> Listing:
@@ -75,7 +77,7 @@ def build(*, settings: Options[Build]) -> None:
     candidates = settings.listing()
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall)
-        _report(gallery, index_photos(gallery, candidates, settings.device))
+        _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
 
 
 class Add(_Source):
@@ -88,7 +90,7 @@ def add(*, settings: Options[Add]) -> None:
     """Adds photos to a gallery."""
     candidates = settings.listing()
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        _report(gallery, index_photos(gallery, candidates, settings.device))
+        _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
 
 
 class Sync(Settings):
@@ -104,18 +106,14 @@ class Sync(Settings):
         description="percentage of the gallery's photos in the folder that may be gone; with more nothing is removed",
     )
     follow_links: bool = Field(False, description=_FOLLOW_LINKS)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=_MAX_PIXELS)
 
 
 def sync(*, settings: Options[Sync]) -> None:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, and removes those that are gone."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        report = sync_photos(
-            gallery,
-            settings.photos,
-            settings.device,
-            allow_removing=settings.allow_removing,
-            follow_links=settings.follow_links,
-        )
+        options = settings.model_dump(include={"allow_removing", "follow_links", "max_pixels"})
+        report = sync_photos(gallery, settings.photos, settings.device, **options)
         _report(gallery, report)
 
 

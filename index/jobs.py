@@ -25,6 +25,7 @@ from index.reading import Decoded, Prepared, Reject, Unchanged, read_photos
 from index.sources import Candidate, Listing, list_folder
 from training.base.rejects import report_rejects
 from training.model.bundle import Bundle, load_bundle
+from training.model.images import MAX_PIXELS
 
 __all__ = ["ALLOW_REMOVING", "JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
 
@@ -63,7 +64,9 @@ class JobReport:
         )
 
 
-def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "auto") -> JobReport:
+def index_photos(
+    gallery: Gallery, photos: Sequence[Candidate], device: str = "auto", *, max_pixels: int = MAX_PIXELS
+) -> JobReport:
     """Brings photos into a gallery and publishes a generation if anything changed.
 
     Photos that are in the gallery already and have not changed are skipped; what cannot be used is listed in
@@ -73,13 +76,14 @@ def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "a
         gallery: open for writing.
         photos: to add.
         device: see ``resolve_device``.
+        max_pixels: see ``read_image``; larger photos are rejected.
 
     Raises:
         GalleryLocked: if another process is writing.
         GalleryError: if nothing is usable, or the disk is full.
     """
     with gallery.writing():
-        report = _add(gallery, photos, device)
+        report = _add(gallery, photos, device, max_pixels)
         gallery.publish_changes()
     return report
 
@@ -91,6 +95,7 @@ def sync_photos(
     *,
     allow_removing: float = ALLOW_REMOVING,
     follow_links: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> JobReport:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, removes those that are gone.
 
@@ -103,6 +108,7 @@ def sync_photos(
         device: see ``resolve_device``.
         allow_removing: percentage of the gallery's photos in the folder that may be gone.
         follow_links: see ``list_folder``.
+        max_pixels: see ``index_photos``.
 
     Raises:
         SourceError: if there is no such folder, or no photo in it.
@@ -113,7 +119,7 @@ def sync_photos(
     photos = list_folder(folder, follow_links=follow_links)
     with gallery.writing():
         below = photos_below(photos.roots, gallery.catalogue.uris(), gallery.path)
-        report = _add(gallery, photos, device)
+        report = _add(gallery, photos, device, max_pixels)
         moved = set(report.moved)
         gone = [each for each in vanished(below, {photo.uri for photo in photos}) if each not in moved]
         problem = reason_to_keep(folder, photos.unreadable, len(gone), len(below), allow_removing)
@@ -165,14 +171,14 @@ def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
     return gallery.catalogue.remove(ids)
 
 
-def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobReport:
+def _add(gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels: int) -> JobReport:
     notes, roots = (photos.notes, photos.roots) if isinstance(photos, Listing) else ("", ())
     report = JobReport(notes=notes)
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
     started = time.monotonic()
     rejects: dict[str, str] = {}
-    for batch in _batches(read_photos(gallery, photos, bundle), report, rejects):
+    for batch in _batches(read_photos(gallery, photos, bundle, max_pixels), report, rejects):
         batch, moved = follow_moves(gallery, batch, roots)
         report.moved += moved
         gallery.catalogue.add(_encoded(gallery, bundle, batch, report))

@@ -69,6 +69,23 @@ def test_what_browsers_cannot_show_comes_as_webp_or_as_it_is(client, files):
             assert max(image.size) == 32
 
 
+def test_photos_that_were_indexed_are_shown_whatever_the_limit_of_requests(own_gallery, start, tmp_path):
+    for number, size in enumerate(((300, 200), (200, 100))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{number}.png")
+    (tmp_path / "list.txt").write_text("0.png\n1.png\n")
+    with closing(Gallery.open(own_gallery, write=True)) as gallery:
+        report = index_photos(gallery, list_photos(tmp_path / "list.txt"), "cpu", max_pixels=59_999)
+        assert (report.encoded, report.rejected) == (1, 1)
+        assert index_photos(gallery, list_photos(tmp_path / "list.txt"), "cpu", max_pixels=60_000).encoded == 1
+        large = gallery.catalogue.uris()[str(tmp_path / "0.png")]
+    client = start(gallery=own_gallery, max_pixels=10_000)
+    assert client.get(f"/v1/photos/{large}/thumbnail").status_code == 200
+    sent = client.post("/v1/search", content=(tmp_path / "0.png").read_bytes(), headers={"Content-Type": "image/png"})
+    assert sent.status_code == 413
+    Image.new("RGB", (301, 200), "red").save(tmp_path / "0.png")
+    assert client.get(f"/v1/photos/{large}/thumbnail").status_code == 404
+
+
 def test_a_file_that_changed_into_another_picture_is_converted_anew(client, gallery, files):
     [photo] = [photo for photo in client.get("/v1/photos").json()["photos"] if photo["uri"].endswith("jxl")]
     file = gallery.parent / "photos" / "photo.jxl"
