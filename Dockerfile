@@ -15,7 +15,7 @@ WORKDIR /build
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         x = p['optional-dependencies']; \
-        wanted = {*p['dependencies'], *x['service'], *x['training'], *x['demo'], *x['otel']}; \
+        wanted = {*p['dependencies'], *x['service'], *x['training'], *x['formats'], *x['demo'], *x['otel']}; \
         print(*sorted(wanted), sep='\n')" > requirements.txt
 
 FROM python:${PYTHON_VERSION}-slim AS dependencies

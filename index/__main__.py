@@ -31,6 +31,12 @@ COMMANDS = (
         "svdraw index sync --gallery gallery --photos ~/Pictures",
     ),
     _command(
+        "index relocate",
+        "index.commands:relocate",
+        "Tell a gallery where a folder of photos is now.",
+        "svdraw index relocate --gallery gallery --old /mnt/disk1/photos --new /srv/photos --dry-run",
+    ),
+    _command(
         "index remove",
         "index.commands:remove",
         "Remove photos from a gallery; their files stay.",

@@ -1,7 +1,6 @@
 """The commands of the index package: ``svdraw index build`` and its siblings."""
 
 import json
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,19 +16,37 @@ from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
 from index.gallery.snapshots import restore as restore_snapshot
 from index.gallery.snapshots import snapshot as write_snapshot
-from index.gallery.uris import canonical_uris, known_uris
 from index.jobs import ALLOW_REMOVING, index_photos, remove_photos, sync_photos
 from index.jobs import compact as compact_gallery
-from index.sources import list_photos
+from index.moves import relocate as relocate_photos
+from index.names import ids_of
+from index.sources import Listing, list_photos
 from training.base.command_line import Many, Options, Settings
 from training.base.errors import ImageError
 from training.model.bundle import load_bundle
-from training.model.images import open_image
+from training.model.images import MAX_PIXELS, open_image
 from training.model.starter import STARTER_MODEL
 
-__all__ = ["add", "build", "compact", "info", "publish", "remove", "restore", "search", "snapshot", "sync", "verify"]
+__all__ = [
+    "add",
+    "build",
+    "compact",
+    "info",
+    "publish",
+    "relocate",
+    "remove",
+    "restore",
+    "search",
+    "snapshot",
+    "sync",
+    "verify",
+]
 
-_PHOTOS = "photos: a folder or its URI, a text list of paths or URIs, or a table (.csv, .parquet) with a column uri"
+_PHOTOS = (
+    "photos: a folder or its URI, a list of paths or URIs, or a table (.csv, .tsv, .jsonl, .parquet) with a column uri"
+)
+_FOLLOW_LINKS = "also search folders that links in the folder lead to"
+_MAX_PIXELS = "largest photo that is decoded, width times height"
 _GALLERY = "folder of the gallery"
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _KIND = "kind of index; auto measures which is fastest; the gallery keeps the choice"
@@ -46,15 +63,28 @@ _Names = Annotated[
 _Json = Annotated[bool, Parameter(name="--json")]
 
 
-class Build(Settings):
+class _Source(Settings):
+    """Where photos come from, and what embeds them."""
+
+    photos: str = Field(description=_PHOTOS)
+    encoding: str | None = Field(
+        None, description="encoding of a list or a CSV table, such as shift_jis; by default UTF-8, else Windows-1252"
+    )
+    follow_links: bool = Field(False, description=_FOLLOW_LINKS)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=_MAX_PIXELS)
+    device: str = Field("auto", description=_DEVICE)
+
+    def listing(self) -> Listing:
+        return list_photos(self.photos, encoding=self.encoding, follow_links=self.follow_links)
+
+
+class Build(_Source):
     """Options of ``svdraw index build``."""
 
+    out: Path = Field(description="folder of the new gallery, or of one to bring up to date")
     model: Path = Field(
         STARTER_MODEL, description="model bundle, made by `svdraw fit`; by default the one that ships with svdraw"
     )
-    photos: str = Field(description=_PHOTOS)
-    out: Path = Field(description="folder of the new gallery, or of one to bring up to date")
-    device: str = Field("auto", description=_DEVICE)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
     filterable: Many[str] | None = Field(None, description=_FILTERABLE)
@@ -62,26 +92,24 @@ class Build(Settings):
 
 def build(*, settings: Options[Build]) -> None:
     """Embeds photos and builds a gallery; a further run goes on where one stopped, or brings it up to date."""
-    candidates = list_photos(settings.photos)
+    candidates = settings.listing()
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall)
         gallery.make_filterable(settings.filterable)
-        _report(gallery, index_photos(gallery, candidates, settings.device))
+        _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
 
 
-class Add(Settings):
+class Add(_Source):
     """Options of ``svdraw index add``."""
 
     gallery: Path = Field(description=_GALLERY)
-    photos: str = Field(description=_PHOTOS)
-    device: str = Field("auto", description=_DEVICE)
 
 
 def add(*, settings: Options[Add]) -> None:
     """Adds photos to a gallery."""
-    candidates = list_photos(settings.photos)
+    candidates = settings.listing()
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        _report(gallery, index_photos(gallery, candidates, settings.device))
+        _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
 
 
 class Sync(Settings):
@@ -96,12 +124,32 @@ class Sync(Settings):
         le=100,
         description="percentage of the gallery's photos in the folder that may be gone; with more nothing is removed",
     )
+    follow_links: bool = Field(False, description=_FOLLOW_LINKS)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=_MAX_PIXELS)
 
 
 def sync(*, settings: Options[Sync]) -> None:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, and removes those that are gone."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        _report(gallery, sync_photos(gallery, settings.photos, settings.device, allow_removing=settings.allow_removing))
+        options = settings.model_dump(include={"allow_removing", "follow_links", "max_pixels"})
+        report = sync_photos(gallery, settings.photos, settings.device, **options)
+        _report(gallery, report)
+
+
+class Relocate(Settings):
+    """Options of ``svdraw index relocate``."""
+
+    gallery: Path = Field(description=_GALLERY)
+    old: str = Field(description="folder of photos, or prefix of URIs, as it was called when they were indexed")
+    new: str = Field(description="the same as it is called now")
+    dry_run: bool = Field(False, description="only print what would change")
+
+
+def relocate(*, settings: Options[Relocate]) -> None:
+    """Tells a gallery where a folder of photos is now; photos keep their ids and are not read."""
+    with closing(Gallery.open(settings.gallery, write=not settings.dry_run)) as gallery:
+        plan = relocate_photos(gallery, settings.old, settings.new, dry_run=settings.dry_run)
+        print(f"{'would relocate' if settings.dry_run else 'relocated'} {plan}")
 
 
 class Compact(Settings):
@@ -179,27 +227,8 @@ class Remove(Settings):
 def remove(*, settings: Options[Remove]) -> None:
     """Removes photos from a gallery; their files are left alone."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        removed = remove_photos(gallery, [*settings.ids, *_identified(gallery, settings.uris)])
+        removed = remove_photos(gallery, [*settings.ids, *ids_of(gallery, settings.uris)])
         print(f"{removed} removed, {gallery.catalogue.count()} left")
-
-
-def _identified(gallery: Gallery, texts: Sequence[str]) -> list[int]:
-    """Ids of photos, each text naming one, or several joined by commas."""
-    known = gallery.catalogue.uris()
-    names = [name for text in texts for name in (text, *_parts(text))]
-    uris = known_uris(canonical_uris(names), known, gallery.path)
-    ids = {name: known.get(name, known.get(uri)) for name, uri in zip(names, uris, strict=True)}
-    found = []
-    for text in texts:
-        for name in [text] if ids[text] is not None else _parts(text):
-            if (identifier := ids[name]) is None:
-                raise IndexingError(f"{gallery.path} has no photo {name!r}; nothing was removed")
-            found.append(identifier)
-    return found
-
-
-def _parts(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
 
 
 class Info(Settings):
@@ -243,7 +272,7 @@ class Search(Settings):
     """Options of ``svdraw index search``."""
 
     gallery: Path = Field(description=_GALLERY)
-    sketch: Path = Field(description="image file of a sketch")
+    sketch: Path = Field(description="image file of a sketch, or an SVG drawing")
     limit: int = Field(10, ge=1, description="number of photos to print")
     offset: int = Field(0, ge=0, description="number of best photos to skip")
     dimensions: int | None = Field(
@@ -266,7 +295,7 @@ class Search(Settings):
 def search(*, settings: Options[Search]) -> None:
     """Finds the photos that a sketch depicts."""
     try:
-        sketch = open_image(settings.sketch)
+        sketch = open_image(settings.sketch, drawing=True)
     except ImageError as error:
         raise IndexingError(f"{settings.sketch}: {error.reason}") from error
     searcher = Searcher.open(settings.gallery, settings.device)

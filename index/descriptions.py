@@ -8,7 +8,7 @@ from index.gallery.fields import FACTS
 from index.gallery.photos import Photo
 from index.sources import Candidate
 
-__all__ = ["describe_known"]
+__all__ = ["describe_known", "merge_description"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def describe_known(catalogue: Catalogue, photos: Sequence[Candidate]) -> tuple[l
         changed = {}
         for photo in some:
             before = known.get(ids.get(photo.uri, 0))
-            after = photo if before is None else _merged(photo, before)
+            after = photo if before is None else merge_description(photo, before)
             result.append(photo if after == photo else after)  # so that equal ones take no more memory
             if before is not None and (after.label, after.metadata) != (before.label, before.metadata):
                 changed[before.id] = (after.label, after.metadata)
@@ -48,7 +48,8 @@ def describe_known(catalogue: Catalogue, photos: Sequence[Candidate]) -> tuple[l
     return result, count
 
 
-def _merged(photo: Candidate, before: Photo) -> Candidate:
+def merge_description(photo: Candidate, before: Photo) -> Candidate:
+    """A photo as a source describes it, with what a gallery said of it and the source does not state."""
     is_stated = photo.label is not None and not photo.is_label_of_folder
     return photo._replace(
         label=photo.label if is_stated else before.label,

@@ -9,7 +9,7 @@ photos are in the catalogue, while the generation is built.
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,10 +21,12 @@ from index.gallery.generations import GenerationManifest
 from index.gallery.photos import KnownContent, NewPhoto
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
+from index.moves import follow_moves
 from index.reading import Decoded, Prepared, Reject, Unchanged, read_photos
 from index.sources import Candidate, Listing, list_folder
 from training.base.rejects import report_rejects
 from training.model.bundle import Bundle, load_bundle
+from training.model.images import MAX_PIXELS
 
 __all__ = ["ALLOW_REMOVING", "JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
 
@@ -38,7 +40,8 @@ _BATCH = 32
 class JobReport:
     """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; and how long.
 
-    Of known photos, ``described`` got another label or other metadata. ``notes`` are lines on what was left out.
+    Of known photos, ``described`` got another label or other metadata, and ``moved`` are the ids of those whose files
+    were found under another name. ``notes`` are lines on what was left out.
     """
 
     encoded: int = 0
@@ -48,6 +51,7 @@ class JobReport:
     removed: int = 0
     seconds: float = 0.0
     described: int = 0
+    moved: list[int] = field(default_factory=list)
     notes: str = ""
 
     def __str__(self) -> str:
@@ -56,11 +60,14 @@ class JobReport:
             f"{self.encoded} encoded ({rate:.1f} images/s), {self.copied} copied from identical content, "
             f"{self.unchanged} unchanged, {self.rejected} rejected, {self.removed} removed, {self.seconds:.1f} s"
             + (f", {self.described} described anew" if self.described else "")
+            + (f", {len(self.moved)} found under another name" if self.moved else "")
             + (f"\n{self.notes}" if self.notes else "")
         )
 
 
-def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "auto") -> JobReport:
+def index_photos(
+    gallery: Gallery, photos: Sequence[Candidate], device: str = "auto", *, max_pixels: int = MAX_PIXELS
+) -> JobReport:
     """Brings photos into a gallery and publishes a generation if anything changed.
 
     Photos that are in the gallery already and have not changed are skipped; what cannot be used is listed in
@@ -70,19 +77,26 @@ def index_photos(gallery: Gallery, photos: Sequence[Candidate], device: str = "a
         gallery: open for writing.
         photos: to add.
         device: see ``resolve_device``.
+        max_pixels: see ``read_image``; larger photos are rejected.
 
     Raises:
         GalleryLocked: if another process is writing.
         GalleryError: if nothing is usable, or the disk is full.
     """
     with gallery.writing():
-        report = _add(gallery, photos, device)
+        report = _add(gallery, photos, device, max_pixels)
     gallery.publish_changes()
     return report
 
 
 def sync_photos(
-    gallery: Gallery, folder: Path, device: str = "auto", *, allow_removing: float = ALLOW_REMOVING
+    gallery: Gallery,
+    folder: Path,
+    device: str = "auto",
+    *,
+    allow_removing: float = ALLOW_REMOVING,
+    follow_links: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> JobReport:
     """Makes a gallery agree with a folder: adds new photos, embeds changed ones, removes those that are gone.
 
@@ -94,6 +108,8 @@ def sync_photos(
         folder: searched with its subfolders.
         device: see ``resolve_device``.
         allow_removing: percentage of the gallery's photos in the folder that may be gone.
+        follow_links: see ``list_folder``.
+        max_pixels: see ``index_photos``.
 
     Raises:
         SourceError: if there is no such folder, or no photo in it.
@@ -101,12 +117,13 @@ def sync_photos(
         GalleryError: if nothing is usable, or the disk is full; if nothing was removed though photos are gone, or may
             be, after the others were added.
     """
-    photos = list_folder(folder)
+    photos = list_folder(folder, follow_links=follow_links)
     with gallery.writing():
         uris = gallery.catalogue.uris()
-        before = sum(1 for _ in photos_below(folder, uris, gallery.path))
-        report = _add(gallery, photos, device)
-        gone = vanished(photos_below(folder, uris, gallery.path), {photo.uri for photo in photos})
+        before = sum(1 for _ in photos_below(photos.roots, uris, gallery.path))
+        report = _add(gallery, photos, device, max_pixels)
+        below, moved = photos_below(photos.roots, uris, gallery.path), set(report.moved)
+        gone = [each for each in vanished(below, {photo.uri for photo in photos}) if each not in moved]
         problem = reason_to_keep(folder, photos.unreadable, len(gone), before, allow_removing)
         if gone and not problem:
             report.removed = _remove(gallery, gone)
@@ -156,14 +173,18 @@ def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
     return gallery.catalogue.remove(ids)
 
 
-def _add(gallery: Gallery, photos: Sequence[Candidate], device: str) -> JobReport:
-    report = JobReport(notes=photos.notes if isinstance(photos, Listing) else "")
+def _add(gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels: int) -> JobReport:
+    notes, roots = (photos.notes, photos.roots) if isinstance(photos, Listing) else ("", ())
+    report = JobReport(notes=notes)
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
     started = time.monotonic()
     rejects: dict[str, str] = {}
-    for batch in _batches(read_photos(gallery, photos, bundle), report, rejects):
+    for batch in _batches(read_photos(gallery, photos, bundle, max_pixels), report, rejects):
+        batch, moved = follow_moves(gallery, batch, roots)
+        report.moved += moved
         gallery.catalogue.add(_encoded(gallery, bundle, batch, report))
+    report.copied -= len(report.moved)
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started
     report_rejects(gallery.path / "rejects.jsonl", rejects, len(photos))

@@ -18,7 +18,7 @@ from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
 from training.base.rejects import reject_reason
 from training.model.bundle import Bundle
-from training.model.images import read_image
+from training.model.images import MAX_PIXELS, read_image
 from training.model.preprocessing import Preprocessing
 
 __all__ = ["Decoded", "Prepared", "Reject", "Unchanged", "read_photos"]
@@ -62,7 +62,7 @@ class Reject(NamedTuple):
 
 
 def read_photos(
-    gallery: Gallery, photos: Sequence[Candidate], bundle: Bundle
+    gallery: Gallery, photos: Sequence[Candidate], bundle: Bundle, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Prepared | Unchanged | Reject]:
     """Reads and decodes photos in threads, ahead of the encoder.
 
@@ -73,6 +73,7 @@ def read_photos(
         gallery: where the photos go; files that it has already, unchanged, are not read.
         photos: to read.
         bundle: its photo encoder's preprocessing is applied.
+        max_pixels: see ``read_image``.
 
     Yields:
         What became of each photo, in order.
@@ -81,7 +82,7 @@ def read_photos(
     def prepare(task: tuple[Candidate, PhotoState | None]) -> Prepared | Unchanged | Reject:
         candidate, state = task
         try:
-            return _prepare(candidate, state, gallery, bundle.photo.preprocessing)
+            return _prepare(candidate, state, gallery, bundle.photo.preprocessing, max_pixels)
         except (IndexingError, MemoryError):  # of the gallery, or the machine
             raise
         except Exception as error:  # each kind of storage has exceptions of its own; none may end the job
@@ -102,7 +103,7 @@ def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tupl
 
 
 def _prepare(
-    candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing
+    candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing, max_pixels: int
 ) -> Prepared | Unchanged:
     if not is_text(candidate.uri):
         raise ImageError("its path is not UTF-8")
@@ -115,7 +116,7 @@ def _prepare(
     sha256 = hashlib.sha256(content).hexdigest()
     known = gallery.catalogue.same_content(sha256)
     if known is None:
-        facts, image = read_image(content, draft=preprocessing.draft)
+        facts, image = read_image(content, max_pixels=max_pixels, draft=preprocessing.draft)
         decoded = Decoded(facts.width, facts.height, preprocessing(image))
         return Prepared(candidate, sha256, len(content), modified, decoded)
     return Prepared(candidate, sha256, len(content), modified, known)

@@ -3,8 +3,9 @@
 import errno
 import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -13,8 +14,11 @@ from fsspec.core import url_to_fs
 
 from index.errors import SourceError
 from index.gallery.uris import canonical_uris, local_path
+from index.photo_tables import PhotoRow, read_photo_table
+from training.base.charsets import text_encoding
 from training.base.regular_files import MAX_BYTES, UnusableFile, read_regular
-from training.base.tables import TABLE_SUFFIXES, as_text, open_table, parse_number
+from training.base.tables import TABLE_SUFFIXES
+from training.model.formats import EXTRA, FORMAT_SUFFIXES
 from training.model.images import IMAGE_SUFFIXES
 
 __all__ = ["Candidate", "Listing", "list_folder", "list_photos", "read_uri"]
@@ -23,6 +27,7 @@ __all__ = ["Candidate", "Listing", "list_folder", "list_photos", "read_uri"]
 _SIDE_FOLDERS = frozenset(
     {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"}
 )
+_LINKS = "links to folders"
 _SHOWN = 5  # suffixes
 
 
@@ -42,14 +47,20 @@ class Listing(list[Candidate]):
         skipped: number of files that are not taken for photos, by suffix, and of links to folders, which are not
             followed.
         unreadable: folders that could not be listed, and why.
+        roots: folders that were searched with their subfolders: the one named, and those that links led to.
     """
 
     def __init__(
-        self, photos: Iterable[Candidate] = (), skipped: Mapping[str, int] | None = None, unreadable: Sequence[str] = ()
+        self,
+        photos: Iterable[Candidate] = (),
+        skipped: Mapping[str, int] | None = None,
+        unreadable: Sequence[str] = (),
+        roots: Iterable[Path] = (),
     ) -> None:
         super().__init__(photos)
         self.skipped = Counter(skipped or {})
         self.unreadable = tuple(unreadable)
+        self.roots = tuple(roots)
 
     @property
     def notes(self) -> str:
@@ -59,22 +70,23 @@ class Listing(list[Candidate]):
 
     def _summary(self) -> str:
         kinds = [f"{count} {suffix}" for suffix, count in self.skipped.most_common(_SHOWN)]
-        others = len(self.skipped) - len(kinds)
+        if more := len(self.skipped) - len(kinds):
+            kinds[-1] += f" and {more} other kinds"
         total = self.skipped.total()
-        return f"{total} file{'s' * (total != 1)} skipped: {', '.join(kinds)}" + (
-            f" and {others} other kinds" * (others > 0)
-        )
+        return f"{total} file{'s' * (total != 1)} skipped: {', '.join(kinds)}{_advice(self.skipped)}"
 
 
-def list_photos(source: str | Path) -> Listing:
+def list_photos(source: str | Path, *, encoding: str | None = None, follow_links: bool = False) -> Listing:
     """Lists the photos of a folder, a text list or a table; a URI that is named twice is listed once.
 
     Args:
-        source: a folder or its URI, searched with its subfolders, whose names below it become labels; a ``.csv`` or
-            ``.parquet`` table with a column ``uri`` (or ``path``), optionally ``label``, and metadata in the others,
+        source: a folder or its URI, searched with its subfolders, whose names below it become labels; a table (see
+            ``open_table``) with a column ``uri`` (or ``path``), optionally ``label``, and metadata in the others,
             which in CSV are text unless a column is called ``NAME:int``, ``NAME:float`` or ``NAME:bool``;
             or a text file with one path or URI a line, and comments, which begin with ``#`` at the start of a line or
             after a space. Relative paths are taken from the folder that holds the list or table.
+        encoding: of the characters of a list or a CSV table; found out when omitted.
+        follow_links: see ``list_folder``.
 
     Returns:
         The photos, local ones under their canonical paths; see ``canonical_uris``.
@@ -88,41 +100,53 @@ def list_photos(source: str | Path) -> Listing:
         return _list_remote(str(source))
     source = path
     if source.is_dir():
-        return list_folder(source)
+        return list_folder(source, follow_links=follow_links)
     if not source.exists():
         raise SourceError(f"{source} does not exist; --photos needs a folder, a list or a table of photos")
-    candidates = _from_table(source) if source.suffix.lower() in TABLE_SUFFIXES else _from_list(source)
+    read = read_photo_table if source.suffix.lower() in TABLE_SUFFIXES else _from_list
+    candidates = [
+        Candidate(_absolute(name, source.parent), label, metadata) for name, label, metadata in read(source, encoding)
+    ]
     if not candidates:
         raise _no_photos(source)
     uris = canonical_uris(candidate.uri for candidate in candidates)
     found = {uri: candidate._replace(uri=uri) for uri, candidate in zip(uris, candidates, strict=True)}
-    return Listing(found.values())
+    return Listing(found.values(), roots=[source.parent.resolve()])
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, *, follow_links: bool = False) -> Listing:
     """Lists the photos of a folder and its subfolders, but not of hidden ones or those of thumbnails and waste.
 
-    Whatever has the name of a photo is listed, so that a job can say why it cannot be used. Links to folders are not
-    followed.
+    Whatever has the name of a photo is listed, so that a job can say why it cannot be used.
+
+    Args:
+        folder: the folder.
+        follow_links: whether links to folders are followed. Each folder is listed once, so that loops end.
 
     Raises:
         SourceError: if there is no such folder, or no photo in it.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder")
-    top = folder.resolve()
-    photos, skipped, errors = [], Counter[str](), list[OSError]()
-    for parent, folders, names in os.walk(top, onerror=errors.append):
-        folders[:] = [name for name in folders if not _is_aside(name)]
-        place = Path(parent)
-        skipped["links to folders"] += sum((place / name).is_symlink() for name in folders)
-        label = None if place == top else place.name
-        images = [str(place / name) for name in names if _is_photo(name, skipped)]
-        photos += [Candidate(image, label, {}, is_label_of_folder=True) for image in images]
+    photos, skipped, errors, walked = list[Candidate](), Counter[str](), list[OSError](), set[str]()
+    roots: dict[str, str | None] = {str(folder.resolve()): None}  # and the label of photos right in them
+    waiting = list(roots)
+    while waiting:
+        root = waiting.pop()
+        for place, links, names in _walk(root, walked, errors):
+            label = roots[root] if place == root else PurePosixPath(place).name
+            images = [os.path.join(place, name) for name in names if _is_photo(name, skipped)]  # noqa: PTH118 - faster
+            photos += [Candidate(image, label, {}, is_label_of_folder=True) for image in images]
+            if follow_links:
+                targets = {os.path.realpath(link): PurePosixPath(link).name for link in links}
+                waiting += targets
+                roots = {**targets, **roots}
+            else:
+                skipped[_LINKS] += len(links)
     unreadable = [f"{error.filename}: {error.strerror}" for error in errors]
     if not photos:
-        raise SourceError(f"{unreadable[0]}; no photos were found") if unreadable else _no_photos(folder)
-    return Listing(sorted(photos, key=lambda photo: Path(photo.uri)), +skipped, unreadable)
+        raise SourceError(f"{unreadable[0]}; no photos were found") if unreadable else _no_photos(folder, skipped)
+    return Listing(sorted(photos, key=lambda photo: Path(photo.uri)), +skipped, unreadable, map(Path, roots))
 
 
 def read_uri(uri: str) -> bytes:
@@ -146,6 +170,18 @@ def read_uri(uri: str) -> bytes:
     return content
 
 
+def _walk(root: str, walked: set[str], errors: list[OSError]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Folders from a root on that were not walked yet, each with the links to folders and the files in it."""
+    if root in walked:
+        return
+    for place, folders, names in os.walk(root, onerror=errors.append):
+        walked.add(place)
+        paths = {name: os.path.join(place, name) for name in folders if not _is_aside(name)}  # noqa: PTH118 - faster
+        links = [path for path in paths.values() if os.path.islink(path)]  # noqa: PTH114
+        folders[:] = [name for name, path in paths.items() if path not in walked]
+        yield place, links, names
+
+
 def _is_aside(folder: str) -> bool:
     return folder.startswith(".") or folder.lower() in _SIDE_FOLDERS
 
@@ -156,6 +192,12 @@ def _is_photo(name: str, skipped: Counter[str]) -> bool:
     if suffix not in IMAGE_SUFFIXES:
         skipped[suffix or "without suffix"] += 1
     return suffix in IMAGE_SUFFIXES
+
+
+def _advice(skipped: Iterable[str]) -> str:
+    """What to install where files were skipped that it would make readable."""
+    lacking = sorted(suffix for suffix in skipped if FORMAT_SUFFIXES.get(suffix) is False)
+    return f'; to read {", ".join(lacking)}: pip install "{EXTRA}"' if lacking else ""
 
 
 def _list_remote(source: str) -> Listing:
@@ -176,97 +218,28 @@ def _list_remote(source: str) -> Listing:
         uri = storage.unstrip_protocol(name) + separator + archive
         candidates.append(Candidate(uri, label, {}, is_label_of_folder=True))
     if not candidates:
-        raise _no_photos(source)
+        raise _no_photos(source, skipped)
     return Listing(candidates, skipped)
 
 
-def _no_photos(source: str | Path) -> SourceError:
-    return SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))})")
+def _no_photos(source: str | Path, skipped: Iterable[str] = ()) -> SourceError:
+    return SourceError(f"{source} names no photos ({', '.join(sorted(IMAGE_SUFFIXES))}){_advice(skipped)}")
 
 
-def _from_list(path: Path) -> list[Candidate]:
+def _from_list(path: Path, encoding: str | None) -> list[PhotoRow]:
     content = path.read_bytes()
-    if b"\0" in content:
-        raise SourceError(f"{path} is not a text file; give a folder, a text list or a .csv or .parquet table")
+    has_mark = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    if b"\0" in content and not has_mark and not encoding:
+        raise SourceError(f"{path} is not a text file; give a folder, a text list or a table such as .csv")
+    name = encoding or ("utf-16" if has_mark else "utf-8")  # not guessed: names of files must be right to the letter
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(text_encoding(path, name))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SourceError(f"{path}, line {line}: not UTF-8; save the list in that encoding") from error
+        raise SourceError(f"{path}, line {line}: not {name.upper()}; name the encoding with --encoding") from error
     names = [re.sub(r"(^|\s)#.*", "", line).strip() for line in re.split("\r\n|\n|\r", text)]
-    return [Candidate(_absolute(name, path.parent), None, {}) for name in names if name]
-
-
-def _from_table(path: Path) -> list[Candidate]:
-    with open_table(path) as table:
-        column = next((name for name in ("uri", "path") if name in table.columns), None)
-        if column is None:
-            columns = ", ".join(repr(name) for name in table.columns)
-            raise SourceError(f"{path} has no column 'uri' or 'path'; its columns are {columns}")
-        fields = [_field(path, name, typed=table.typed) for name in table.columns if name not in (column, "label")]
-        names = [field.name for field in fields]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise SourceError(f"{path} has two columns for the metadata field {min(twice)!r}; remove one")
-        return [_candidate(path, number, cells, column, fields) for number, cells in table.rows]
-
-
-class _Field(NamedTuple):
-    """A column of a table, the metadata field that it fills, and what turns its cells into values."""
-
-    column: str
-    name: str
-    parse: Callable[[Any], Any]
-
-
-def _field(path: Path, column: str, *, typed: bool) -> _Field:
-    name, _, kind = column.rpartition(":")
-    if typed or kind not in _PARSERS:
-        return _Field(column, column, _plain)
-    if name in ("", "uri", "path", "label"):
-        raise SourceError(f"{path}: column {column!r} needs the name of a metadata field before the colon")
-    return _Field(column, name, _PARSERS[kind])
-
-
-def _candidate(path: Path, number: int, cells: Mapping[str, Any], column: str, fields: Sequence[_Field]) -> Candidate:
-    def value(name: str, parse: Callable[[Any], Any]) -> Any:
-        try:
-            return parse(cells[name]) if name in cells else None
-        except ValueError as error:
-            raise SourceError(f"{path}, row {number}: {name}: {error}") from error
-
-    uri = value(column, as_text)
-    if not uri or "\0" in uri:
-        raise SourceError(f"{path}, row {number}: {column}: every row needs the path or URI of a photo there")
-    metadata = {field.name: value(field.column, field.parse) for field in fields if field.column in cells}
-    return Candidate(_absolute(uri, path.parent), value("label", as_text), metadata)
+    return [PhotoRow(name, None, {}) for name in names if name]
 
 
 def _absolute(name: str, folder: Path) -> str:
     return name if "://" in name else str((folder / name).absolute())
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
-    if isinstance(value, float):
-        return parse_number(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value if value is None or isinstance(value, str | int) else as_text(value)
-
-
-def _parse_int(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text.strip()) or abs(int(text)) >= 2**63:
-        raise ValueError(f"{text!r} is not a whole number of 64 bits")
-    return int(text)
-
-
-def _parse_bool(text: str) -> bool:
-    value = {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower())
-    if value is None:
-        raise ValueError(f"{text!r} is neither true nor false")
-    return value
-
-
-_PARSERS: dict[str, Callable[[Any], Any]] = {"int": _parse_int, "float": parse_number, "bool": _parse_bool}

@@ -211,6 +211,10 @@ class Catalogue:
             return KnownContent(width, height, one_vector(identifier, slots, vectors))
         return None
 
+    def with_content(self, sha256: str, limit: int) -> list[tuple[int, str]]:
+        """Returns ids and URIs of at most ``limit`` photos with this content."""
+        return self._database.query("SELECT id, uri FROM photos WHERE sha256 = ? LIMIT ?", (sha256, limit))
+
     def photo(self, identifier: int) -> Photo | None:
         """Returns a photo by id, or None if it does not exist."""
         return self.photos([identifier]).get(identifier)

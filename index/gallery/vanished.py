@@ -6,24 +6,24 @@ from pathlib import Path
 
 from index.gallery.uris import canonical_uris
 
-__all__ = ["photos_below", "reason_to_keep", "vanished"]
+__all__ = ["is_gone", "photos_below", "reason_to_keep", "vanished"]
 
 _SOME = 4096  # photos in memory at once
 
 
-def photos_below(folder: Path, known: Mapping[str, int], gallery: Path) -> Iterator[tuple[str, int]]:
-    """Yields the canonical paths and ids of the photos that lie below a local folder, however they are spelled.
+def photos_below(folders: Sequence[Path], known: Mapping[str, int], gallery: Path) -> Iterator[tuple[str, int]]:
+    """Yields the canonical paths and ids of the photos that lie below local folders, however they are spelled.
 
     Args:
-        folder: the folder.
+        folders: canonical paths of the folders.
         known: ids by URI, as the catalogue has them.
         gallery: the gallery's folder, where it is now.
     """
-    top = str(folder.resolve()).rstrip("/") + "/"
+    tops = tuple(str(folder).rstrip("/") + "/" for folder in folders)
     photos = iter(known.items())
     while some := list(islice(photos, _SOME)):
         paths = canonical_uris((uri for uri, _ in some), gallery)
-        yield from ((path, photo[1]) for path, photo in zip(paths, some, strict=True) if path.startswith(top))
+        yield from ((path, photo[1]) for path, photo in zip(paths, some, strict=True) if path.startswith(tops))
 
 
 def vanished(photos: Iterable[tuple[str, int]], listed: Collection[str]) -> list[int]:
@@ -33,7 +33,7 @@ def vanished(photos: Iterable[tuple[str, int]], listed: Collection[str]) -> list
         photos: canonical paths and ids.
         listed: canonical paths that were seen to be there.
     """
-    return [identifier for path, identifier in photos if path not in listed and _is_gone(Path(path))]
+    return [identifier for path, identifier in photos if path not in listed and is_gone(Path(path))]
 
 
 def reason_to_keep(folder: Path, unreadable: Sequence[str], gone: int, known: int, allowed: float) -> str:
@@ -58,11 +58,12 @@ def reason_to_keep(folder: Path, unreadable: Sequence[str], gone: int, known: in
     return ""
 
 
-def _is_gone(path: Path) -> bool:
+def is_gone(path: Path) -> bool:
+    """Whether there is no file of a name; what cannot be looked at may still be there."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False  # what cannot be looked at may still be there
+        return False
     return False

@@ -134,7 +134,7 @@ def remove_photo(photo_id: int) -> Call[None]:
 def image(photo_id: int, size: int | None) -> Call[bytes]:
     """A photo's file, or its thumbnail."""
     if size is None:
-        return Call("GET", f"/v1/photos/{photo_id}/image", bytes)
+        return Call("GET", f"/v1/photos/{photo_id}/image", bytes, {"params": {"original": True}})
     return Call("GET", f"/v1/photos/{photo_id}/thumbnail", bytes, {"params": {"size": size}})
 
 

@@ -25,18 +25,24 @@ class Decoder:
         self._max_pixels = max_pixels
 
     @contextmanager
-    def image(self, content: bytes, draft: int | None = None) -> Iterator[Image.Image]:
+    def image(
+        self, content: bytes, draft: int | None = None, *, drawing: bool = False, known_pixels: int = 0
+    ) -> Iterator[Image.Image]:
         """Decodes an image, which counts towards the limit until the block ends.
 
         Args:
             content: bytes of the file.
-            draft: see ``open_image``.
+            draft: see ``read_image``.
+            drawing: likewise.
+            known_pixels: width times height that an image like this had before; it may have as many again, whatever the
+                limit.
 
         Raises:
             ImageError: if the bytes are not a usable image; ``ImageTooLarge`` if the image has too many pixels.
         """
         with self._places:
-            yield open_image(content, max_pixels=self._max_pixels, draft=draft)
+            limit = max(self._max_pixels, known_pixels)
+            yield open_image(content, max_pixels=limit, draft=draft, drawing=drawing)
 
     def describe(self, content: bytes) -> ImageFacts:
         """What an image is.

@@ -106,7 +106,8 @@ class EncodingModel:
 
     def _decode(self, content: bytes, modality: Modality) -> Tensor:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
-        with self._refusing(modality), self._decoder.image(content, preprocessing.draft) as image:
+        decoded = self._decoder.image(content, preprocessing.draft, drawing=modality == "sketch")
+        with self._refusing(modality), decoded as image:
             return preprocessing(image)
 
     @contextmanager

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +39,7 @@ class PhotoFile:
         size: size in bytes, if it is known.
         version: text that differs whenever the file has changed.
         is_local: whether the file lies on this machine.
+        pixels: width times height of the photo as it was indexed.
     """
 
     uri: str
@@ -46,6 +47,7 @@ class PhotoFile:
     size: int | None
     version: str
     is_local: bool
+    pixels: int = 0
 
 
 def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
@@ -59,7 +61,8 @@ def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
     uri = resolve_uri(photo.uri, gallery)
     path = local_path(uri)
     try:
-        return _open_remote(uri) if path is None else _open_local(path, gallery, photo)
+        opened = _open_remote(uri) if path is None else _open_local(path, gallery, photo)
+        return replace(opened, pixels=photo.width * photo.height)
     except _GONE as error:
         raise RequestProblem(404, "the photo's file no longer exists") from error
     except UnusableFile as error:
@@ -166,7 +169,7 @@ class Thumbnails:
         except Exception as error:  # each kind of storage has its own exceptions
             raise _unreadable(opened.uri, error) from error
         try:
-            with self._decoder.image(content, size) as image:
+            with self._decoder.image(content, size, known_pixels=opened.pixels) as image:
                 image.thumbnail((size, size))
         except ImageTooLarge as error:
             raise RequestProblem(404, f"there is no thumbnail: {error.reason}") from error

@@ -11,9 +11,13 @@ from starlette.types import Message, Receive, Scope, Send
 from service.errors import RequestProblem
 from service.http.limits import is_head
 
-__all__ = ["IMAGE_START", "image_type", "local_file", "remote_file"]
+__all__ = ["IMAGE_START", "SHOWN_TYPES", "image_type", "local_file", "remote_file"]
 
 IMAGE_START = 64  # bytes of a file that tell what it is
+
+SHOWN_TYPES = frozenset(
+    {"image/avif", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"}
+)  # that every browser shows
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -24,8 +28,17 @@ _SIGNATURES = {
     b"MM\0*": "image/tiff",
     b"II+\0": "image/tiff",
     b"MM\0+": "image/tiff",
+    b"\xff\x0a": "image/jxl",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "image/jxl",
+    **dict.fromkeys((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"), "image/x-dcraw"),
 }
 _BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; two letters alone would let text pass for a bitmap
+_BRANDS = {
+    b"crx ": "image/x-dcraw",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    **dict.fromkeys((b"mif1", b"msf1", b"heim", b"heis", b"hevc", b"hevx"), "image/heif"),
+}
 _PIECE = 1 << 20  # bytes of a remote file that are in memory at once
 
 
@@ -38,8 +51,8 @@ def image_type(start: bytes) -> str | None:
         return "image/webp"
     if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BITMAP_HEADERS:
         return "image/bmp"
-    if start[4:8] == b"ftyp" and (b"avif" in start[8:] or b"avis" in start[8:]):
-        return "image/avif"
+    if start[4:8] == b"ftyp":
+        return "image/avif" if b"avif" in start[8:] or b"avis" in start[8:] else _BRANDS.get(start[8:12])
     return None
 
 

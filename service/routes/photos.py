@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import anyio.from_thread
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
@@ -15,7 +16,7 @@ from service.engine.uploads import prepare_upload
 from service.errors import RequestProblem
 from service.http.bodies import read_form_or_image, read_json
 from service.http.conditional import not_modified
-from service.http.files import IMAGE_START, image_type, local_file, remote_file
+from service.http.files import IMAGE_START, SHOWN_TYPES, image_type, local_file, remote_file
 from service.http.openapi import reference
 from service.http.problems import documented
 from service.routes.search import body_content
@@ -25,6 +26,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/photos", tags=["photos"], responses=documented(401, 403, 422, 429, 503))
 
+_CONVERTED = 2048  # pixels of the longer side at most
 _CACHED = "private, max-age=3600"
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified"}}
 _PARTIAL: dict[int | str, dict[str, Any]] = {206: {"description": "Partial Content"}}
@@ -114,18 +116,29 @@ async def remove_photo(photo_id: int, engine: EngineDependency, serving: Serving
     response_class=Response,
     responses={**_IMAGE, **_PARTIAL, **_NOT_MODIFIED, **documented(404, 416)},
 )
-def photo_image(photo_id: int, request: Request, serving: ServingDependency) -> Response:
-    """The photo's file as it is now, whole or in ranges."""
+def photo_image(
+    photo_id: int,
+    request: Request,
+    serving: ServingDependency,
+    thumbnails: ThumbnailsDependency,
+    original: Annotated[bool, Query(description="the file itself, also where browsers cannot show it")] = False,
+) -> Response:
+    """The photo's file as it is now, whole or in ranges; as WebP where browsers cannot show the file's format."""
     opened = open_photo(serving.path, serving.photo(photo_id))
     with ExitStack() as unsent:
         unsent.enter_context(opened.file)
-        headers = {"ETag": f'"{opened.version}"', "Cache-Control": _CACHED}
-        if not_modified(request, headers["ETag"]):
-            return Response(status_code=304, headers=headers)
         media_type = image_type(opened.file.read(IMAGE_START))
         if media_type is None:
             raise RequestProblem(404, "the photo's file is no longer an image")
         opened.file.seek(0)
+        is_shown = original or media_type in SHOWN_TYPES
+        version = opened.version if is_shown else f"{opened.version}-{_CONVERTED}"
+        headers = {"ETag": f'"{version}"', "Cache-Control": _CACHED}
+        if not_modified(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        if not is_shown:
+            content = anyio.from_thread.run(thumbnails.get, opened, _CONVERTED)
+            return Response(content, media_type="image/webp", headers=headers)
         unsent.pop_all()  # the response closes it
     if opened.is_local:
         return local_file(opened.file, media_type, headers)

@@ -65,8 +65,8 @@ export class Detail {
       `${part.toFixed(2)} of ${score.toFixed(2)}. Every photo gets ${baseline.toFixed(2)} more`;
   }
 
-  async #file() {
-    const response = await request(this.#result.image_url);
+  async #file(query = "") {
+    const response = await request(this.#result.image_url + query);
     if (!response.ok) throw new Error((await response.json()).detail);
     return response.blob();
   }
@@ -89,7 +89,7 @@ export class Detail {
 
   async #download() {
     await this.#try(async () => {
-      const file = await this.#file();
+      const file = await this.#file("?original=true"); // also where the page shows it in another format
       const link = document.createElement("a");
       link.href = URL.createObjectURL(file);
       const suffix = file.type.startsWith("image/") ? `.${file.type.slice(6)}` : "";

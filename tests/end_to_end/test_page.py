@@ -200,6 +200,8 @@ def test_download(page, tmp_path):
     open_first(page)
     press(page, "detail-download")
     wait_until(lambda: list(tmp_path.glob("*.png")))
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert any(name.endswith("/image?original=true") for name in loaded)  # the file, not what is shown of it
 
 
 def test_shortcuts(page):

@@ -1,6 +1,7 @@
 """Tables of photos: metadata of the types that the header or the file says."""
 
 import datetime
+import decimal
 import math
 
 import pyarrow
@@ -92,6 +93,59 @@ def test_parquet_keeps_its_types_and_labels_are_text(tmp_path):
         "taken": "2024-05-06",
         "raw": "abc",
     }
+
+
+def test_decimals_are_numbers_and_spans_seconds(tmp_path):
+    decimals = [decimal.Decimal(text) for text in ("3.50", "3.00", "1e20")]
+    columns = {
+        "uri": ["1.jpg", "2.jpg", "3.jpg"],
+        "price": pyarrow.array(decimals, pyarrow.decimal128(30, 2)),
+        "length": [datetime.timedelta(minutes=1, milliseconds=500)] * 3,
+    }
+    assert [photo.metadata for photo in parquet(tmp_path, columns)] == [
+        {"price": price, "length": 60.5} for price in (3.5, 3, 1e20)
+    ]
+
+
+def test_times_are_iso_8601(tmp_path):
+    noon = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    columns = {
+        "uri": ["1.jpg"],
+        "taken": pyarrow.array([noon], pyarrow.timestamp("ns", "Europe/Oslo")),
+        "naive": pyarrow.array([noon.replace(tzinfo=None)], pyarrow.timestamp("ms")),
+        "days": [[datetime.date(2024, 5, 1)]],
+    }
+    [photo] = parquet(tmp_path, columns)
+    assert photo.metadata == {
+        "taken": "2024-05-01T10:00:00+00:00",
+        "naive": "2024-05-01T12:00:00",
+        "days": ["2024-05-01"],
+    }
+
+
+def test_json_lines_and_tsv_are_tables_of_photos(tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        '{"path": "1.jpg", "label": 7, "tags": ["a", 1]}\n{"path": "2.jpg", "x:int": "1"}\n'
+    )
+    assert [(photo.label, photo.metadata) for photo in list_photos(tmp_path / "p.jsonl")] == [
+        ("7", {"tags": ["a", 1]}),
+        (None, {"x:int": "1"}),
+    ]
+    (tmp_path / "p.tsv").write_text("uri\tyear:int\n1.jpg\t1999\n")
+    assert [photo.metadata for photo in list_photos(tmp_path / "p.tsv")] == [{"year": 1999}]
+    (tmp_path / "p.json").write_text("[]")
+    with pytest.raises(SvdrawError, match=r"call the file \.jsonl"):
+        list_photos(tmp_path / "p.json")
+
+
+def test_columns_that_are_called_as_facts_are_warned_of_once(tmp_path, caplog):
+    [photo, _] = csv(tmp_path, "uri,id,width,x\n1.jpg,7,8,9\n2.jpg,7,8,9\n")
+    assert photo.metadata == {"id": "7", "width": "8", "x": "9"}
+    [record] = caplog.records
+    assert '"metadata.id", "metadata.width"' in record.getMessage()
+    caplog.clear()
+    csv(tmp_path, "uri,label,x\n1.jpg,7,8\n")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,5 +1,6 @@
 """Folders, lists and names: what is listed, under which path, and what is said of the rest."""
 
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,10 @@ from index.gallery.uris import canonical_uris, known_uris, local_path
 from index.jobs import index_photos, sync_photos
 from index.sources import list_folder, list_photos, read_uri
 from tests.conftest import draw_shape
+from tests.training.model.test_formats import dng, heif, jxl
 from training.base.regular_files import UnusableFile
+from training.model.formats import FORMAT_SUFFIXES
+from training.model.images import IMAGE_SUFFIXES
 
 
 @pytest.fixture
@@ -119,15 +123,70 @@ def test_side_folders_are_passed_over_and_other_files_are_counted(photos):
         (photos / folder).mkdir()
         shutil.copy(photos / "0.png", photos / folder / "thumb.png")
         (photos / folder / "index.db").touch()
-    for name in ("a.heic", "b.HEIC", "sub/c.txt", "README"):
+    for name in ("a.svg", "b.SVG", "sub/c.txt", "README"):
         (photos / name).touch()
     for name in ("new.jfif", "sub/new.JPE"):
         draw_shape("circle", 1, filled=True).save(photos / name, "JPEG")
     listing = list_folder(photos)
     assert names(listing, photos) == ["0.png", "1 a.png", "new.jfif", "sub/2.png", "sub/3.png", "sub/new.JPE"]
-    assert listing.notes == "4 files skipped: 2 .heic, 1 without suffix, 1 .txt"
+    assert listing.notes == "4 files skipped: 2 .svg, 1 without suffix, 1 .txt"
     assert list_folder(photos / ".thumbnails").notes == "1 file skipped: 1 .db"  # asked for by name
     assert {photo.label for photo in listing} == {None, "sub"}
+
+
+@pytest.fixture
+def without_extra(monkeypatch):
+    """As if the extra ``formats`` were not installed."""
+    monkeypatch.setattr("index.sources.FORMAT_SUFFIXES", dict.fromkeys(FORMAT_SUFFIXES, False))
+    monkeypatch.setattr("index.sources.IMAGE_SUFFIXES", IMAGE_SUFFIXES - set(FORMAT_SUFFIXES))
+
+
+def test_what_would_make_skipped_files_readable_is_said(photos, without_extra, tmp_path):
+    for name in ("a.heic", "b.HEIC", "sub/c.NEF", "d.txt"):
+        (photos / name).touch()
+    notes = '4 files skipped: 2 .heic, 1 .txt, 1 .nef; to read .heic, .nef: pip install "svdraw[formats]"'
+    assert list_folder(photos).notes == notes
+    assert list_photos(f"memory:/{fsspec_copy(photos)}").notes.split("; ")[1] == notes.split("; ")[1]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.heic").touch()
+    with pytest.raises(SourceError, match=r'names no photos \(.*\); to read \.heic: pip install "svdraw\[formats\]"'):
+        list_folder(other)
+
+
+def fsspec_copy(folder):
+    """A copy of a folder in memory."""
+    for file in folder.rglob("*.*"):
+        fsspec.filesystem("memory").pipe(f"/copy/{file.relative_to(folder)}", file.read_bytes())
+    return "/copy"
+
+
+def test_all_formats_are_indexed(tiny_bundle, tmp_path, caplog):
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    image = draw_shape("circle", 1, filled=True, size=80)
+    files = {
+        "a.HEIC": heif(image),
+        "b.jxl": jxl(image),
+        "c.dng": dng(image),
+        "d.avif": written(image, "AVIF"),
+        "e.heic": heif(image)[:200],
+        "f.heif": b"",
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        report = index_photos(gallery, list_photos(folder), "cpu")
+        assert (report.encoded, report.rejected) == (4, 2)
+        assert {(photo.width, photo.height) for photo in gallery.catalogue.page(0, 9)} == {(80, 80)}
+    rejects = [json.loads(line) for line in (tmp_path / "gallery" / "rejects.jsonl").read_text().splitlines()]
+    assert [reject["reason"].split(" (")[0] for reject in rejects] == ["truncated or damaged image", "empty file"]
+
+
+def written(image, kind):
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
 
 
 def test_loops_of_links_end(photos):
@@ -150,8 +209,8 @@ def test_lines_of_a_list(tmp_path, mark, end):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a.png\ncafé.png\n".encode("latin-1"), "list.txt, line 2: not UTF-8; save"),
-        ("a.png\n".encode("utf-16"), "is not a text file"),
+        ("a.png\ncafé.png\n".encode("latin-1"), "list.txt, line 2: not UTF-8; name the encoding with --encoding"),
+        ("a.png\n".encode("utf-16-le"), "is not a text file"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "is not a text file"),
     ],
 )
@@ -160,6 +219,56 @@ def test_lists_that_are_no_text(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(SourceError, match=message):
         list_photos(path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"), [("utf-16", None), ("latin-1", "latin-1"), ("utf-16-le", "utf-16-le")]
+)
+def test_lists_in_other_encodings(tmp_path, encoding, declared):
+    path = tmp_path / "list.txt"
+    path.write_bytes("a.png\ncafé.png\n".encode(encoding))
+    assert names(list_photos(path, encoding=declared), tmp_path) == ["a.png", "café.png"]
+
+
+def test_folders_behind_links_are_searched_once_where_this_is_asked_for(photos, tmp_path):
+    other = tmp_path / "other"
+    (other / "deep").mkdir(parents=True)
+    for name in ("4.png", "deep/5.png"):
+        draw_shape("line", 1, filled=True).save(other / name)
+    for name, target in {
+        "more": other,
+        "again": other / "deep",
+        "loop": photos,
+        "up": photos / "sub",
+        ".no": "/",
+    }.items():
+        (photos / name).symlink_to(target)
+    (other / "back").symlink_to(photos)
+    assert len(list_folder(photos)) == 4
+    listing = list_folder(photos, follow_links=True)
+    assert {os.path.relpath(photo.uri, tmp_path): photo.label for photo in listing} == {
+        "photos/0.png": None,
+        "photos/1 a.png": None,
+        "photos/sub/2.png": "sub",
+        "photos/sub/3.png": "sub",
+        "other/4.png": "more",
+        "other/deep/5.png": listing[1].label,
+    }
+    assert listing.notes == ""
+    assert set(listing.roots) >= {photos, other}
+
+
+def test_sync_sees_what_is_gone_behind_links(photos, tiny_bundle, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(4):
+        draw_shape("line", number, filled=True).save(other / f"{number}.png")
+    (photos / "more").symlink_to(other)
+    with closing(Gallery.create(tmp_path / "gallery", tiny_bundle)) as gallery:
+        assert sync_photos(gallery, photos, "cpu", follow_links=True).encoded == 8
+        (other / "0.png").unlink()
+        assert sync_photos(gallery, photos, "cpu").removed == 0
+        assert sync_photos(gallery, photos, "cpu", follow_links=True).removed == 1
 
 
 def test_a_job_hangs_on_nothing_in_its_list(photos, fifo, tiny_bundle, tmp_path):

@@ -12,14 +12,18 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import read_regular
 from training.model.colours import to_srgb
+from training.model.drawings import is_drawing, open_drawing
+from training.model.formats import FORMAT_SUFFIXES, Opened, open_extra
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageFacts", "describe_image", "image_files", "open_image", "read_image"]
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    | {suffix for suffix, is_installed in FORMAT_SUFFIXES.items() if is_installed}
 )
 MAX_PIXELS = 64_000_000
 
+_JPEG = ("JPEG", "MPO")  # the second has several pictures
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,6 +34,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
+_LONGEST_REASON = 200  # characters of what a decoder says
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_EXTRAS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
@@ -66,7 +71,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and _may_be_file(f))
 
 
-def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Image.Image:
+def open_image(
+    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None, drawing: bool = False
+) -> Image.Image:
     """Decodes an image file, or the bytes of one; see ``read_image``.
 
     Raises:
@@ -74,25 +81,27 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, draft: int
         OSError: if the file cannot be read at all, or is no regular file.
     """
     content = source if isinstance(source, bytes) else read_regular(source)
-    return read_image(content, max_pixels=max_pixels, draft=draft)[1]
+    return read_image(content, max_pixels=max_pixels, draft=draft, drawing=drawing)[1]
 
 
 def read_image(
-    content: bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None
+    content: bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None, drawing: bool = False
 ) -> tuple[ImageFacts, Image.Image]:
     """Says what an image is and decodes it to 8-bit sRGB, upright, with transparency flattened.
 
     The pixel limit is checked on the header, before anything is decoded. It counts the pixels that decoding holds in
     memory: a JPEG that is not progressive is decoded at half its width and height where it would pass the limit, so it
-    may have four times as many pixels, as photos of phones with 108 or 200 megapixels do. Of an animation the first
-    frame is used. Text in a PNG is ignored, however long. How values, colours and transparency become RGB is said in
-    ``training.model.colours``.
+    may have four times as many pixels, as photos of phones with 108 or 200 megapixels do; so may a raw file of a
+    camera. Of an animation the first frame is used. Text in a PNG is ignored, however long. How values, colours and
+    transparency become RGB is said in ``training.model.colours``, which other formats there are in
+    ``training.model.formats``.
 
     Args:
         content: of the file.
         max_pixels: largest width times height that is decoded.
         draft: lets a JPEG be decoded at a reduced scale whose shorter side is still at least this many
             pixels; the scale is exact and several times faster for large photos.
+        drawing: whether it may be an SVG drawing, as sketches may.
 
     Returns:
         The facts of the whole image, and the image as decoded.
@@ -102,15 +111,15 @@ def read_image(
         MemoryError: if the machine has not the memory for an image within the limit.
     """
 
-    def decode(image: Image.Image) -> tuple[ImageFacts, Image.Image]:
-        _check_size(image, max_pixels)
-        facts = _facts(image)
+    def decode(opened: Opened) -> tuple[ImageFacts, Image.Image]:
+        image, orientation = opened.decode()
+        _check_size(image.width, image.height, _held(image), max_pixels)
         _reduce(image, max_pixels, draft)
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        return facts, to_srgb(image if turn is None else image.transpose(turn), image)
+        turn = _TURNS.get(_orientation(image) if orientation is None else orientation)
+        return _facts(opened), to_srgb(image if turn is None else image.transpose(turn), image)
 
-    return _examine(content, decode)
+    return _examine(content, decode, max_pixels, drawing)
 
 
 def describe_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
@@ -119,12 +128,7 @@ def describe_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFact
     Raises:
         ImageError: if it is no image; ImageTooLarge if it has too many pixels.
     """
-
-    def describe(image: Image.Image) -> ImageFacts:
-        _check_size(image, max_pixels)
-        return _facts(image)
-
-    return _examine(content, describe)
+    return _examine(content, _facts, max_pixels)
 
 
 def _may_be_file(path: Path) -> bool:
@@ -134,28 +138,48 @@ def _may_be_file(path: Path) -> bool:
         return True
 
 
-def _examine(content: bytes, use: Callable[[Image.Image], Result]) -> Result:
+def _examine(content: bytes, use: Callable[[Opened], Result], max_pixels: int, drawing: bool = False) -> Result:
     """What ``use`` makes of the opened image; whatever goes wrong with the image is an ``ImageError``."""
     if not content:
         raise ImageError("empty file")
     try:
+        if opened := _open_other(content, max_pixels, drawing):
+            _check_size(opened.width, opened.height, opened.held, max_pixels)
+            return use(opened)
         try:
-            return _use(content, use)
+            return _use(content, use, max_pixels)
         except ValueError:  # how Pillow refuses text or a colour profile that unpacks to more than a megabyte
             if not content.startswith(_PNG):
                 raise
-            return _use(_without_extras(content), use)
+            return _use(_without_extras(content), use, max_pixels)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # decoders of hostile bytes raise nearly anything
-        raise ImageError(f"truncated or damaged image ({type(error).__name__}: {error})") from error
+        why = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise ImageError(f"truncated or damaged image ({type(error).__name__}: {why})") from error
 
 
-def _use(content: bytes, use: Callable[[Image.Image], Result]) -> Result:
+def _open_other(content: bytes, max_pixels: int, drawing: bool) -> Opened | None:
+    """The opened image if it is none that Pillow reads."""
+    if not is_drawing(content):
+        return open_extra(content)
+    if not drawing:
+        raise ImageError("an SVG drawing, which only sketches may be")
+    return open_drawing(content, max_pixels)
+
+
+def _use(content: bytes, use: Callable[[Opened], Result], max_pixels: int) -> Result:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        return use(image)
+        held = _held(image)
+        _check_size(image.width, image.height, held, max_pixels)
+        orientation = _orientation(image)
+        width, height = _stored_size(image)
+        if orientation in (5, 6, 7, 8):
+            width, height = height, width
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        return use(Opened(kind, width, height, held, lambda: (image, None)))
 
 
 def _without_extras(png: bytes) -> bytes:
@@ -169,12 +193,17 @@ def _without_extras(png: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
+def _check_size(width: int, height: int, held: int, max_pixels: int) -> None:
+    if held > max_pixels:
+        raise ImageTooLarge(f"{width} x {height} px is more than the limit of {max_pixels} pixels")
+
+
+def _held(image: Image.Image) -> int:
+    """Pixels that decoding an image holds at least."""
     width, height = image.size
-    if image.format in ("JPEG", "MPO") and "progressive" not in image.info:  # a progressive one is held whole
+    if image.format in _JPEG and "progressive" not in image.info:  # a progressive one is held whole
         width, height = (width + 1) // 2, (height + 1) // 2
-    if width * height > max_pixels:
-        raise ImageTooLarge(f"{image.width} x {image.height} px is more than the limit of {max_pixels} pixels")
+    return width * height
 
 
 def _reduce(image: Image.Image, max_pixels: int, draft: int | None) -> None:
@@ -183,16 +212,17 @@ def _reduce(image: Image.Image, max_pixels: int, draft: int | None) -> None:
     sides = [longer] if draft is None else [max(1, round(longer / shorter * draft))]
     if longer * shorter > max_pixels:
         sides.append(max(1, shorter // 2))
-    if (side := min(sides)) < longer:
+    if (side := min(sides)) < longer and image.format in _JPEG:  # others would take a thumbnail that they carry
         image.draft("RGB", (side, side))
 
 
-def _facts(image: Image.Image) -> ImageFacts:
+def _facts(opened: Opened) -> ImageFacts:
+    return ImageFacts(opened.format, opened.width, opened.height)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
     tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size Pillow may or may not have turned already
-    width, height = tags.get(ExifTags.Base.ImageWidth, image.width), tags.get(ExifTags.Base.ImageLength, image.height)
-    if _orientation(image) in (5, 6, 7, 8):
-        width, height = height, width
-    return ImageFacts("JPEG" if image.format == "MPO" else str(image.format), width, height)
+    return tags.get(ExifTags.Base.ImageWidth, image.width), tags.get(ExifTags.Base.ImageLength, image.height)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -127,7 +127,7 @@ def test_what_is_there_but_of_no_use_is_not_gone(photos, path, sync, fifo):
 def test_only_a_name_that_is_missing_has_vanished(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     known = {"file": 1, "nothing": 2, "file/inside": 3, "s3://bucket/a.png": 4, str(tmp_path / "x" / "y"): 5}
-    below = list(photos_below(tmp_path, known, tmp_path))
+    below = list(photos_below([tmp_path], known, tmp_path))
     assert [identifier for _, identifier in below] == [1, 2, 3, 5]
     assert vanished(below, set()) == [2, 3, 5]
     assert vanished(below, {str(tmp_path / "nothing")}) == [3, 5]

@@ -5,8 +5,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.http.files import IMAGE_START, image_type, local_file
+from service.http.files import IMAGE_START, SHOWN_TYPES, image_type, local_file
 from tests.service.conftest import serving
+from tests.training.model.test_formats import dng, heif, jxl
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,23 @@ def test_types_by_the_first_bytes(kind, media_type):
     buffer = io.BytesIO()
     Image.new("RGB", (3, 3)).save(buffer, kind)
     assert image_type(buffer.getvalue()[:IMAGE_START]) == media_type
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (heif(Image.new("RGB", (8, 8))), "image/heic"),
+        (jxl(Image.new("RGB", (8, 8))), "image/jxl"),
+        (jxl(Image.new("RGB", (8, 8)), use_container=True), "image/jxl"),
+        (dng(Image.new("RGB", (8, 8))), "image/tiff"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "image/heif"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "image/x-dcraw"),
+        (b"FUJIFILMCCD-RAW 0201", "image/x-dcraw"),
+    ],
+)
+def test_types_that_no_browser_shows(content, media_type):
+    assert image_type(content[:IMAGE_START]) == media_type
+    assert media_type not in SHOWN_TYPES
 
 
 @pytest.mark.parametrize(

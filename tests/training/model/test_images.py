@@ -182,7 +182,7 @@ def test_memory_that_the_machine_lacks_is_no_fault_of_the_picture(monkeypatch):
         (encoded(RED, "JPEG")[:300], "truncated or damaged"),
         (encoded(Image.effect_noise((64, 64), 90))[:-2000], "truncated or damaged"),
         (b"%PDF-1.4 " + encoded(RED), "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, which only sketches may be"),
     ],
 )
 def test_unusable_images_say_why(content, reason):
