@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from index.descriptions import merge_description
 from index.errors import GalleryError
-from index.gallery.catalogue import KnownContent
 from index.gallery.directory import Gallery
+from index.gallery.photos import KnownContent
 from index.gallery.uris import canonical_uris, is_upload, local_path, own_uris, resolve_uri
 from index.gallery.vanished import is_gone
 from index.reading import Prepared

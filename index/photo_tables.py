@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from index.errors import SourceError
-from index.gallery.catalogue import Photo
+from index.gallery.photos import Photo
 from training.base.tables import as_text, open_table, parse_number
 
 __all__ = ["PhotoRow", "read_photo_table"]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.gallery.catalogue import NewPhoto
 from index.gallery.directory import Gallery
+from index.gallery.photos import NewPhoto
 from index.gallery.searcher import Searcher
 from measurements.process import resident_memory
 

@@ -8,9 +8,10 @@ import pytest
 
 from index.errors import GalleryDamaged
 from index.gallery import publishing
-from index.gallery.catalogue import Catalogue, NewPhoto
+from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery, sampled_recall
 from index.gallery.generations import load_generation, read_generation
+from index.gallery.photos import NewPhoto
 from index.gallery.searcher import Searcher
 from index.jobs import compact, remove_photos
 from tests.index.conftest import decaying

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from index.errors import GalleryError
-from index.gallery.catalogue import NewPhoto
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
+from index.gallery.photos import NewPhoto
 from service.engine import building, lifecycle
 from service.engine.building import build_base, should_build_base
 from service.engine.lifecycle import Engine
