@@ -17,7 +17,7 @@ from service.http.openapi import allowed_methods, reference
 from service.schemas import Problem
 from training.base.errors import SvdrawError
 
-__all__ = ["EXPECTED", "as_problem", "documented", "install_problem_handlers"]
+__all__ = ["EXPECTED", "MEDIA_TYPE", "as_problem", "documented", "install_problem_handlers"]
 
 logger = logging.getLogger(__name__)
 
