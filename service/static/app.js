@@ -1,7 +1,7 @@
-import { request, showPicture } from "/static/api.js";
-import { Detail } from "/static/detail.js";
-import { Sketchpad } from "/static/sketchpad.js";
-import { SpectrumPlot } from "/static/spectrum.js";
+import { request, showPicture } from "./api.js";
+import { Detail } from "./detail.js";
+import { Sketchpad } from "./sketchpad.js";
+import { SpectrumPlot } from "./spectrum.js";
 
 const WAIT_WHILE_DRAWING = 150; // milliseconds between searches
 const element = (id) => document.getElementById(id);
@@ -57,11 +57,11 @@ async function query(more, signal) {
   if (element("exact").checked) options.recall = 1;
   if (like) {
     const body = JSON.stringify({ ...options, photo_id: like.id });
-    return request("/v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
+    return request("v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
   }
   const body = await pad.toBlob();
   const headers = { "Content-Type": "image/png" };
-  return request(`/v1/search?${new URLSearchParams(options)}`, { method: "POST", body, headers, signal });
+  return request(`v1/search?${new URLSearchParams(options)}`, { method: "POST", body, headers, signal });
 }
 
 async function contributions(result) {
@@ -260,7 +260,7 @@ element("theme").addEventListener("click", () => {
 });
 
 try {
-  const response = await request("/v1/gallery");
+  const response = await request("v1/gallery");
   if (!response.ok) throw new Error((await response.json()).detail);
   gallery = await response.json();
   element("facts").textContent = `${gallery.photos.toLocaleString()} photos`;

@@ -1,6 +1,6 @@
 // One result up close: the photo, why it was found, and what can be done with it.
 
-import { request, showPicture } from "/static/api.js";
+import { request, showPicture } from "./api.js";
 
 const [WIDTH, HEIGHT] = [300, 80];
 const element = (id) => document.getElementById(`detail-${id}`);
