@@ -163,19 +163,17 @@ class SearchRequest(SearchOptions, _Subject):
             raise ValueError("give 'image', 'photo' or 'photo_id'; one of them, or several in 'queries'")
         if not self.positive and all(query.weight <= 0 for query in self.every_query):
             raise ValueError(
-                "give the sketch in 'image', in base64, or 'photo', 'photo_id', 'queries' or 'positive' to search by"
+                "give the sketch in 'image', in base64, or 'photo_id', 'photo', 'queries' or 'positive' to search by"
             )
         return self
 
     @property
     def every_query(self) -> list[WeightedQuery]:
         """The queries with those that are given without a weight."""
-        alone = (
-            WeightedQuery(image=self.image, photo=self.photo, photo_id=self.photo_id, crop=self.crop)
-            if self._given
-            else None
-        )
-        return [*([alone] if alone else []), *self.queries]
+        if not self._given:
+            return self.queries
+        alone = WeightedQuery(image=self.image, photo=self.photo, photo_id=self.photo_id, crop=self.crop)
+        return [alone, *self.queries]
 
 
 class SearchResult(BaseModel):

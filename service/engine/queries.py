@@ -20,8 +20,8 @@ from training.model.encoders import Modality
 
 __all__ = ["Image", "combined", "images_of", "marked", "query_vector"]
 
-POSITIVE = 1.0  # weight of the photos marked as positive, all together
-NEGATIVE = -0.5  # docs/evaluation.md shows what these two gain
+POSITIVE = 1.5  # weight of the photos marked as positive, all together
+NEGATIVE = -0.75  # docs/evaluation.md shows what these two gain
 
 
 class Image(NamedTuple):

@@ -99,8 +99,8 @@ async def read_form_or_images(request: Request, names: Sequence[str], most: int)
         most: largest number of files.
 
     Raises:
-        RequestProblem: 400 if a file or the body is empty, 415 if the body is of another type, 422 if a form has no
-            fields.
+        RequestProblem: 400 if a file or the body is empty, 415 if the body is of another type, 422 if a form has
+            neither files nor text.
     """
     kind = media_type(request)
     files: Files
@@ -123,7 +123,7 @@ async def _read_form(request: Request, names: Sequence[str], most: int) -> tuple
         if sum(len(value) for value in fields.values() if isinstance(value, str)) > MAX_TEXT_BYTES:
             raise _too_much_text()
         sent = {name: [each for each in form.getlist(name) if isinstance(each, UploadFile)] for name in names}
-        if not any(sent.values()) and not fields:
+        if not any(sent.values()) and not any(isinstance(value, str) for value in fields.values()):
             raise _no_file()
         return {name: [await each.read() for each in files] for name, files in sent.items()}, fields
 

@@ -129,7 +129,7 @@ def recorded(monkeypatch):
         monkeypatch.setattr(owner, name, recording)
 
     record(bodies, "from_json")
-    for model in (schemas.SearchRequest, schemas.SearchOptions, schemas.EmbeddingRequest, schemas.PhotoDescription):
+    for model in (schemas.SearchRequest, schemas.SearchForm, schemas.EmbeddingRequest, schemas.PhotoDescription):
         record(model, "model_validate")
     for model in (schemas.SearchResponse, schemas.BatchResponse, schemas.PhotoPage):
         record(model, "model_dump_json")
