@@ -81,7 +81,7 @@ class ServiceSettings(BaseModel):
     @classmethod
     def _check_root_path(cls, value: str) -> str:
         path = value.rstrip("/")
-        if path and not re.fullmatch(r"(/[\w.~-]+)+", path, flags=re.ASCII):
+        if path and not re.fullmatch(r"(/\w[\w.~-]*)+", path, flags=re.ASCII):
             raise ValueError("a root path is written like /svdraw, from letters, digits and -._~")
         if path.split("/")[1:2] and path.split("/")[1] in _OWN_PATHS:
             raise ValueError(f"a root path cannot begin with /{path.split('/')[1]}, which is a path of the service")

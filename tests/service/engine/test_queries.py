@@ -122,10 +122,8 @@ def test_several_queries_count_by_their_weights(search, sketch, photo, drawn, mo
 
 def test_copies_of_marked_photos_are_left_out_too(start, own_gallery, sketch):
     client = start(gallery=own_gallery, anonymous="write")
-    copies = [
-        client.post("/v1/photos", content=client.get(f"/v1/photos/{marked}/image").content, headers=PNG).json()["id"]
-        for marked in (3, 4)
-    ]
+    files = {marked: client.get(f"/v1/photos/{marked}/image").content for marked in (3, 4)}
+    copies = [client.post("/v1/photos", content=file, headers=PNG).json()["id"] for file in files.values()]
     assert copies == [25, 26]
     for unique, left_out in ((False, {3, 4}), (True, {3, 4, 25, 26})):
         body = {"image": encoded(sketch), "positive": [3], "negative": [4], "unique": unique, "limit": 1000}
