@@ -47,7 +47,7 @@ Answer = TypeVar("Answer")
 
 
 class SearchKeywords(TypedDict, total=False):
-    """Options of a search, as ``service.schemas.SearchOptions`` describes them. None is the same as leaving one out."""
+    """Options of a search; ``service.searches.SearchOptions`` describes them. None is the same as leaving one out."""
 
     limit: int
     offset: int

@@ -106,7 +106,7 @@ class Client:
         self._http.close()
 
     def search(self, sketch: Image, **options: Unpack[SearchKeywords]) -> SearchResponse:
-        """Finds the photos that a sketch (path or bytes) depicts; options: ``service.schemas.SearchOptions``."""
+        """Finds the photos that a sketch (path or bytes) depicts; options: ``service.searches.SearchOptions``."""
         return self._ask(calls.search(sketch, options))
 
     def search_like(self, photo_id: int, **options: Unpack[SearchKeywords]) -> SearchResponse:

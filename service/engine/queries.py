@@ -15,7 +15,7 @@ from service.engine.serving import Serving
 from service.errors import RequestProblem
 from service.http.bodies import decode_base64
 from service.http.stopwatch import Stopwatch
-from service.schemas import SearchOptions, SearchRequest, WeightedQuery
+from service.searches import SearchOptions, SearchRequest, WeightedQuery
 from training.model.encoders import Modality
 
 __all__ = ["Image", "combined", "images_of", "marked", "query_vector"]

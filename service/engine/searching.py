@@ -15,7 +15,8 @@ from service.engine.serving import Serving
 from service.errors import RequestProblem
 from service.http.bodies import parse_object
 from service.http.stopwatch import Stopwatch
-from service.schemas import SearchForm, SearchOptions, SearchRequest, SearchResponse, SearchResult
+from service.schemas import SearchResponse, SearchResult
+from service.searches import SearchForm, SearchOptions, SearchRequest
 from training.model.truncation import truncate
 
 __all__ = ["MAX_CONTRIBUTIONS", "check_contributions", "search_by_images", "search_by_json", "search_by_request"]

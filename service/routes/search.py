@@ -19,15 +19,8 @@ from service.http.openapi import properties, reference
 from service.http.problems import EXPECTED, as_problem, documented
 from service.http.root_path import root_path
 from service.http.stopwatch import Stopwatch
-from service.schemas import (
-    MAX_QUERIES,
-    BatchItem,
-    BatchResponse,
-    SearchForm,
-    SearchQuery,
-    SearchRequest,
-    SearchResponse,
-)
+from service.schemas import BatchItem, BatchResponse, SearchResponse
+from service.searches import MAX_QUERIES, SearchForm, SearchQuery, SearchRequest
 
 __all__ = ["body_content", "router"]
 

@@ -1,6 +1,7 @@
-import { request, showPicture } from "./api.js";
+import { request } from "./api.js";
 import { Detail } from "./detail.js";
 import { LESS, MORE, Marks } from "./marks.js";
+import { card, nameOf } from "./results.js";
 import { Sketchpad } from "./sketchpad.js";
 import { SpectrumPlot } from "./spectrum.js";
 
@@ -93,7 +94,7 @@ function restoreFocus() {
 function showResults(answer, milliseconds, timing) {
   element("empty").hidden = true;
   element("grid").classList.remove("stale");
-  element("grid").replaceChildren(...answer.results.map(card));
+  element("grid").replaceChildren(...answer.results.map((result) => card(result, { show, mark })));
   restoreFocus();
   const counts = [[marks.positive, MORE], [marks.negative, LESS]].filter(([ids]) => ids.length);
   const about = counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
@@ -103,52 +104,8 @@ function showResults(answer, milliseconds, timing) {
   element("latency").title = stages.length > 1 ? `${stages.join(" ms, ")} ms` : "";
 }
 
-function nameOf(result) {
-  return result.label ?? result.uri?.split("/").pop() ?? `photo ${result.id}`;
-}
-
-function card(result) {
-  const name = nameOf(result);
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "photo";
-  button.title = `${name}, score ${result.score.toFixed(3)}`;
-  button.addEventListener("click", () => detail.show(result, name));
-  const image = new Image();
-  image.alt = "";
-  showPicture(image, result.thumbnail_url);
-  const caption = document.createElement("span");
-  caption.className = "caption";
-  caption.append(span("label", name), span("score", result.score.toFixed(2)));
-  button.append(image, caption);
-  const item = document.createElement("li");
-  item.dataset.id = result.id;
-  item.append(button, marker(result, name, MORE, "M12 6v12 M6 12h12"), marker(result, name, LESS, "M6 12h12"));
-  return item;
-}
-
-function marker(result, name, kind, path) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = `mark ${kind}`;
-  button.title = kind === MORE ? "More like this" : "Less like this";
-  button.setAttribute("aria-label", `${button.title}: ${name}`);
-  button.addEventListener("click", () => mark(result, kind));
-  const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  icon.setAttribute("viewBox", "0 0 24 24");
-  icon.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  line.setAttribute("d", path);
-  icon.append(line);
-  button.append(icon);
-  return button;
-}
-
-function span(className, text) {
-  const made = document.createElement("span");
-  made.className = className;
-  made.textContent = text;
-  return made;
+function show(result) {
+  detail.show(result, nameOf(result));
 }
 
 function showNothing() {

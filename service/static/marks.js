@@ -57,7 +57,7 @@ export class Marks extends EventTarget {
     const image = new Image();
     image.alt = "";
     showPicture(image, result.thumbnail_url);
-    button.append(part("sign", SIGNS[kind]), image, part("name", name), part("cross", "×"));
+    button.append(span("sign", SIGNS[kind]), image, span("name", name), span("cross", "×"));
     const item = document.createElement("li");
     item.dataset.id = result.id;
     item.append(button);
@@ -65,7 +65,7 @@ export class Marks extends EventTarget {
   }
 }
 
-function part(className, text) {
+export function span(className, text) {
   const made = document.createElement("span");
   made.className = className;
   made.textContent = text;

@@ -8,7 +8,8 @@ import pytest
 
 from service.client.calls import PhotoChanges, SearchKeywords
 from service.client.rest import AsyncClient, Client, ServiceProblem
-from service.schemas import PhotoDescription, SearchOptions
+from service.schemas import PhotoDescription
+from service.searches import SearchOptions
 from tests.service.access.test_keys import line
 
 

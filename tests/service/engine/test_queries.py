@@ -11,7 +11,7 @@ from PIL import Image
 from index.gallery.catalogue import Catalogue
 from service.engine.queries import NEGATIVE, POSITIVE, Weighted, combined
 from service.errors import RequestProblem
-from service.schemas import MAX_EXAMPLES, MAX_QUERIES
+from service.searches import MAX_EXAMPLES, MAX_QUERIES
 from tests.service.test_search import PNG, assert_problem
 from training.model.bundle import load_bundle
 from training.model.images import open_image
