@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.engine.queries import NEGATIVE, POSITIVE, Weighted, combined
+from service.engine.queries import Weighted, combined, mark_weights
 from training.base.cache import default_cache_directory
 from training.data.pairs import load_data
 from training.data.splits import load_split
@@ -74,8 +74,9 @@ def refine(
 
 
 def _query(sketch: NDArray[np.float32], photos: NDArray[np.float32], marks: Marks) -> NDArray[np.float32]:
-    positive = [Weighted(photos[row], POSITIVE / len(marks.positive)) for row in marks.positive]
-    negative = [Weighted(photos[row], NEGATIVE / len(marks.negative)) for row in marks.negative]
+    like, unlike = mark_weights(len(marks.positive), len(marks.negative))
+    positive = [Weighted(photos[row], like) for row in marks.positive]
+    negative = [Weighted(photos[row], unlike) for row in marks.negative]
     return combined([Weighted(sketch, 1.0), *positive, *negative])
 
 

@@ -18,10 +18,11 @@ from service.http.stopwatch import Stopwatch
 from service.searches import SearchOptions, SearchRequest, WeightedQuery
 from training.model.encoders import Modality
 
-__all__ = ["Image", "combined", "images_of", "marked", "query_vector"]
+__all__ = ["Image", "Weighted", "combined", "images_of", "mark_weights", "marked", "query_vector"]
 
-POSITIVE = 1.5  # weight of the photos marked as positive, all together
-NEGATIVE = -0.75  # docs/evaluation.md shows what these two gain
+POSITIVE = 1.5  # weight of the photos marked as positive, all together; docs/evaluation.md shows what these gain
+NEGATIVE = -0.75
+NEGATIVE_ALONE = -0.25  # without a positive photo, more would turn the query away from the sketch itself
 
 
 class Image(NamedTuple):
@@ -67,6 +68,11 @@ def marked(options: SearchOptions) -> list[int]:
     return [*ids, *options.positive, *options.negative]
 
 
+def mark_weights(positive: int, negative: int) -> tuple[float, float]:
+    """The weight of each of so many photos marked as positive, and of each marked as negative."""
+    return POSITIVE / max(1, positive), (NEGATIVE if positive else NEGATIVE_ALONE) / max(1, negative)
+
+
 def query_vector(
     serving: Serving, images: Sequence[Image], options: SearchOptions, stopwatch: Stopwatch
 ) -> NDArray[np.float32]:
@@ -89,9 +95,10 @@ def _stored(serving: Serving, options: SearchOptions) -> Iterator[Weighted]:
     for query in options.every_query if isinstance(options, SearchRequest) else []:
         if query.photo_id is not None:
             yield Weighted(serving.vector(serving.photo(query.photo_id)), query.weight)
-    for ids, weight in ((options.positive, POSITIVE), (options.negative, NEGATIVE)):
+    weights = mark_weights(len(options.positive), len(options.negative))
+    for ids, weight in zip((options.positive, options.negative), weights, strict=True):
         for identifier in ids:
-            yield Weighted(serving.vector(serving.photo(identifier)), weight / len(ids))
+            yield Weighted(serving.vector(serving.photo(identifier)), weight)
 
 
 def combined(queries: Sequence[Weighted]) -> NDArray[np.float32]:

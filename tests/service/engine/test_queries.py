@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from index.gallery.catalogue import Catalogue
-from service.engine.queries import NEGATIVE, POSITIVE, Weighted, combined
+from service.engine.queries import NEGATIVE, NEGATIVE_ALONE, POSITIVE, Weighted, combined
 from service.errors import RequestProblem
 from service.searches import MAX_EXAMPLES, MAX_QUERIES
 from tests.service.test_search import PNG, assert_problem
@@ -79,6 +79,12 @@ def test_marked_photos_refine_a_sketch_and_are_left_out(search, sketch, drawn, s
     liked = (unit(stored[3]) + unit(stored[9])) / 2
     query = unit(drawn) + POSITIVE * liked + NEGATIVE * unit(stored[14])
     assert_found(found, query, stored, without=(3, 9, 14))
+
+
+def test_photos_marked_as_negative_alone_count_little(search, sketch, drawn, stored):
+    found = search({"image": encoded(sketch), "negative": [14, 2]})
+    query = unit(drawn) + NEGATIVE_ALONE * (unit(stored[14]) + unit(stored[2])) / 2
+    assert_found(found, query, stored, without=(2, 14))
 
 
 @pytest.mark.parametrize("ids", ["3,9", "3, 9,"])
