@@ -87,7 +87,16 @@ def query_vector(
         Weighted(serving.model.embed(image.content, image.modality, stopwatch, image.crop), image.weight)
         for image in images
     ]
+    if serving.drawn is not None and _is_first(options):
+        for image, query in zip(images, embedded, strict=True):
+            if image.modality == "sketch":
+                serving.drawn.add(query.vector)
     return combined([*embedded, *stored])
+
+
+def _is_first(options: SearchOptions) -> bool:
+    """Whether this is not the same sketch again, for a further page, for contributions or with photos marked."""
+    return not (options.offset or options.with_contributions or options.positive or options.negative)
 
 
 def _stored(serving: Serving, options: SearchOptions) -> Iterator[Weighted]:
