@@ -1,5 +1,6 @@
 import base64
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,8 @@ def test_a_result_up_close(page, artifacts):
     wait_for(page, f"{bars} === Number(document.getElementById('dimensions').value)")
     caption = page.find_element(By.ID, "detail-caption").text
     score = page.find_element(By.ID, "detail-facts").text.split()[1].rstrip(",")
-    assert f"of {float(score):.2f}" in caption
+    [added, given] = re.search(r"of (\S+)\. Every photo gets (\S+) more", caption).groups()
+    assert float(added) + float(given) == pytest.approx(float(score), abs=0.02)
     page.save_screenshot(artifacts / "page-detail.png")
     press(page, "detail-more")
     wait_for(page, f"!document.getElementById('detail').open && {SETTLED} && {SHOWN} !== '{','.join(shown)}'")
