@@ -1,22 +1,28 @@
 """The application: takes settings and returns an ASGI app."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.admission import Gate
 from service.engine.lifecycle import Engine
+from service.http.hosts import HostsMiddleware
 from service.http.limits import BodyLimitMiddleware, HeadMiddleware
 from service.http.metrics import Metrics
 from service.http.observability import ObservabilityMiddleware
 from service.http.openapi import DocumentedApp
+from service.http.origins import OriginsMiddleware
 from service.http.pages import install_pages
 from service.http.problems import install_problem_handlers
+from service.http.root_path import enter_root_path
 from service.http.tracing import TELEMETRY
 from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
@@ -24,6 +30,25 @@ from service.settings import ServiceSettings
 __all__ = ["create_app"]
 
 logger = logging.getLogger("svdraw.app")
+
+
+class _ServiceApp(DocumentedApp):
+    """An app below a root path. Its outer middleware sees every answer, those to unexpected errors too."""
+
+    def __init__(self, root_path: str, outer: Sequence[Middleware], **options: Any) -> None:
+        super().__init__(**options)
+        self._root_path = root_path
+        self._outer = outer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        redirect = enter_root_path(scope, self._root_path) if scope["type"] == "http" else None
+        await (redirect or super().__call__)(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        stack = super().build_middleware_stack()
+        for middleware, arguments, options in reversed(self._outer):
+            stack = middleware(stack, *arguments, **options)
+        return stack
 
 
 def create_app(
@@ -76,7 +101,13 @@ def create_app(
             except Exception:  # nothing is lost: every change that was confirmed is on the disk
                 logger.exception("the service did not shut down cleanly")
 
-    app = DocumentedApp(
+    app = _ServiceApp(
+        settings.root_path,
+        [
+            Middleware(ObservabilityMiddleware, metrics=metrics, embeddable=bool(settings.cors_origins)),
+            *([Middleware(OriginsMiddleware, origins=settings.cors_origins)] if settings.cors_origins else []),
+            Middleware(HostsMiddleware, names=settings.known_hosts, metrics=metrics),
+        ],
         title="svdraw",
         summary="Find photos by drawing.",
         version=version("svdraw"),
@@ -92,7 +123,6 @@ def create_app(
     install_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(ObservabilityMiddleware, metrics=metrics)
     for module in (search, embeddings, photos, gallery, operations):
         app.include_router(module.router)
     install_pages(app)

@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from service.json_fields import Filter, Metadata
+from service.json_fields import Metadata
 
 __all__ = [
     "BatchItem",
@@ -19,9 +19,6 @@ __all__ = [
     "PhotoInfo",
     "PhotoPage",
     "Problem",
-    "SearchOptions",
-    "SearchQuery",
-    "SearchRequest",
     "SearchResponse",
     "SearchResult",
     "Status",
@@ -29,7 +26,6 @@ __all__ = [
 ]
 
 MAX_ID = 2**63 - 1
-MAX_HITS = 10_000  # the same as index.gallery.searcher.MAX_HITS, which clients need not have
 
 
 class Problem(BaseModel):
@@ -40,58 +36,6 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[dict[str, Any]] | None = None
-
-
-class SearchOptions(BaseModel):
-    """Options of a search, as query parameters, form fields or JSON fields."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(20, ge=1, le=1000, description="at most so many photos")
-    offset: int = Field(
-        0, ge=0, lt=MAX_HITS, description=f"skip so many photos; `offset` and `limit` together are at most {MAX_HITS}"
-    )
-    dimensions: int | None = Field(
-        None,
-        ge=1,
-        le=1_000_000,
-        description="compare only so many leading coordinates; the gallery's `default_dimensions` when omitted",
-    )
-    score_threshold: float | None = Field(None, allow_inf_nan=False, description="leave out photos with a lower score")
-    filter: Filter | None = Field(
-        None,
-        description='only photos that match, such as {"label": "castle", "year": {"gte": 1900}, "licence": ["CC0"]}; '
-        "fields that are no fact of a photo are looked up in its metadata, where any member of a list may match",
-    )
-    unique: bool = Field(False, description="keep one of each set of identical files, the one with the smallest id")
-    recall: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
-        description="share of the true best to aim at, 1 for all of them; the gallery's own `recall` when omitted",
-    )
-    with_payload: bool = Field(True, description="include label, metadata and URI")
-    with_contributions: bool = Field(False, description="include what each coordinate adds to the score")
-
-
-class SearchQuery(SearchOptions):
-    """Options of a search as query parameters."""
-
-    filter: str | None = Field(None, description="a JSON object")  # type: ignore[assignment]
-
-
-class SearchRequest(SearchOptions):
-    """A search as JSON: by a sketch, or by a photo of the gallery."""
-
-    image: str | None = Field(None, description="the sketch: base64, or a data URI")
-    photo_id: int | None = Field(None, ge=1, le=MAX_ID, description="find photos like this one, which is left out")
-
-    @model_validator(mode="after")
-    def _one_query(self) -> "SearchRequest":
-        if (self.image is None) == (self.photo_id is None):
-            raise ValueError("give the sketch in 'image', in base64, or 'photo_id'; one of them")
-        return self
 
 
 class SearchResult(BaseModel):

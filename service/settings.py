@@ -1,13 +1,17 @@
 """Settings of the service: command line and environment, validated at start-up."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from training.base.command_line import Many
 from training.model.images import MAX_PIXELS
 
 __all__ = ["ServiceSettings"]
+
+_OWN_PATHS = ("docs", "static", "v1")  # with anything below them
 
 
 class ServiceSettings(BaseModel):
@@ -18,6 +22,9 @@ class ServiceSettings(BaseModel):
     gallery: Path = Field(description="folder of the gallery, made by `svdraw index build`; may be a symbolic link")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 chooses a free one")
+    root_path: str = Field(
+        "", description="path below which a proxy serves the service, such as /svdraw, whether it passes that on or not"
+    )
     device: str = Field("auto", description="device to compute on: auto, cpu, cuda or cuda:N")
     runtime: Literal["auto", "onnx", "torch"] = Field(
         "auto", description="library that runs the sketch encoder; auto chooses onnx on a CPU and torch on a GPU"
@@ -39,6 +46,17 @@ class ServiceSettings(BaseModel):
         "127.0.0.1", description="proxies whose X-Forwarded-For is trusted: addresses or networks, joined by commas"
     )
 
+    hosts: Many[str] = Field(
+        [],
+        description="names that clients use for the service, joined by commas; *.example.org stands for all below it, "
+        "* for any name; by default any where --host is 0.0.0.0 or ::, else that of --host",
+    )
+    cors_origins: Many[str] = Field(
+        [],
+        description="origins whose pages may use the API from a browser, joined by commas, such as "
+        "https://example.org; * stands for any",
+    )
+
     max_body_bytes: int = Field(20_000_000, ge=1024, description="largest body of a request, in bytes")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image of a request, width times height")
     max_items: int = Field(32, ge=1, description="largest number of images in a batch request")
@@ -58,3 +76,38 @@ class ServiceSettings(BaseModel):
         "no sketch is kept",
     )
     thumbnail_cache_bytes: int = Field(64_000_000, ge=0, description="memory for thumbnails, in bytes")
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and not re.fullmatch(r"(/\w[\w.~-]*)+", path, flags=re.ASCII):
+            raise ValueError("a root path is written like /svdraw, from letters, digits and -._~")
+        if path.split("/")[1:2] and path.split("/")[1] in _OWN_PATHS:
+            raise ValueError(f"a root path cannot begin with /{path.split('/')[1]}, which is a path of the service")
+        return path
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, values: list[str]) -> list[str]:
+        names = [value.lower().removesuffix(".") for value in values if value]
+        for name in names:
+            if name != "*" and not re.fullmatch(r"(\*\.)?[\w.-]+", name):
+                raise ValueError(f"{name!r} is no name of a host; write it like example.org, without https:// and port")
+        return names
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, values: list[str]) -> list[str]:
+        origins = [value.lower() for value in values if value]
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+                raise ValueError(f"{origin!r} is no origin; write it like https://example.org, without a path")
+        return origins
+
+    @property
+    def known_hosts(self) -> list[str]:
+        """Names that the service answers to, beside those that are always known; see ``service.http.hosts``."""
+        if self.hosts:
+            return [*self.hosts, self.host.lower()]
+        return ["*"] if self.host in ("", "0.0.0.0", "::") else [self.host.lower()]

@@ -147,7 +147,7 @@ class Searcher:
         recall: float | None = None,
         ids: NDArray[np.int64] | None = None,
         unique: bool = False,
-        without: int | None = None,
+        without: Sequence[int] = (),
     ) -> list[list[Hit]]:
         """Finds the photos with the largest inner product, best first; photos with equal scores come in order of id.
 
@@ -161,7 +161,7 @@ class Searcher:
                 Searches among given ``ids`` or ``unique`` photos are always exact.
             ids: search only these photos.
             unique: keep one of each set of identical files, the photo with the smallest id.
-            without: id of a photo to leave out. If ``unique``, all files identical to it are left out too.
+            without: ids of photos to leave out. If ``unique``, all files identical to one of them are left out too.
 
         Raises:
             DimensionsError: if the gallery does not have this number of dimensions.
@@ -206,9 +206,9 @@ class Searcher:
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (n, {self.dim}), not {queries.shape}")
 
-    def _allowed(self, ids: NDArray[np.int64] | None, unique: bool, without: int | None) -> NDArray[np.bool_] | None:
+    def _allowed(self, ids: NDArray[np.int64] | None, unique: bool, without: Sequence[int]) -> NDArray[np.bool_] | None:
         """Mask of the positions to search; None means all of them."""
-        if ids is None and not unique and without is None:
+        if ids is None and not unique and not without:
             return None
         positions = self._current.positions
         if ids is None:
@@ -217,9 +217,10 @@ class Searcher:
             chosen = positions.of_ids(ids)
             allowed = np.zeros(positions.size, np.bool_)
             allowed[positions.first_of_each(chosen) if unique else chosen] = True
-        if without is not None:
-            left_out = positions.of_ids(np.array([without]))
-            allowed[positions.of_contents(positions.contents_at(left_out)) if unique else left_out] = False
+        if without:
+            left_out = positions.of_ids(np.unique(without))
+            contents = np.unique(positions.contents_at(left_out))
+            allowed[positions.of_contents(contents) if unique else left_out] = False
         return allowed
 
     def _page(

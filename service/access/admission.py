@@ -8,10 +8,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
 
 from service.access.keys import KeyRing, Scope
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
+from service.http.origins import is_foreign
 from service.settings import ServiceSettings
 
 __all__ = ["Gate", "RateLimiter", "reader", "writer"]
@@ -65,6 +67,7 @@ class Gate:
         self._keys = KeyRing(settings.keys)
         self._anonymous = Scope[(settings.anonymous or ("none" if settings.keys else "read")).upper()]
         self._limiter = RateLimiter(settings.rate_limit, settings.rate_burst)
+        self._origins = frozenset(settings.cors_origins)
         self._max_concurrent = settings.max_concurrent
         self._metrics = metrics
         self._running = 0
@@ -91,6 +94,15 @@ class Gate:
             self._refuse("key", 401, "send a key: `Authorization: Bearer KEY` or `api-key: KEY`", _challenge())
         if scope < needed:
             self._refuse("scope", 403, f"this key may not {needed.name.lower()}")
+
+    def check_site(self, headers: Headers) -> None:
+        """Refuses a write that a page of another origin has a browser send, unless that origin is named.
+
+        Raises:
+            RequestProblem: 403.
+        """
+        if is_foreign(headers, self._origins):
+            self._refuse("site", 403, "pages of other origins may not write; --cors-origins names those that may")
 
     def enter(self) -> None:
         """Takes one of the places for running requests.
@@ -128,6 +140,8 @@ def _admission(needed: Scope) -> Callable[..., AsyncIterator[None]]:
         header: Annotated[str | None, Security(_HEADER)],
     ) -> AsyncIterator[None]:
         gate: Gate = request.app.state.gate
+        if needed is Scope.WRITE:
+            gate.check_site(request.headers)
         secret = bearer.credentials if bearer else header
         gate.check(request.client.host if request.client else "", secret, needed)
         gate.enter()

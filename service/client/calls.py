@@ -26,6 +26,7 @@ __all__ = [
     "Modality",
     "PhotoChanges",
     "SearchKeywords",
+    "SearchPart",
     "add_photo",
     "describe_photo",
     "embed",
@@ -35,7 +36,9 @@ __all__ = [
     "remove_photo",
     "search",
     "search_batch",
+    "search_combined",
     "search_like",
+    "search_photo",
 ]
 
 Image = str | Path | bytes
@@ -44,7 +47,7 @@ Answer = TypeVar("Answer")
 
 
 class SearchKeywords(TypedDict, total=False):
-    """Options of a search, as ``service.schemas.SearchOptions`` describes them. None is the same as leaving one out."""
+    """Options of a search; ``service.searches.SearchOptions`` describes them. None is the same as leaving one out."""
 
     limit: int
     offset: int
@@ -53,8 +56,23 @@ class SearchKeywords(TypedDict, total=False):
     filter: dict[str, Any] | None
     unique: bool
     recall: float | None
+    positive: Sequence[int]
+    negative: Sequence[int]
     with_payload: bool
     with_contributions: bool
+
+
+class SearchPart(TypedDict, total=False):
+    """One of several queries: a sketch, a photo of one's own, or a photo of the gallery, and how much it counts.
+
+    ``crop`` is the part of the photo to search by: x, y, width and height in pixels.
+    """
+
+    sketch: Image
+    photo: Image
+    photo_id: int
+    crop: tuple[int, int, int, int]
+    weight: float
 
 
 class PhotoChanges(TypedDict, total=False):
@@ -81,8 +99,7 @@ def _nothing(content: bytes) -> None:
 def search(sketch: Image, options: SearchKeywords) -> Call[SearchResponse]:
     """Search by a sketch."""
     headers = {"Content-Type": "application/octet-stream"}
-    given = {name: value for name, value in options.items() if value is not None}
-    params = given | ({"filter": json.dumps(given["filter"])} if "filter" in given else {})
+    params = {name: _parameter(value) for name, value in options.items() if value is not None}
     arguments = {"content": _content(sketch), "params": params, "headers": headers}
     return Call("POST", "/v1/search", SearchResponse.model_validate_json, arguments)
 
@@ -90,6 +107,18 @@ def search(sketch: Image, options: SearchKeywords) -> Call[SearchResponse]:
 def search_like(photo_id: int, options: SearchKeywords) -> Call[SearchResponse]:
     """Search by a photo of the gallery."""
     return Call("POST", "/v1/search", SearchResponse.model_validate_json, {"json": {"photo_id": photo_id, **options}})
+
+
+def search_photo(photo: Image, crop: tuple[int, int, int, int] | None, options: SearchKeywords) -> Call[SearchResponse]:
+    """Search by a photo of one's own."""
+    body = {"photo": _encoded(photo), "crop": crop, **options}
+    return Call("POST", "/v1/search", SearchResponse.model_validate_json, {"json": body})
+
+
+def search_combined(parts: Sequence[SearchPart], options: SearchKeywords) -> Call[SearchResponse]:
+    """Search by several sketches and photos."""
+    body = {"queries": [_part(part) for part in parts], **options}
+    return Call("POST", "/v1/search", SearchResponse.model_validate_json, {"json": body})
 
 
 def search_batch(sketches: Sequence[Image], options: SearchKeywords) -> Call[BatchResponse]:
@@ -145,6 +174,21 @@ MODELS = Call("GET", "/v1/models", ModelList.model_validate_json)
 
 def _content(image: Image) -> bytes:
     return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, Sequence) else value
+
+
+def _part(part: SearchPart) -> dict[str, Any]:
+    query: dict[str, Any] = {**part}
+    if "sketch" in part:
+        query["image"] = _encoded(query.pop("sketch"))
+    if "photo" in part:
+        query["photo"] = _encoded(part["photo"])
+    return query
 
 
 def _encoded(image: Image) -> str:

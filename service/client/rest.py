@@ -17,7 +17,7 @@ import httpx
 from pydantic import ValidationError
 
 from service.client import calls
-from service.client.calls import Call, Image, Modality, PhotoChanges, SearchKeywords
+from service.client.calls import Call, Image, Modality, PhotoChanges, SearchKeywords, SearchPart
 from service.schemas import (
     BatchResponse,
     EmbeddingResponse,
@@ -106,12 +106,22 @@ class Client:
         self._http.close()
 
     def search(self, sketch: Image, **options: Unpack[SearchKeywords]) -> SearchResponse:
-        """Finds the photos that a sketch (path or bytes) depicts; options: ``service.schemas.SearchOptions``."""
+        """Finds the photos that a sketch (path or bytes) depicts; options: ``service.searches.SearchOptions``."""
         return self._ask(calls.search(sketch, options))
 
     def search_like(self, photo_id: int, **options: Unpack[SearchKeywords]) -> SearchResponse:
         """Finds photos that are similar to a photo of the gallery."""
         return self._ask(calls.search_like(photo_id, options))
+
+    def search_photo(
+        self, photo: Image, *, crop: tuple[int, int, int, int] | None = None, **options: Unpack[SearchKeywords]
+    ) -> SearchResponse:
+        """Finds photos that are similar to a photo (path or bytes), or to a part: x, y, width and height in pixels."""
+        return self._ask(calls.search_photo(photo, crop, options))
+
+    def search_combined(self, parts: Sequence[SearchPart], **options: Unpack[SearchKeywords]) -> SearchResponse:
+        """Finds photos by several sketches and photos at once; each counts by its weight."""
+        return self._ask(calls.search_combined(parts, options))
 
     def search_batch(self, sketches: Sequence[Image], **options: Unpack[SearchKeywords]) -> BatchResponse:
         """Runs several searches with the same options; each search succeeds or fails on its own."""
@@ -202,6 +212,16 @@ class AsyncClient:
     async def search_like(self, photo_id: int, **options: Unpack[SearchKeywords]) -> SearchResponse:
         """See ``Client``."""
         return await self._ask(calls.search_like(photo_id, options))
+
+    async def search_photo(
+        self, photo: Image, *, crop: tuple[int, int, int, int] | None = None, **options: Unpack[SearchKeywords]
+    ) -> SearchResponse:
+        """See ``Client``."""
+        return await self._ask(calls.search_photo(photo, crop, options))
+
+    async def search_combined(self, parts: Sequence[SearchPart], **options: Unpack[SearchKeywords]) -> SearchResponse:
+        """See ``Client``."""
+        return await self._ask(calls.search_combined(parts, options))
 
     async def search_batch(self, sketches: Sequence[Image], **options: Unpack[SearchKeywords]) -> BatchResponse:
         """See ``Client``."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.encoding.batching import MicroBatcher
-from service.encoding.decoding import Decoder
+from service.encoding.decoding import Crop, Decoder
 from service.encoding.inference import build_runner
 from service.encoding.plan import make_plan
 from service.errors import RequestProblem
@@ -63,14 +63,17 @@ class EncodingModel:
             for count in (1, 2):
                 self._encode(modality, [torch.zeros(3, size, size)] * count)
 
-    def embed(self, content: bytes, modality: Modality, stopwatch: Stopwatch) -> NDArray[np.float32]:
-        """Embeds an image file, ``(dim,)``, and records the stages ``decode`` and ``encode``.
+    def embed(
+        self, content: bytes, modality: Modality, stopwatch: Stopwatch, crop: Crop | None = None
+    ) -> NDArray[np.float32]:
+        """Embeds an image file or a part of it, ``(dim,)``, and records the stages ``decode`` and ``encode``.
 
         Raises:
-            RequestProblem: 400 if the bytes are not a usable image, 413 if the image has too many pixels.
+            RequestProblem: 400 if the bytes are not a usable image, 413 if the image has too many pixels, 422 if it
+                has no such part.
         """
         with stopwatch.stage("decode"):
-            image = self._decode(content, modality)
+            image = self._decode(content, modality, crop)
         with stopwatch.stage("encode"):
             return self._embedders[modality](image)
 
@@ -104,9 +107,9 @@ class EncodingModel:
         self._batchers.append(MicroBatcher(partial(self._encode, modality), max_batch))
         return self._batchers[-1].embed
 
-    def _decode(self, content: bytes, modality: Modality) -> Tensor:
+    def _decode(self, content: bytes, modality: Modality, crop: Crop | None) -> Tensor:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
-        decoded = self._decoder.image(content, preprocessing.draft, drawing=modality == "sketch")
+        decoded = self._decoder.image(content, preprocessing.draft, crop, drawing=modality == "sketch")
         with self._refusing(modality), decoded as image:
             return preprocessing(image)
 
@@ -115,7 +118,7 @@ class EncodingModel:
         """Turns whatever is wrong with an image into an answer that says so."""
         try:
             yield
-        except MemoryError:  # of the machine
+        except (MemoryError, RequestProblem):  # of the machine, or said already
             raise
         except Exception as error:
             self._metrics.rejected.inc()

@@ -1,6 +1,6 @@
 """A search from query to results, in the thread of a worker."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,21 +9,17 @@ from numpy.typing import NDArray
 from index.gallery.filters import conditions
 from index.gallery.photos import Photo
 from index.gallery.searcher import Hit
+from service.encoding.decoding import Crop
+from service.engine.queries import Image, images_of, marked, query_vector
 from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.http.bodies import decode_base64, parse_object
+from service.http.bodies import parse_object
 from service.http.stopwatch import Stopwatch
-from service.schemas import SearchOptions, SearchRequest, SearchResponse, SearchResult
+from service.schemas import SearchResponse, SearchResult
+from service.searches import SearchForm, SearchOptions, SearchRequest
 from training.model.truncation import truncate
 
-__all__ = [
-    "MAX_CONTRIBUTIONS",
-    "_FILTER_SECONDS",
-    "check_contributions",
-    "search_by_image",
-    "search_by_json",
-    "search_by_request",
-]
+__all__ = ["MAX_CONTRIBUTIONS", "check_contributions", "search_by_images", "search_by_json", "search_by_request"]
 
 _FILTER_SECONDS = 5.0  # that a filter may take; one by fields that are filterable takes a hundredth
 MAX_CONTRIBUTIONS = 250_000  # numbers in one answer: about 5 MB of JSON, written in one go
@@ -46,50 +42,58 @@ def check_contributions(serving: Serving, searches: Iterable[SearchOptions]) -> 
         )
 
 
-def search_by_json(serving: Serving, body: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
+def search_by_json(
+    serving: Serving, body: bytes, given: dict[str, Any], root: str, stopwatch: Stopwatch
+) -> SearchResponse:
     """Searches by a JSON body; ``given`` holds the options from elsewhere in the request. See ``search_by_request``.
 
     Raises:
         ValidationError: if the body is not a valid search request.
     """
-    return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), stopwatch)
+    return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), root, stopwatch)
 
 
-def search_by_request(serving: Serving, request: SearchRequest, stopwatch: Stopwatch) -> SearchResponse:
-    """Searches by the sketch or the photo that a JSON request names.
+def search_by_request(serving: Serving, request: SearchRequest, root: str, stopwatch: Stopwatch) -> SearchResponse:
+    """Searches by the sketches and photos that a JSON request names.
+
+    Args:
+        serving: what is served.
+        request: the request.
+        root: path below which the service is reached; the addresses of images begin with it.
+        stopwatch: measures the stages of the search.
 
     Raises:
-        RequestProblem: if the sketch cannot be used, or the photo does not exist.
+        RequestProblem: if an image cannot be used, or a photo does not exist.
         DimensionsError: if the gallery does not have this number of dimensions.
         FilterError: if the filter is not valid.
         QueryTimeout: if the filter takes too long.
     """
     _check(serving, request)
-    if request.image is not None:
-        return _search_by_bytes(serving, decode_base64(request.image), request, stopwatch)
-    assert request.photo_id is not None
-    with stopwatch.stage("search"):
-        photo = serving.photo(request.photo_id)
-        return _find(serving, serving.vector(photo), request, like=photo.id)
+    return _find(serving, images_of(request), request, root, stopwatch)
 
 
-def search_by_image(serving: Serving, content: bytes, given: dict[str, Any], stopwatch: Stopwatch) -> SearchResponse:
-    """Searches by the bytes of a sketch and options that are still to be validated; see ``search_by_request``.
+def search_by_images(
+    serving: Serving, files: dict[str, list[bytes]], given: dict[str, Any], root: str, stopwatch: Stopwatch
+) -> SearchResponse:
+    """Searches by the bytes of sketches and photos, and options that are still to be validated.
+
+    Args:
+        serving: what is served.
+        files: sketches by the name ``file``, photos by the name ``photo``.
+        given: fields of ``SearchForm``.
+        root: see ``search_by_request``.
+        stopwatch: measures the stages of the search.
 
     Raises:
         ValidationError: if they are no options.
+        RequestProblem: see ``search_by_request``; DimensionsError and FilterError likewise.
     """
-    options = SearchOptions.model_validate(given)
+    options = SearchForm.model_validate(given)
     _check(serving, options)
-    return _search_by_bytes(serving, content, options, stopwatch)
-
-
-def _search_by_bytes(serving: Serving, content: bytes, options: SearchOptions, stopwatch: Stopwatch) -> SearchResponse:
-    query = serving.model.embed(content, "sketch", stopwatch)
-    if serving.drawn is not None and not (options.offset or options.with_contributions):  # not the same sketch again
-        serving.drawn.add(query)
-    with stopwatch.stage("search"):
-        return _find(serving, query, options)
+    crop = None if options.crop is None else Crop(*options.crop)
+    sketches = [Image(content) for content in files.get("file", [])]
+    photos = [Image(content, "photo", crop) for content in files.get("photo", [])]
+    return _find(serving, [*sketches, *photos], options, root, stopwatch)
 
 
 def _check(serving: Serving, options: SearchOptions) -> None:
@@ -99,8 +103,14 @@ def _check(serving: Serving, options: SearchOptions) -> None:
 
 
 def _find(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, like: int | None = None
+    serving: Serving, images: Sequence[Image], options: SearchOptions, root: str, stopwatch: Stopwatch
 ) -> SearchResponse:
+    query = query_vector(serving, images, options, stopwatch)
+    with stopwatch.stage("search"):
+        return _nearest(serving, query, options, root)
+
+
+def _nearest(serving: Serving, query: NDArray[np.float32], options: SearchOptions, root: str) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
     searcher = serving.searcher
@@ -113,11 +123,11 @@ def _find(
         recall=options.recall,
         ids=only,
         unique=options.unique,
-        without=like,
+        without=marked(options),
     )
     photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
     found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # the others were removed in the meantime
-    results = [_result(hit, photo, options) for hit, photo in found]
+    results = [_result(hit, photo, options, root) for hit, photo in found]
     if options.with_contributions:
         [prefix] = truncate(searcher.order.sketches(query[None], dimensions), dimensions)
         vectors = truncate(searcher.vectors([hit.id for hit, _ in found]), dimensions)
@@ -132,8 +142,8 @@ def _find(
     )
 
 
-def _result(hit: Hit, photo: Photo, options: SearchOptions) -> SearchResult:
-    base = f"/v1/photos/{photo.id}"
+def _result(hit: Hit, photo: Photo, options: SearchOptions, root: str) -> SearchResult:
+    base = f"{root}/v1/photos/{photo.id}"
     payload = {"uri": photo.uri, "label": photo.label, "metadata": photo.metadata} if options.with_payload else {}
     return SearchResult(
         id=photo.id,

@@ -7,7 +7,7 @@ which takes memory and, where it is wrong, an error.
 import base64
 import binascii
 import string
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -26,6 +26,7 @@ __all__ = [
     "media_type",
     "parse_object",
     "read_form_or_image",
+    "read_form_or_images",
     "read_json",
 ]
 
@@ -74,35 +75,61 @@ async def read_json(request: Request, validate: Callable[[dict[str, Any]], Parse
     return await anyio.to_thread.run_sync(lambda: validate(parse_object(body)))
 
 
+Files = dict[str, list[bytes]]
+
+
 async def read_form_or_image(request: Request) -> tuple[bytes, dict[str, Any]]:
     """The bytes of an image, sent as a form's field ``file`` or as the body itself, and the form's other fields.
 
     Raises:
         RequestProblem: 400 if there are none, 415 if the body is of another type, 422 if the form has no file.
     """
+    files, fields = await read_form_or_images(request, ("file",), 1)
+    if not files["file"]:
+        raise _no_file()
+    return files["file"][0], fields
+
+
+async def read_form_or_images(request: Request, names: Sequence[str], most: int) -> tuple[Files, dict[str, Any]]:
+    """The bytes of images, sent as files of a form or as the body itself, and the form's other fields.
+
+    Args:
+        request: the request.
+        names: form fields that hold files, each any number; a body that is an image belongs to the first.
+        most: largest number of files.
+
+    Raises:
+        RequestProblem: 400 if a file or the body is empty, 415 if the body is of another type, 422 if a form has
+            neither files nor text.
+    """
     kind = media_type(request)
+    files: Files
     if kind == "multipart/form-data":
-        content, fields = await _read_form(request)
+        files, fields = await _read_form(request, names, most)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        content, fields = await request.body(), {}
+        files, fields = {names[0]: [await request.body()]}, {}
     else:
         raise RequestProblem(
             415, "send the image as multipart field 'file', as an image/* body, or where JSON is taken in base64"
         )
-    if not content:
+    if not all(content for contents in files.values() for content in contents):
         raise RequestProblem(400, _EMPTY)
-    return content, fields
+    return files, fields
 
 
-async def _read_form(request: Request) -> tuple[bytes, dict[str, Any]]:
-    async with request.form(max_files=1, max_fields=20) as form:  # an unreadable form is a 400 of Starlette's own
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise RequestProblem(422, "the form has no file field named 'file'")
-        fields = {name: value for name, value in form.items() if name != "file"}
+async def _read_form(request: Request, names: Sequence[str], most: int) -> tuple[Files, dict[str, Any]]:
+    async with request.form(max_files=most, max_fields=20) as form:  # an unreadable form is a 400 of Starlette's own
+        fields = {name: value for name, value in form.items() if name not in names}
         if sum(len(value) for value in fields.values() if isinstance(value, str)) > MAX_TEXT_BYTES:
             raise _too_much_text()
-        return await file.read(), fields
+        sent = {name: [each for each in form.getlist(name) if isinstance(each, UploadFile)] for name in names}
+        if not any(sent.values()) and not any(isinstance(value, str) for value in fields.values()):
+            raise _no_file()
+        return {name: [await each.read() for each in files] for name, files in sent.items()}, fields
+
+
+def _no_file() -> RequestProblem:
+    return RequestProblem(422, "the form has no file field named 'file'")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ __all__ = ["BodyLimitMiddleware", "HeadMiddleware", "is_head"]
 _DRAINED = 16  # times the limit: part of an oversized body that is read and dropped, so that the client sees the answer
 
 _HEAD = "svdraw.head"
-_ROUTING = ("route", "root_path", "path_params", "endpoint")  # values that metrics read afterwards
+_ROUTING = ("route", "root_path", "app_root_path", "path_params", "endpoint")  # values that metrics read afterwards
 
 
 class BodyLimitMiddleware:

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.metrics import Metrics
+from service.http.root_path import own_path, root_path
 from service.http.stopwatch import Stopwatch
 from service.http.tracing import mark_request, record_stages, trace_ids
 
@@ -32,11 +33,13 @@ class ObservabilityMiddleware:
     Args:
         app: the next ASGI app.
         metrics: metrics of the service.
+        embeddable: whether pages of other origins may show the answers, such as photos.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, embeddable: bool) -> None:
         self._app = app
         self._metrics = metrics
+        self._resource_policy = "cross-origin" if embeddable else "same-origin"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one connection."""
@@ -60,7 +63,8 @@ class ObservabilityMiddleware:
                     headers["Server-Timing"] = stopwatch.server_timing()
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _POLICY
+                headers["Content-Security-Policy"] = _DOCS_POLICY if own_path(scope) == "/docs" else _POLICY
+                headers["Cross-Origin-Resource-Policy"] = self._resource_policy
             await send(message)
 
         try:
@@ -90,9 +94,8 @@ class ObservabilityMiddleware:
 def _route(scope: Scope) -> str:
     """Path of the route that answered, with names in place of parameters; a mounted folder is one route."""
     path: str | None = getattr(scope.get("route"), "path", None)
-    if path is None and scope.get("root_path", "") and scope["path"].startswith(scope["root_path"]):
-        return str(scope["root_path"])
-    return path or "unmatched"
+    mounted = str(scope.get("root_path", "")).removeprefix(root_path(scope))
+    return path or mounted or "unmatched"
 
 
 class JsonFormatter(logging.Formatter):

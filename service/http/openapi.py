@@ -7,7 +7,8 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.schemas import EmbeddingRequest, PhotoDescription, Problem, SearchOptions, SearchRequest
+from service.schemas import EmbeddingRequest, PhotoDescription, Problem
+from service.searches import SearchOptions, SearchRequest
 
 __all__ = ["DocumentedApp", "allowed_methods", "properties", "reference"]
 

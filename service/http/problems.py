@@ -10,14 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from index.errors import DimensionsError, FilterError, GalleryLocked, PageError, QueryTimeout
 from service.errors import RequestProblem
 from service.http.openapi import allowed_methods, reference
+from service.http.root_path import own_path, root_path
 from service.schemas import Problem
 from training.base.errors import SvdrawError
 
-__all__ = ["EXPECTED", "as_problem", "documented", "install_problem_handlers"]
+__all__ = ["EXPECTED", "MEDIA_TYPE", "as_problem", "documented", "install_problem_handlers", "problem_response"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,34 +86,35 @@ def as_problem(error: Exception) -> Problem:
     return _problem(500, "an unexpected error; the service's log has it under this request id")
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Makes every error of an app a problem document."""
-
-    async def handle(request: Request, error: Exception) -> JSONResponse:
-        problem = as_problem(error)
-        if isinstance(error, HTTPException) and problem.detail == HTTPStatus.NOT_FOUND.phrase:
-            problem.detail = f"there is nothing at {request.url.path}; /docs lists what there is"
-        headers = dict(getattr(error, "headers", None) or {})
-        if problem.status in (409, 503):
-            headers.setdefault("Retry-After", "2")
-        if problem.status == 405 and (allowed := allowed_methods(request)):
-            headers["Allow"] = allowed  # Starlette names those of one route only
-        if request_id := getattr(request.state, "request_id", None):
-            headers["X-Request-ID"] = request_id
-        return _response(request, problem, headers)
-
-    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, handle)
-
-
-def _response(request: Request, problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
-    if request.url.path not in OPENAI_PATHS:
+def problem_response(scope: Scope, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that reports a problem with the request of a scope."""
+    if own_path(scope) not in OPENAI_PATHS:
         content = problem.model_dump(exclude_none=True)
         return JSONResponse(content, problem.status, headers=headers, media_type=MEDIA_TYPE)
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = kinds.get(problem.status, "server_error" if problem.status >= 500 else "invalid_request_error")
     error = {"message": problem.detail, "type": kind, "param": None, "code": None}
     return JSONResponse({"error": error}, problem.status, headers=headers)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Makes every error of an app a problem document."""
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        problem = as_problem(error)
+        if isinstance(error, HTTPException) and problem.detail == HTTPStatus.NOT_FOUND.phrase:
+            problem.detail = (
+                f"there is nothing at {request.url.path}; {root_path(request.scope)}/docs lists what there is"
+            )
+        headers = dict(getattr(error, "headers", None) or {})
+        if problem.status in (409, 503):
+            headers.setdefault("Retry-After", "2")
+        if problem.status == 405 and (allowed := allowed_methods(request)):
+            headers["Allow"] = allowed  # Starlette names those of one route only
+        return problem_response(request.scope, problem, headers)
+
+    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)
 
 
 def _problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:

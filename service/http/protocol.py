@@ -3,13 +3,24 @@
 import asyncio
 import socket
 import struct
+import uuid
+from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.http.problems import MEDIA_TYPE
+from service.schemas import Problem
 
 __all__ = ["patient_protocol"]
 
 _HEAD_BYTES = 65_536
+_DETAILS = {
+    400: "this is not a valid HTTP/1.1 request",
+    414: f"the URL is longer than the limit of {_HEAD_BYTES} bytes; send what is long in the body",
+    431: f"the head or the trailers are larger than the limit of {_HEAD_BYTES} bytes; send fewer or shorter headers",
+}
 _FRAMING = 8  # bytes of framing allowed for each byte of a chunked body
+_DROPPED = 16  # times a head: what is read and dropped after a refusal, so that the client sees the answer
 _RESET = struct.pack("ii", 1, 0)  # drops unsent bytes when the connection is closed
 
 
@@ -17,7 +28,8 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
     """Returns a protocol class that drops clients that are too slow or send too much.
 
     A connection is dropped if its client does not complete the head of a request in time, keeps sending after the
-    answer, or stops reading the answer. A head or trailers of more than 64 KiB get status 400.
+    answer, or stops reading the answer. A URL of more than 64 KiB gets status 414, a head or trailers of more than that
+    get 431, and what is no HTTP gets 400. These answers are problem documents, like those of the app.
 
     Args:
         head_seconds: time for a head, from the start of the connection or from the first byte after an answer.
@@ -29,6 +41,8 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
         _send_deadline: asyncio.TimerHandle | None = None
         _received = 0  # bytes outside of bodies since the last complete request
         _allowed = _HEAD_BYTES
+        _head = 0  # bytes of the URL and the headers of the present request
+        _refused = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -37,13 +51,28 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
 
         def data_received(self, data: bytes) -> None:
             self._received += len(data)
+            if self._refused:
+                self._drop()
+                return
             super().data_received(data)
             if self._is_answering():
                 self._stop_waiting()
             else:
                 self._wait_for_head()
             if self._received > self._allowed and not self.transport.is_closing():
-                self.send_400_response("The head of the request is too large.")
+                self._refuse(431)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._head = 0
+
+        def on_url(self, url: bytes) -> None:
+            super().on_url(url)
+            self._count(len(url), 414)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            super().on_header(name, value)
+            self._count(len(name) + len(value), 431)
 
         def on_body(self, body: bytes) -> None:
             self._received -= len(body)
@@ -53,6 +82,9 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
         def on_message_complete(self) -> None:
             self._received, self._allowed = 0, _HEAD_BYTES
             super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
@@ -95,7 +127,45 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
             else:
                 self._wait_for_reader(now)
 
+        def _count(self, size: int, status: int) -> None:
+            self._head += size
+            if self._head > _HEAD_BYTES:
+                self._refuse(status)
+                raise ValueError("the head is too large")  # ends the parser, which may have the whole of it
+
+        def _refuse(self, status: int) -> None:
+            """Answers instead of the app, and waits for the client to close: closing first could lose the answer."""
+            if self._refused or self.transport.is_closing():
+                return
+            self._refused, self._received = True, 0
+            if self.cycle is not None:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+                self.cycle = None  # type: ignore[assignment]
+            self.transport.write(_answer(status))
+            self.transport.write_eof()
+            self._stop_waiting()
+            self._wait_for_head()
+
+        def _drop(self) -> None:
+            if self._received > _DROPPED * _HEAD_BYTES:
+                self.transport.abort()
+
         def _is_answering(self) -> bool:
             return self.cycle is not None and not self.cycle.response_complete
 
     return PatientProtocol
+
+
+def _answer(status: int) -> bytes:
+    title = HTTPStatus(status).phrase
+    body = Problem(title=title, status=status, detail=_DETAILS[status]).model_dump_json(exclude_none=True)
+    head = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "X-Content-Type-Options": "nosniff",
+        "X-Request-ID": uuid.uuid4().hex,
+    }
+    lines = [f"HTTP/1.1 {status} {title}", *(f"{name}: {value}" for name, value in head.items()), "", body]
+    return "\r\n".join(lines).encode()

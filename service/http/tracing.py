@@ -7,6 +7,7 @@ exporter only if ``OTEL_*`` variables name an endpoint. The stages of the reques
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 
+from service.http.root_path import own_path
 from service.http.stopwatch import Stopwatch
 
 __all__ = ["TELEMETRY", "mark_request", "record_stages", "trace_ids"]
@@ -18,7 +19,7 @@ TELEMETRY: TelemetryConfig = {
     "metrics": False,  # metrics are at /metrics
     "logs": False,
     "operation_spans": False,
-    "exclude": lambda scope: scope["path"] in _UNTRACED or scope["path"].startswith("/static/"),
+    "exclude": lambda scope: own_path(scope) in _UNTRACED or own_path(scope).startswith("/static/"),
 }
 
 

@@ -19,6 +19,7 @@ from service.http.conditional import not_modified
 from service.http.files import IMAGE_START, SHOWN_TYPES, image_type, local_file, remote_file
 from service.http.openapi import reference
 from service.http.problems import documented
+from service.http.root_path import root_path
 from service.routes.search import body_content
 from service.schemas import MAX_ID, PhotoDescription, PhotoInfo, PhotoPage
 
@@ -75,7 +76,7 @@ async def add_photo(
     upload = await engine.workers.run(stopwatch, prepare_upload, serving, content, description, stopwatch)
     photo, new = await engine.add(serving, upload)
     response.status_code = HTTPStatus.CREATED if new else HTTPStatus.OK
-    response.headers["Location"] = f"/v1/photos/{photo.id}"
+    response.headers["Location"] = f"{root_path(request.scope)}/v1/photos/{photo.id}"
     return _info(photo)
 
 

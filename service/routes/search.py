@@ -11,14 +11,16 @@ from pydantic import BaseModel
 from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.encoding.workers import Workers, finish_all
-from service.engine.searching import check_contributions, search_by_image, search_by_json, search_by_request
+from service.engine.searching import check_contributions, search_by_images, search_by_json, search_by_request
 from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.http.bodies import MAX_FIELDS, check_query, check_size, media_type, read_form_or_image, read_json
+from service.http.bodies import MAX_FIELDS, check_query, check_size, media_type, read_form_or_images, read_json
 from service.http.openapi import properties, reference
 from service.http.problems import EXPECTED, as_problem, documented
+from service.http.root_path import root_path
 from service.http.stopwatch import Stopwatch
-from service.schemas import BatchItem, BatchResponse, SearchOptions, SearchQuery, SearchRequest, SearchResponse
+from service.schemas import BatchItem, BatchResponse, SearchResponse
+from service.searches import MAX_QUERIES, SearchForm, SearchQuery, SearchRequest
 
 __all__ = ["body_content", "router"]
 
@@ -37,11 +39,12 @@ _EXAMPLE = (
 )
 
 
-def body_content(fields: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI content of a body that is a form with a file, or an image itself."""
-    form = {**properties(fields), "file": _BINARY}
+def body_content(fields: type[BaseModel], more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """OpenAPI content of a body that is a form with a file, or an image itself; ``more`` has other fields of files."""
+    form = {**properties(fields), "file": _BINARY} | (more or {})
+    required = [] if more else ["file"]
     return {
-        "multipart/form-data": {"schema": {"type": "object", "properties": form, "required": ["file"]}},
+        "multipart/form-data": {"schema": {"type": "object", "properties": form, "required": required}},
         "image/png": {"schema": _BINARY},
         "image/jpeg": {"schema": _BINARY},
         "image/webp": {"schema": _BINARY},
@@ -53,8 +56,12 @@ def _json_content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema, "example": example}}
 
 
+_FILES = {
+    "file": {"type": "array", "items": _BINARY, "maxItems": MAX_QUERIES, "description": "sketches, usually one"},
+    "photo": {"type": "array", "items": _BINARY, "maxItems": MAX_QUERIES, "description": "photos to search by"},
+}
 _SEARCH_BODY = {
-    **body_content(SearchOptions),
+    **body_content(SearchForm, _FILES),
     **_json_content(reference(SearchRequest), {"image": _EXAMPLE, "limit": 3, "dimensions": 8}),
 }
 _BATCH_BODY = _json_content(
@@ -82,20 +89,22 @@ async def search(
     stopwatch: StopwatchDependency,
     query: Annotated[SearchQuery, Query()],
 ) -> Response:
-    """Finds the photos that a sketch depicts, or photos like another photo.
+    """Finds the photos that a sketch depicts, or photos like other photos.
 
     The sketch comes as multipart field `file`, as a raw image body, or as JSON field `image` (base64 or a data URI).
-    A JSON body may name a photo of the gallery in `photo_id` instead. Options in the body win over the query's.
+    A photo of one's own comes as `photo` in a form or JSON; `photo_id` in JSON names one of the gallery. Several files,
+    `queries`, `positive` and `negative` are combined to one search. Options in the body win over the query's.
     """
     given = query.model_dump(exclude_unset=True)
+    root = root_path(request.scope)
     if media_type(request) == "application/json":
         with stopwatch.stage("read"):
             body = await request.body()
-        return await workers.run(stopwatch, _serialised, search_by_json, serving, body, given, stopwatch)
+        return await workers.run(stopwatch, _serialised, search_by_json, serving, body, given, root, stopwatch)
     with stopwatch.stage("read"):
-        content, fields = await read_form_or_image(request)
+        files, fields = await read_form_or_images(request, ("file", "photo"), MAX_QUERIES)
     given |= fields
-    return await workers.run(stopwatch, _serialised, search_by_image, serving, content, given, stopwatch)
+    return await workers.run(stopwatch, _serialised, search_by_images, serving, files, given, root, stopwatch)
 
 
 @router.post(
@@ -114,7 +123,8 @@ async def search_batch(
     with stopwatch.stage("read"):
         searches = await read_json(request, partial(_validated, settings.max_items))
     check_contributions(serving, [search for search in searches if isinstance(search, SearchRequest)])
-    items = await finish_all([_search_one(serving, workers, stopwatch, search) for search in searches])
+    root = root_path(request.scope)
+    items = await finish_all([_search_one(serving, workers, stopwatch, search, root) for search in searches])
     answer = BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
     return await anyio.to_thread.run_sync(_serialised, lambda: answer)
 
@@ -125,7 +135,10 @@ def _validated(max_items: int, body: dict[str, Any]) -> list[SearchRequest | Bat
     if body.keys() != {"searches"} or not isinstance(searches, list) or not searches:
         raise RequestProblem(422, "the JSON body must be an object with the field 'searches', a list that is not empty")
     check_size(searches, max_items, "searches", 413)
-    return [_validated_one(fields) for fields in searches]
+    validated = [_validated_one(fields) for fields in searches]
+    images = [query for each in validated if isinstance(each, SearchRequest) for query in each.every_query]
+    check_size(images, max_items, "queries", 413)
+    return validated
 
 
 def _validated_one(fields: Any) -> SearchRequest | BatchItem:
@@ -138,12 +151,12 @@ def _validated_one(fields: Any) -> SearchRequest | BatchItem:
 
 
 async def _search_one(
-    serving: Serving, workers: Workers, stopwatch: Stopwatch, search: SearchRequest | BatchItem
+    serving: Serving, workers: Workers, stopwatch: Stopwatch, search: SearchRequest | BatchItem, root: str
 ) -> BatchItem:
     if isinstance(search, BatchItem):
         return search
     try:
-        answer = await workers.run(stopwatch, search_by_request, serving, search, stopwatch)
+        answer = await workers.run(stopwatch, search_by_request, serving, search, root, stopwatch)
     except EXPECTED as error:
         return _failed(error)
     return BatchItem(status=200, results=answer.results, dimensions=answer.dimensions, baseline=answer.baseline)

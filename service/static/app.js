@@ -1,15 +1,18 @@
-import { request, showPicture } from "/static/api.js";
-import { Detail } from "/static/detail.js";
-import { Sketchpad } from "/static/sketchpad.js";
-import { SpectrumPlot } from "/static/spectrum.js";
+import { request } from "./api.js";
+import { Detail } from "./detail.js";
+import { LESS, MORE, Marks } from "./marks.js";
+import { card, nameOf } from "./results.js";
+import { Sketchpad } from "./sketchpad.js";
+import { SpectrumPlot } from "./spectrum.js";
 
 const WAIT_WHILE_DRAWING = 150; // milliseconds between searches
 const element = (id) => document.getElementById(id);
 const pad = new Sketchpad(element("canvas"));
 const plot = new SpectrumPlot(element("spectrum"), element("spectrum-caption"));
-const detail = new Detail(element("detail"), { contributions, moreLike });
+const marks = new Marks(element("marks"));
+const detail = new Detail(element("detail"), { contributions, mark });
 let gallery = null;
-let like = null; // a photo to search by instead of the sketch
+let focus = null; // button of a result to go on with, by the place of the result and the kind of mark
 let pending = null;
 let timer = null;
 let stale = false; // another search is wanted as soon as the last one is not too recent
@@ -34,7 +37,7 @@ function searchSoon() {
 async function search() {
   pending?.abort();
   pending = null;
-  if (pad.isBlank && !like) return showNothing();
+  if (pad.isBlank && !marks.positive.length) return showNothing();
   const running = (pending = new AbortController());
   element("grid").classList.add("stale");
   const started = performance.now();
@@ -49,19 +52,21 @@ async function search() {
   }
 }
 
-// Asks for the photos of the sketch, or of the photo chosen.
+// Asks for the photos of the sketch and of the photos marked.
 async function query(more, signal) {
   const options = { limit: element("limit").value, ...more };
   if (gallery) options.dimensions = element("dimensions").value;
   if (element("unique").checked) options.unique = true;
   if (element("exact").checked) options.recall = 1;
-  if (like) {
-    const body = JSON.stringify({ ...options, photo_id: like.id });
-    return request("/v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
+  if (marks.positive.length) options.positive = marks.positive;
+  if (marks.negative.length) options.negative = marks.negative;
+  if (pad.isBlank) {
+    const body = JSON.stringify(options);
+    return request("v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
   }
   const body = await pad.toBlob();
   const headers = { "Content-Type": "image/png" };
-  return request(`/v1/search?${new URLSearchParams(options)}`, { method: "POST", body, headers, signal });
+  return request(`v1/search?${new URLSearchParams(options)}`, { method: "POST", body, headers, signal });
 }
 
 async function contributions(result) {
@@ -71,56 +76,39 @@ async function contributions(result) {
   return { contributions: found?.contributions ?? [], baseline: answer.baseline };
 }
 
-function moreLike(result) {
-  like = result;
-  search();
-  scrollTo({ top: 0 });
+function mark(result, kind) {
+  const place = [...element("grid").children].findIndex((item) => Number(item.dataset.id) === result.id);
+  focus = { place, kind };
+  marks.set(result, nameOf(result), kind);
+}
+
+// Results are left out once they are marked, so that the keyboard goes on with the one that takes the place.
+function restoreFocus() {
+  if (!focus) return;
+  const items = element("grid").children;
+  const item = items[Math.min(Math.max(focus.place, 0), items.length - 1)];
+  (item?.querySelector(`.${focus.kind}`) ?? element("marks").querySelector("button"))?.focus({ preventScroll: true });
+  focus = null;
 }
 
 function showResults(answer, milliseconds, timing) {
   element("empty").hidden = true;
   element("grid").classList.remove("stale");
-  element("grid").replaceChildren(...answer.results.map(card));
-  const about = like ? ` like ${nameOf(like)}` : "";
+  element("grid").replaceChildren(...answer.results.map((result) => card(result, { show, mark })));
+  restoreFocus();
+  const counts = [[marks.positive, MORE], [marks.negative, LESS]].filter(([ids]) => ids.length);
+  const about = counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
   say(`${answer.results.length} of ${answer.total.toLocaleString()} photos${about}, ${answer.dimensions} dimensions`);
-  element("back").hidden = !like;
   const stages = (timing ?? "").split(", ").map((part) => part.replace(";dur=", " ").replace(/\.\d+$/, ""));
   element("latency").textContent = `${Math.round(milliseconds)} ms`;
   element("latency").title = stages.length > 1 ? `${stages.join(" ms, ")} ms` : "";
 }
 
-function nameOf(result) {
-  return result.label ?? result.uri?.split("/").pop() ?? `photo ${result.id}`;
-}
-
-function card(result) {
-  const name = nameOf(result);
-  const button = document.createElement("button");
-  button.type = "button";
-  button.title = `${name}, score ${result.score.toFixed(3)}`;
-  button.addEventListener("click", () => detail.show(result, name));
-  const image = new Image();
-  image.alt = "";
-  showPicture(image, result.thumbnail_url);
-  const caption = document.createElement("span");
-  caption.className = "caption";
-  caption.append(span("label", name), span("score", result.score.toFixed(2)));
-  button.append(image, caption);
-  const item = document.createElement("li");
-  item.dataset.id = result.id;
-  item.append(button);
-  return item;
-}
-
-function span(className, text) {
-  const made = document.createElement("span");
-  made.className = className;
-  made.textContent = text;
-  return made;
+function show(result) {
+  detail.show(result, nameOf(result));
 }
 
 function showNothing() {
-  element("back").hidden = true;
   element("grid").replaceChildren();
   element("grid").classList.remove("stale");
   element("empty").hidden = false;
@@ -160,12 +148,10 @@ async function useImage(file) {
 }
 
 pad.addEventListener("stroke", () => {
-  like = null;
   element("hint").hidden = true;
   searchSoon();
 });
 pad.addEventListener("change", () => {
-  like = null;
   element("hint").hidden = !pad.isEmpty;
   element("undo").disabled = !pad.canUndo;
   element("redo").disabled = !pad.canRedo;
@@ -201,9 +187,10 @@ paper.addEventListener("drop", (event) => {
   useImage(event.dataTransfer.files[0]);
 });
 
-element("back").addEventListener("click", () => {
-  like = null;
-  search();
+marks.addEventListener("change", search);
+element("unmark").addEventListener("click", () => {
+  marks.clear();
+  element("canvas").focus({ preventScroll: true });
 });
 
 const keys = { b: "brush", e: "eraser", u: "upload", Delete: "clear", "?": "help" };
@@ -229,16 +216,20 @@ foldOptions();
 
 element("limit").addEventListener("input", () => {
   element("limit-value").textContent = element("limit").value;
-  if (like || !pad.isEmpty) searchSoon();
+  if (hasQuery()) searchSoon();
 });
 element("dimensions").addEventListener("input", () => {
   showDimensions();
-  if (like || !pad.isEmpty) searchSoon();
+  if (hasQuery()) searchSoon();
 });
 for (const id of ["unique", "exact"]) {
   element(id).addEventListener("change", () => {
-    if (like || !pad.isEmpty) search();
+    if (hasQuery()) search();
   });
+}
+
+function hasQuery() {
+  return !pad.isEmpty || marks.positive.length > 0;
 }
 
 function showDimensions() {
@@ -260,7 +251,7 @@ element("theme").addEventListener("click", () => {
 });
 
 try {
-  const response = await request("/v1/gallery");
+  const response = await request("v1/gallery");
   if (!response.ok) throw new Error((await response.json()).detail);
   gallery = await response.json();
   element("facts").textContent = `${gallery.photos.toLocaleString()} photos`;

@@ -1,6 +1,6 @@
 // One result up close: the photo, why it was found, and what can be done with it.
 
-import { request, showPicture } from "/static/api.js";
+import { request, showPicture } from "./api.js";
 
 const [WIDTH, HEIGHT] = [300, 80];
 const element = (id) => document.getElementById(`detail-${id}`);
@@ -11,13 +11,15 @@ export class Detail {
   #name = "";
   #contributions;
 
-  constructor(dialog, { contributions, moreLike }) {
+  constructor(dialog, { contributions, mark }) {
     this.#dialog = dialog;
     this.#contributions = contributions;
-    element("like").addEventListener("click", () => {
-      dialog.close();
-      moreLike(this.#result);
-    });
+    for (const kind of ["more", "less"]) {
+      element(kind).addEventListener("click", () => {
+        dialog.close();
+        mark(this.#result, kind);
+      });
+    }
     element("open").addEventListener("click", () => this.#open());
     element("copy").addEventListener("click", () => this.#copy());
     element("download").addEventListener("click", () => this.#download());

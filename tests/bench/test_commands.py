@@ -85,6 +85,7 @@ def test_wrong_values_are_told_in_one_line(name, benchmark):
     ("name", "arguments"),
     [
         ("quickdraw", ["--strokes", "missing", "--photos", ".", "--out", "unwritten"]),
+        ("feedback", ["--data", "missing", "--model", ".", "--split", "sketchy-1"]),
         ("retrieval", ["--data", "missing", "--out", "unwritten"]),
         ("service_load", ["--gallery", "missing", "--sketches", "."]),
         ("embeddings", ["--sketches", "missing", "--photos", ".", "--out", "unwritten"]),

@@ -1,5 +1,6 @@
 import base64
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -183,14 +184,74 @@ def test_a_result_up_close(page, artifacts):
     wait_for(page, f"{bars} === Number(document.getElementById('dimensions').value)")
     caption = page.find_element(By.ID, "detail-caption").text
     score = page.find_element(By.ID, "detail-facts").text.split()[1].rstrip(",")
-    assert f"of {float(score):.2f}" in caption
+    [added, given] = re.search(r"of (\S+)\. Every photo gets (\S+) more", caption).groups()
+    assert float(added) + float(given) == pytest.approx(float(score), abs=0.02)
     page.save_screenshot(artifacts / "page-detail.png")
-    press(page, "detail-like")
+    press(page, "detail-more")
     wait_for(page, f"!document.getElementById('detail').open && {SETTLED} && {SHOWN} !== '{','.join(shown)}'")
     assert shown[0] not in result_ids(page)
-    assert "like" in page.find_element(By.ID, "status").text
-    press(page, "back")
+    assert "more like 1" in page.find_element(By.ID, "status").text
+    page.find_element(By.CSS_SELECTOR, "#marks button").click()
     wait_for(page, f"{SHOWN} === '{','.join(shown)}'")
+
+
+def mark(page, place, kind):
+    """Marks the photo at a place of the results with the keyboard; returns its id."""
+    button = page.find_elements(By.CSS_SELECTOR, f"#grid .mark.{kind}")[place]
+    identifier = page.execute_script("return arguments[0].parentElement.dataset.id", button)
+    page.execute_script("arguments[0].focus()", button)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for(page, f"{SETTLED} && !document.querySelector('#grid li[data-id=\"{identifier}\"]')")
+    return identifier
+
+
+def chips(page):
+    return [each.get_attribute("aria-label") for each in page.find_elements(By.CSS_SELECTOR, "#marks button")]
+
+
+def test_marked_photos_refine_the_search(page, artifacts):
+    watch(page)
+    draw(page, CASTLE)
+    wait_until_idle(page)
+    wait_for_results(page, 24)
+    shown = result_ids(page)
+    liked = mark(page, 2, "more")
+    focused = "document.activeElement.closest('#grid li')"
+    wait_for(page, f"document.activeElement.className === 'mark more' && {focused}")  # so that one can go on
+    assert page.execute_script(f"return [...{focused}.parentElement.children].indexOf({focused})") == 2
+    disliked = mark(page, 0, "less")
+    wait_until_idle(page)
+    assert not {liked, disliked} & set(result_ids(page))
+    assert result_ids(page) != shown
+    assert "more like 1, less like 1" in page.find_element(By.ID, "status").text
+    assert [label.split(" like ")[0] for label in chips(page)] == ["Remove: more", "Remove: less"]
+    wait_for(page, "[...document.querySelectorAll('img')].every(i => !i.src || (i.complete && i.naturalWidth))")
+    page.save_screenshot(artifacts / "page-marks.png")
+    page.find_element(By.CSS_SELECTOR, "#marks .less").send_keys(Keys.ENTER)
+    wait_for(page, f"{SETTLED} && document.querySelector('#grid li[data-id=\"{disliked}\"]')")
+    assert page.execute_script("return document.activeElement.matches('#marks .more')")
+    press(page, "clear")  # the drawing alone
+    wait_until_idle(page)
+    assert liked not in result_ids(page)
+    assert len(result_ids(page)) == 24
+    press(page, "unmark")
+    wait_until_idle(page)
+    assert (result_ids(page), chips(page)) == ([], [])
+    assert page.find_element(By.ID, "empty").is_displayed()
+
+
+def test_marking_photos_as_unlike_alone_finds_nothing(page):
+    watch(page)
+    draw(page, CASTLE)
+    wait_until_idle(page)
+    mark(page, 0, "less")
+    press(page, "clear")
+    wait_until_idle(page)
+    assert result_ids(page) == []
+    draw(page, CASTLE)
+    wait_until_idle(page)
+    assert len(result_ids(page)) == 24
+    assert len(chips(page)) == 1
 
 
 def test_download(page, tmp_path):
@@ -266,6 +327,12 @@ def test_on_a_phone(deployment, tmp_path, artifacts, width):
         slide(page, "limit", 8)
         wait_for_results(page, 8)
         assert accessibility_violations(page) == []
+        for kind in ("more", "less", "more"):
+            page.find_element(By.CSS_SELECTOR, f"#grid .mark.{kind}").click()
+            wait_for_results(page, 8)
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
+        assert accessibility_violations(page) == []
+        page.save_screenshot(artifacts / f"page-phone-{width}-marks.png")
         open_first(page)
         wait_for(page, "document.querySelectorAll('#detail-modes rect').length > 0")
         page.save_screenshot(artifacts / f"page-phone-{width}-detail.png")
@@ -278,6 +345,8 @@ def test_accessibility(page, theme):
     assert accessibility_violations(page) == []
     draw(page, CASTLE)
     wait_for_results(page, 24)
+    for kind in ("more", "less"):
+        mark(page, 1, kind)
     for dialog in (None, "detail", "shortcuts"):
         if dialog == "detail":
             open_first(page)

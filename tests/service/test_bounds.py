@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from index.gallery import filters
-from service import json_fields, schemas
+from service import json_fields, schemas, searches
 from service.app import create_app
 from service.engine import searching
 from service.engine.lifecycle import Engine
@@ -129,7 +129,7 @@ def recorded(monkeypatch):
         monkeypatch.setattr(owner, name, recording)
 
     record(bodies, "from_json")
-    for model in (schemas.SearchRequest, schemas.SearchOptions, schemas.EmbeddingRequest, schemas.PhotoDescription):
+    for model in (searches.SearchRequest, searches.SearchForm, schemas.EmbeddingRequest, schemas.PhotoDescription):
         record(model, "model_validate")
     for model in (schemas.SearchResponse, schemas.BatchResponse, schemas.PhotoPage):
         record(model, "model_dump_json")

@@ -10,7 +10,7 @@ from index.gallery.database import Database
 from index.gallery.directory import Gallery
 from index.gallery.generations import load_generation
 from index.gallery.searcher import MAX_HITS, Searcher
-from service import schemas
+from service import searches
 from training.model.bundle import load_bundle
 from training.model.images import open_image
 
@@ -86,7 +86,7 @@ def test_pages_thresholds_and_payload(client, sketch):
 
 
 def test_the_deepest_page(client, sketch):
-    assert schemas.MAX_HITS == MAX_HITS
+    assert searches.MAX_HITS == MAX_HITS
     options = {"limit": 10, "offset": MAX_HITS - 10}
     assert ids(client.post("/v1/search", content=sketch, headers=PNG, params=options)) == []
 

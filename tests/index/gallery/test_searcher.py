@@ -242,10 +242,13 @@ def test_an_approximate_gallery_keeps_one_of_each_set_of_identical_files():
         return [hit.id for hit in searched.search(vectors[:1], 50, unique=True, **options)[0]]
 
     assert search(approximate) == once[:50]
-    assert search(approximate, without=87) == others[:50]
+    assert search(approximate, without=[87]) == others[:50]
+    assert (
+        search(approximate, without=[87, 10, 88, once[3], once[3]]) == [each for each in others if each != once[3]][:50]
+    )
     live = approximate.with_changes([Change(2, 10, 0, None), Change(3, 9999, 0, vectors[0])])
     assert search(live) == [11 if identifier == 10 else identifier for identifier in once][:50]
-    assert search(live, without=9999) == others[:50]
+    assert search(live, without=[9999]) == others[:50]
 
 
 @pytest.mark.gpu

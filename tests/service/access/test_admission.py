@@ -159,7 +159,7 @@ def test_requests_that_fail_give_their_place_back(start, monkeypatch, error):
         raise error
 
     app = start(max_concurrent=1).app
-    monkeypatch.setattr("service.routes.search.search_by_image", fail)
+    monkeypatch.setattr("service.routes.search.search_by_images", fail)
     client = TestClient(app, raise_server_exceptions=False)
     statuses = [client.post("/v1/search", content=b"x", headers=PNG).status_code for _ in range(3)]
     assert statuses == [getattr(error, "status", 500)] * 3

@@ -8,7 +8,8 @@ import pytest
 
 from service.client.calls import PhotoChanges, SearchKeywords
 from service.client.rest import AsyncClient, Client, ServiceProblem
-from service.schemas import PhotoDescription, SearchOptions
+from service.schemas import PhotoDescription
+from service.searches import SearchOptions
 from tests.service.access.test_keys import line
 
 
@@ -31,6 +32,10 @@ def test_every_call(keyed, file, shapes):
     assert (len(found.results), found.dimensions) == (3, 4)
     assert client.search(file.read_bytes(), limit=3, dimensions=4) == found
     assert len(client.search_like(2, limit=5).results) == 5
+    assert len(client.search_photo(file, limit=5).results) == 5
+    assert client.search_photo(file, crop=(0, 0, 64, 64), limit=5) == client.search_photo(file, limit=5)
+    parts = [{"sketch": file}, {"photo": file.read_bytes(), "crop": (0, 0, 9, 9)}, {"photo_id": 2, "weight": -0.5}]
+    assert len(client.search_combined(parts, limit=1000).results) == 23
     batch = client.search_batch([file, b"broken"], limit=2)
     assert [item.status for item in batch.items] == [200, 400]
     embedded = client.embed([file], dimensions=4)
@@ -59,6 +64,9 @@ def test_every_option_of_a_search(client, file):
     assert service.search_batch([file], filter=like).items[0].results[0].id == chosen.results[0].id
     assert service.search(file, limit=1000, unique=True, recall=1.0, filter=None, dimensions=None) == plain
     assert service.search(file, offset=2, limit=1).results == plain.results[2:3]
+    marked = service.search(file, limit=1000, positive=[1, 2], negative=(3,))
+    assert {result.id for result in plain.results} - {result.id for result in marked.results} == {1, 2, 3}
+    assert service.search_like(1, limit=1000, positive=[2], negative=[3]).results
     best = plain.results[0]
     assert [r.id for r in service.search(file, score_threshold=best.score).results] == [best.id]
 

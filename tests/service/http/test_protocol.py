@@ -1,6 +1,7 @@
 """The protocol against a transport and a clock that the test moves."""
 
 import asyncio
+import json
 
 import pytest
 import uvicorn
@@ -56,7 +57,8 @@ class Loop:
 class Transport(asyncio.Transport):
     def __init__(self):
         super().__init__()
-        self.sent, self.unsent, self.aborted, self.closed, self.options = b"", 0, False, False, []
+        self.sent, self.unsent, self.options = b"", 0, []
+        self.aborted = self.closed = self.ended = False
 
     def write(self, data):
         self.sent += data
@@ -66,6 +68,9 @@ class Transport(asyncio.Transport):
 
     def close(self):
         self.closed = True
+
+    def write_eof(self):
+        self.ended = True
 
     def is_closing(self):
         return self.aborted or self.closed
@@ -194,12 +199,65 @@ def test_a_slow_reader_gets_its_answer(connection):
     assert not connection.transport.aborted
 
 
-def test_a_head_without_end_is_a_400(connection):
-    connection.receive(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ")
-    for _ in range(70):
-        connection.receive(b"a" * 1000)
-    assert connection.transport.sent.startswith(b"HTTP/1.1 400")
-    assert connection.transport.closed
+def assert_refused(connection, status):
+    """With a problem document, in one answer."""
+    head, body = connection.transport.sent.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Content-Type: application/problem+json" in head.split(b"\r\n")
+    assert b"Content-Length: %d" % len(body) in head.split(b"\r\n")
+    assert json.loads(body)["status"] == status
+    assert connection.transport.ended
+
+
+LONG = b"a" * 100_000
+TOO_LONG = {
+    "url": (b"GET /" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    "query": (b"GET /v1/photos?after=" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    "header": (b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + LONG + b"\r\n\r\n", 431),
+    "name": (b"GET /livez HTTP/1.1\r\n" + LONG + b": x\r\n\r\n", 431),
+    "headers": (b"GET /livez HTTP/1.1\r\n" + 100 * (b"X-Many: " + b"a" * 1000 + b"\r\n") + b"\r\n", 431),
+    "trailer": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Long: " + LONG + b"\r\n\r\n", 431),
+    "nonsense": (b"\x16\x03\x01" + LONG, 400),
+}
+
+
+@pytest.mark.parametrize("piece", [10_000, 1_000_000], ids=["pieces", "whole"])
+@pytest.mark.parametrize(("request_", "status"), TOO_LONG.values(), ids=TOO_LONG)
+def test_long_heads_are_answered_with_a_problem(connection, request_, status, piece):
+    for start in range(0, len(request_), piece):
+        connection.receive(request_[start : start + piece])
+    assert_refused(connection, status)
+    connection.receive(HEAD)
+    assert_refused(connection, status)  # what follows is read, so that the answer arrives, but not answered
+    assert not connection.transport.aborted
+
+
+def test_whoever_goes_on_after_a_refusal_is_dropped(connection):
+    connection.receive(b"nonsense\r\n\r\n")
+    for _ in range(100):
+        connection.receive(LONG)
+    assert connection.transport.aborted
+
+
+def test_whoever_stays_after_a_refusal_is_dropped(connection):
+    connection.receive(b"nonsense\r\n\r\n")
+    connection.loop.pass_(9)
+    assert not connection.transport.aborted
+    connection.loop.pass_(2)
+    assert connection.transport.aborted
+
+
+def test_a_long_head_within_the_limit_is_answered(connection):
+    connection.receive(b"GET /" + b"a" * 30_000 + b" HTTP/1.1\r\nX-Long: " + b"a" * 30_000 + b"\r\n\r\n")
+    assert len(connection.loop.tasks) == 1
+    assert connection.transport.sent == b""
+
+
+def test_many_requests_on_a_connection_have_a_head_each(connection):
+    for _ in range(10):
+        connection.receive(b"GET /livez HTTP/1.1\r\nX-Long: " + b"a" * 30_000 + b"\r\n\r\n")
+        connection.answered()
+    assert len(connection.loop.tasks) == 10
 
 
 def test_a_body_may_be_larger_than_a_head(connection):
@@ -214,10 +272,10 @@ def test_a_body_may_be_larger_than_a_head(connection):
 def test_the_frames_of_a_chunked_body_are_in_proportion_to_it(connection, size, refused):
     connection.receive(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     for _ in range(20_000):
-        if connection.transport.is_closing():
+        if connection.transport.ended:
             break
         connection.receive(b"1\r\na\r\n" if size else b"1;an=extension\r\na\r\n")
-    assert connection.transport.is_closing() == refused
+    assert connection.transport.ended == refused
 
 
 def test_timers_end_with_the_connection(connection):
