@@ -64,7 +64,7 @@ export class Detail {
     const part = contributions.slice(0, first).reduce((sum, value) => sum + value, 0);
     element("caption").textContent =
       `What each of ${contributions.length} modes adds to the score; the first ${first} give ` +
-      `${part.toFixed(2)} of ${score.toFixed(2)}. Every photo gets ${baseline.toFixed(2)} more`;
+      `${part.toFixed(2)} of ${score.toFixed(2)}. ${baseline.toFixed(2)} is the same for all photos`;
   }
 
   async #file(query = "") {

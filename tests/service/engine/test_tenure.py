@@ -25,7 +25,7 @@ class Searcher:
 
 @pytest.fixture
 def serving():
-    return Serving(Path("gallery"), (Path("gallery"), 1), Closable(), Closable(), Searcher())
+    return Serving(Path("gallery"), (Path("gallery"), 1), Closable(), Closable(), Searcher(), None)
 
 
 def test_it_closes_with_the_last_request_and_takes_no_more(serving):
