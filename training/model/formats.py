@@ -29,7 +29,7 @@ EXTRA = "svdraw[formats]"  # what ``pip install`` is to bring
 
 _RAW = ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
 _PACKAGES = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), "pillow_heif"),
+    **dict.fromkeys((".heic", ".heif", ".hif"), "pi_heif"),
     ".jxl": "pillow_jxl",
     **dict.fromkeys(_RAW.split(), "rawpy"),
 }
@@ -86,10 +86,10 @@ def _is_heif(content: bytes) -> bool:
 
 
 def _open_heif(content: bytes) -> Opened:
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.options.DECODE_THREADS = 1  # several pictures are decoded at the same time
-    image = pillow_heif.HeifImageFile(io.BytesIO(content))  # type: ignore[no-untyped-call]
+    pi_heif.options.DECODE_THREADS = 1  # several pictures are decoded at the same time
+    image = pi_heif.HeifImageFile(io.BytesIO(content))  # type: ignore[no-untyped-call]
     return Opened("HEIF", image.width, image.height, image.width * image.height, lambda: (image, 1))
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pi_heif
 import pillow_heif
 import pytest
 from PIL import Image, ImageOps
@@ -226,7 +227,7 @@ def test_the_limit_is_checked_before_anything_is_decoded(tmp_path, monkeypatch):
     for kind, (content, held) in contents((200, 160), tmp_path).items():
         assert read_image(content, max_pixels=held)[0][1:] == (200, 160), kind
         with monkeypatch.context() as patch:
-            patch.setattr(pillow_heif.HeifImageFile, "load", fail)
+            patch.setattr(pi_heif.HeifImageFile, "load", fail)
             patch.setattr("pillow_jxl.Decoder", fail)
             for read in (read_image, describe_image):
                 with pytest.raises(ImageTooLarge, match="200 x 160 px is more than"):
@@ -281,7 +282,7 @@ def test_an_ordinary_tiff_by_a_camera_is_read_by_pillow():
 @pytest.mark.parametrize(
     ("package", "kind", "named"),
     [
-        ("pillow_heif", "HEIF", "a HEIF picture"),
+        ("pi_heif", "HEIF", "a HEIF picture"),
         ("pillow_jxl", "JXL", "a JPEG XL picture"),
         ("rawpy", "RAW", "a raw file of a camera"),
     ],
@@ -297,7 +298,7 @@ def test_without_its_package_a_file_is_refused_and_the_extra_is_named(package, k
 def test_without_the_extra_its_files_are_no_photos():
     code = (
         "import sys\n"
-        "sys.modules |= dict.fromkeys(['pillow_heif', 'pillow_jxl', 'rawpy', 'resvg_py'])\n"
+        "sys.modules |= dict.fromkeys(['pi_heif', 'pillow_jxl', 'rawpy', 'resvg_py'])\n"
         "from training.model.images import IMAGE_SUFFIXES, open_image\n"
         "from training.model.formats import FORMAT_SUFFIXES\n"
         "assert not IMAGE_SUFFIXES & set(FORMAT_SUFFIXES) and not any(FORMAT_SUFFIXES.values())\n"
