@@ -7,9 +7,9 @@ import pytest
 
 from index.__main__ import INDEX
 from index.errors import GalleryDamaged
+from index.gallery.bases import file_facts
 from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
-from index.gallery.generations import file_facts
 from index.gallery.photos import content_key
 from index.gallery.searcher import Searcher
 from index.gallery.snapshots import restore, snapshot
