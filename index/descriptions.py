@@ -1,16 +1,12 @@
 """Labels and metadata of photos that a gallery has already: a source adds to them and takes nothing away."""
 
-import logging
 from collections.abc import Sequence
 
 from index.gallery.catalogue import Catalogue
-from index.gallery.fields import FACTS
 from index.gallery.photos import Photo
 from index.sources import Candidate
 
 __all__ = ["describe_known", "merge_description"]
-
-logger = logging.getLogger(__name__)
 
 _PHOTOS = 512  # looked up, and written, at once
 
@@ -29,8 +25,6 @@ def describe_known(catalogue: Catalogue, photos: Sequence[Candidate]) -> tuple[l
         All photos, with what the catalogue is to say of them, and the number of known ones that were described anew.
     """
     result, count = [], 0
-    for name in sorted({name for photo in photos for name in photo.metadata if name in FACTS}):
-        logger.warning("filters take %s for a fact of the photo; the metadata of that name are metadata.%s", name, name)
     for start in range(0, len(photos), _PHOTOS):
         some = photos[start : start + _PHOTOS]
         ids = catalogue.ids(photo.uri for photo in some)

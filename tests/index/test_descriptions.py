@@ -80,8 +80,6 @@ def test_metadata_named_like_a_fact_are_told_of_once(gallery, photos, caplog):
     rows = "".join(f"photos/castle/{number}.png,{number},{number}\n" for number in range(3))
     index_photos(gallery, table(photos.parent / "table.csv", f"uri,width:int,height:int\n{rows}"), "cpu")
     told = [record.getMessage() for record in caplog.records if "metadata." in record.getMessage()]
-    assert told == [
-        f"filters take {name} for a fact of the photo; the metadata of that name are metadata.{name}"
-        for name in ("height", "width")
-    ]
+    assert len(told) == 1
+    assert told[0].endswith('"metadata.width", "metadata.height"')
     assert gallery.catalogue.select({"metadata.width": 2}).tolist() == [3]

@@ -102,7 +102,7 @@ def run_job(job, path, model, folder):
         if job == "sync":
             return sync_photos(gallery, folder, "cpu")
         if job == "publish":  # what a service has its child do
-            gallery.configure("ivf", None)
+            gallery.configure("codes", None)
             return gallery.publish_changes()
         return compact(gallery)
 

@@ -353,7 +353,7 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     assert found[0] == found[1] == found[4]
     assert found[3] == [identifier for identifier in found[0] if identifier > 8][:10]
     assert run("search", "--gallery", gallery, "--sketch", sketch, "--score-threshold", 1e9)[1].strip() == ""
-    (gallery / "generations" / (gallery / "CURRENT").read_text().strip() / "photos.faiss").write_bytes(b"half")
+    (gallery / "generations" / (gallery / "CURRENT").read_text().strip() / "vectors.npy").write_bytes(b"half")
     assert run("verify", "--gallery", gallery)[0] == 1
     assert run("verify", "--gallery", gallery, "--repair")[0] == 0
     for arguments, expected, message in (

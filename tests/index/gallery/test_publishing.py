@@ -239,7 +239,7 @@ def test_only_one_of_two_builds_the_base(fill, monkeypatch):
 
     monkeypatch.setattr(publishing, "build_kind", slowly)
     with closing(Gallery.open(path, write=True)) as gallery:
-        gallery.configure("ivf", None)
+        gallery.configure("codes", None)
     published = []
     threads = [threading.Thread(target=publish) for _ in range(2)]
     for thread in threads:
@@ -247,7 +247,7 @@ def test_only_one_of_two_builds_the_base(fill, monkeypatch):
     go_on.set()
     for thread in threads:
         thread.join()
-    assert (built, published) == (["ivf"], [2, 2])
+    assert (built, published) == (["codes"], [2, 2])
     assert_exact(path)
 
 

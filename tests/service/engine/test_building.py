@@ -34,7 +34,7 @@ def metrics():
 def due(own_gallery):
     """A gallery that needs a new base, because another kind of index was chosen."""
     with closing(Gallery.open(own_gallery, write=True)) as gallery:
-        gallery.configure("ivf", None)
+        gallery.configure("codes", None)
     return own_gallery
 
 
@@ -112,7 +112,7 @@ def test_a_folder_of_the_service_takes_no_packages_place(metrics, due, tmp_path,
     (tmp_path / "index.py").write_text("raise SystemExit('another index')")
     monkeypatch.chdir(tmp_path)
     anyio.run(build_base, due, metrics)
-    assert read_generation(due).kind == "ivf"
+    assert read_generation(due).kind == "codes"
 
 
 def photo(number, vector):
@@ -144,7 +144,7 @@ def test_what_was_acknowledged_survives_a_kill_of_the_child(due, number):
         assert gallery.problems() == []
         assert set(gallery.catalogue.uris()) == expected
         manifest = read_generation(due)
-        assert (manifest.kind, manifest.count) == ("ivf", len(expected))
+        assert (manifest.kind, manifest.count) == ("codes", len(expected))
     assert not list((due / "generations").glob(".*"))
 
 
@@ -188,5 +188,5 @@ def test_what_was_acknowledged_survives_a_kill_of_the_service_while_its_child_bu
         assert gallery.problems() == []
         assert gallery.catalogue.photos(list(acknowledged)).keys() == acknowledged
         manifest = read_generation(due)
-        assert (manifest.kind, manifest.count) == ("ivf", gallery.catalogue.count())
+        assert (manifest.kind, manifest.count) == ("codes", gallery.catalogue.count())
     assert not list((due / "generations").glob(".*"))

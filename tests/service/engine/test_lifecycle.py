@@ -264,14 +264,18 @@ def test_a_base_that_is_due_is_built_by_a_child_and_served(engine, own_gallery):
         assert read_generation(own_gallery).generation == 1
         await remove(engine, 3)
         with closing(Gallery.open(own_gallery, write=True)) as gallery:
-            gallery.configure("ivf", None)
+            gallery.configure("codes", None)
             with gallery.writing():
                 await engine.build_base_if_due()
         assert read_generation(own_gallery).generation == 1  # the job builds it when it ends
         await engine.build_base_if_due()
         async with engine.lease() as serving:
             assert serving.searcher.manifest == read_generation(own_gallery)
-            assert (serving.searcher.manifest.kind, serving.searcher.count, serving.searcher.changes) == ("ivf", 23, ())
+            assert (serving.searcher.manifest.kind, serving.searcher.count, serving.searcher.changes) == (
+                "codes",
+                23,
+                (),
+            )
 
     asyncio.run(builds())
     assert sample(engine, "svdraw_gallery_base_builds_total", result="succeeded") == 1
