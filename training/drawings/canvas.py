@@ -59,7 +59,7 @@ class Canvas:
         if marks is None:
             return None
         if is_coloured or ground < _WHITE or _darkest(counts, ground, 0.1) > _PALE:
-            image, ground = _black_on_white(gray, _darkest(counts, ground, 0.3), ground), 255
+            image, ground = _black_on_white(gray, _darkest(counts, ground, 0.5), ground), 255
         if marks.strays is not None:
             image = image.copy()
             image.paste((ground,) * 3, mask=Image.fromarray(marks.strays))

@@ -18,7 +18,7 @@ _NOISIEST = 0.2  # darkness that noise has at most in a photo of paper
 _FULLEST = 0.5  # largest share of a photographed drawing that has ink
 _MOST_SHADES = 0.15  # largest share that is neither paper nor nearly as dark as the ink
 _LEAST_MARK = 12  # pixels of the smallest mark on paper
-_FILLED = 0.65  # of a page's side that a photographed drawing spans; clean drawings fill as much of their canvas
+_FILLED = 0.7  # of a page's side that a photographed drawing spans; clean drawings fill as much of their canvas
 
 
 def drawing_on_paper(image: Image.Image) -> Drawing | None:
