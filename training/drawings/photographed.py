@@ -17,6 +17,7 @@ _FAINTEST = 0.09  # darkness of the faintest ink on paper
 _NOISIEST = 0.2  # darkness that noise has at most in a photo of paper
 _FULLEST = 0.5  # largest share of a photographed drawing that has ink
 _MOST_SHADES = 0.15  # largest share that is neither paper nor nearly as dark as the ink
+_FAINT, _BLACK = 0.3, 0.8  # darkness that becomes white and black, as shares of the ink's: a lens widens strokes
 _LEAST_MARK = 12  # pixels of the smallest mark on paper
 _FILLED = 0.7  # of a page's side that a photographed drawing spans; clean drawings fill as much of their canvas
 
@@ -65,7 +66,7 @@ def _page(darkness: Darkness, threshold: float, full: float) -> Drawing | None:
     if marks.strays is not None:
         mask &= ~marks.strays
     around = ndimage.binary_dilation(mask, iterations=2)  # the soft edges of strokes
-    shade = ((darkness - threshold / 2) / (full - threshold / 2)).clip(0, 1) * around
+    shade = ((darkness / full - _FAINT) / (_BLACK - _FAINT)).clip(0, 1) * around
     inked = Image.fromarray(np.rint(255 * (1 - shade)).astype(np.uint8))
     return _squared(Image.merge("RGB", (inked,) * 3), marks.box)
 
