@@ -23,6 +23,7 @@ from service.settings import ServiceSettings
 from training.base.cache import default_cache_directory
 from training.base.errors import ImageTooLarge
 from training.base.rejects import reject_reason
+from training.drawings.ink import is_blank
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
 from training.model.images import ImageFacts
@@ -70,7 +71,7 @@ class EncodingModel:
 
         Raises:
             RequestProblem: 400 if the bytes are not a usable image, 413 if the image has too many pixels, 422 if it
-                has no such part.
+                has no such part, or is a blank sketch.
         """
         with stopwatch.stage("decode"):
             image = self._decode(content, modality, crop)
@@ -111,7 +112,11 @@ class EncodingModel:
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
         decoded = self._decoder.image(content, preprocessing.draft, crop, drawing=modality == "sketch")
         with self._refusing(modality), decoded as image:
-            return preprocessing(image)
+            arranged = preprocessing.arrange(image)
+        if modality == "sketch" and is_blank(arranged):
+            self._metrics.rejected.inc()
+            raise RequestProblem(422, "the sketch is blank: draw something, or send an image that shows lines")
+        return preprocessing.tensor(arranged)
 
     @contextmanager
     def _refusing(self, modality: Modality) -> Iterator[None]:

@@ -5,6 +5,7 @@ import { card, nameOf } from "./results.js";
 import { Sketchpad } from "./sketchpad.js";
 import { SpectrumPlot } from "./spectrum.js";
 
+const BLANK = "the sketch is blank"; // how the service's answer begins if it sees no lines
 const WAIT_WHILE_DRAWING = 150; // milliseconds between searches
 const element = (id) => document.getElementById(id);
 const pad = new Sketchpad(element("canvas"));
@@ -45,7 +46,7 @@ async function search() {
     const response = await query({}, running.signal);
     const answer = await response.json();
     if (running.signal.aborted) return;
-    if (!response.ok) return showProblem(answer.detail);
+    if (!response.ok) return answer.detail.startsWith(BLANK) ? showBlank() : showProblem(answer.detail);
     showResults(answer, performance.now() - started, response.headers.get("Server-Timing"));
   } catch (error) {
     if (error.name !== "AbortError") showProblem("The service does not answer. Is it still running?");
@@ -116,6 +117,11 @@ function showNothing() {
   say("");
 }
 
+function showBlank() {
+  showNothing();
+  say("No lines can be seen. Draw something, or use a picture with darker lines.");
+}
+
 function showProblem(detail) {
   element("grid").classList.remove("stale");
   say(detail, "problem");
@@ -166,14 +172,17 @@ const actions = {
   redo: () => pad.redo(),
   clear: () => pad.clear(),
   upload: () => element("file").click(),
+  camera: () => element("photo").click(),
   help: () => element("shortcuts").showModal(),
 };
 for (const [id, action] of Object.entries(actions)) element(id).addEventListener("click", action);
 element("size").addEventListener("input", () => resizeBrush(0));
-element("file").addEventListener("change", ({ target }) => {
-  useImage(target.files[0]);
-  target.value = "";
-});
+for (const id of ["file", "photo"]) {
+  element(id).addEventListener("change", ({ target }) => {
+    useImage(target.files[0]);
+    target.value = "";
+  });
+}
 addEventListener("paste", ({ clipboardData }) => useImage(clipboardData.files[0]));
 const paper = document.querySelector(".paper");
 paper.addEventListener("dragover", (event) => {

@@ -1,6 +1,7 @@
 // A drawing surface with history. Coordinates are fractions of the side, so that strokes survive a resize.
 
 const EXPORT_SIDE = 512;
+const PICTURE_SIDE = 768; // of a picture that nothing was drawn on, which may show a small drawing on paper
 
 export class Sketchpad extends EventTarget {
   #canvas;
@@ -37,11 +38,13 @@ export class Sketchpad extends EventTarget {
   }
 
   addImage(bitmap) {
-    this.#push({ bitmap });
+    this.#push({ bitmap: withDarkStrokes(bitmap) });
   }
 
   // The sketch as a PNG blob, black on white whatever the page's theme.
   toBlob() {
+    const [first, ...more] = this.#marks;
+    if (first?.bitmap && !more.length && !this.#current) return pictureBlob(first.bitmap);
     const canvas = new OffscreenCanvas(EXPORT_SIDE, EXPORT_SIDE);
     this.#paint(canvas.getContext("2d"), EXPORT_SIDE);
     return canvas.convertToBlob({ type: "image/png" });
@@ -118,6 +121,36 @@ export class Sketchpad extends EventTarget {
       else paintStroke(context, mark, side);
     }
   }
+}
+
+// A picture in its own shape: a margin would hide what surrounds the paper on it.
+function pictureBlob(bitmap) {
+  const scale = Math.min(1, PICTURE_SIDE / Math.max(bitmap.width, bitmap.height));
+  const canvas = new OffscreenCanvas(Math.ceil(bitmap.width * scale), Math.ceil(bitmap.height * scale));
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+// White strokes on a transparent ground would be lost on the canvas, so they become black.
+function withDarkStrokes(bitmap) {
+  const probe = new OffscreenCanvas(64, 64).getContext("2d");
+  probe.drawImage(bitmap, 0, 0, 64, 64);
+  const { data } = probe.getImageData(0, 0, 64, 64);
+  let [clear, seen, white] = [0, 0, 0];
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at + 3] < 24) clear++;
+    else seen++, (white += Math.min(data[at], data[at + 1], data[at + 2]) > 231);
+  }
+  if (clear < 1024 || white < 0.98 * seen) return bitmap;
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  context.globalCompositeOperation = "source-in";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return canvas;
 }
 
 function paintBitmap(context, bitmap, side) {

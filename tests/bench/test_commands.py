@@ -91,6 +91,7 @@ def test_wrong_values_are_told_in_one_line(name, benchmark):
         ("embeddings", ["--sketches", "missing", "--photos", ".", "--out", "unwritten"]),
         ("indexing", ["--photos", "missing"]),
         ("capacity", ["--scratch", "missing"]),
+        ("inks", ["--data", "missing"]),
     ],
 )
 def test_missing_folders_are_told_in_one_line(name, arguments):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -44,6 +45,17 @@ def page(deployment, tmp_path):
         wait_for(browser, LOADED)
         yield browser
         assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def photographed_drawing(folder):
+    """A photo, higher than wide, of a page with a castle on it."""
+    photo = Image.new("RGB", (600, 800), (60, 45, 30))
+    pen = ImageDraw.Draw(photo)
+    pen.rectangle((60, 60, 540, 740), fill=(235, 235, 230))
+    for stroke in CASTLE:
+        pen.line([(300 + 2 * x, 400 + 2 * y) for x, y in stroke], (40, 50, 140), 5)
+    photo.save(folder / "photo.jpg")
+    return folder / "photo.jpg"
 
 
 def press(page, name):
@@ -109,6 +121,7 @@ def test_undo_redo_and_clear(page):
     wait_for(page, "document.querySelectorAll('#grid li').length === 0")
     assert ink(page) == 0
     assert page.find_element(By.ID, "empty").is_displayed()
+    assert all("422" in entry["message"] for entry in page.get_log("browser"))  # a browser reports that itself
     assert not page.find_element(By.ID, "undo").is_enabled()
 
 
@@ -169,6 +182,25 @@ def test_upload(page, deployment):
     page.find_element(By.ID, "file").send_keys(str(drawing))
     wait_for_results(page, 24)
     assert ink(page) > 0
+
+
+def test_white_strokes_on_a_transparent_ground_are_drawn_black(page, tmp_path):
+    layer = Image.new("RGBA", (300, 200), (255, 255, 255, 0))
+    ImageDraw.Draw(layer).line([(40, 160), (150, 30), (260, 160), (40, 160)], "white", 8)
+    layer.save(tmp_path / "white.png")
+    page.find_element(By.ID, "file").send_keys(str(tmp_path / "white.png"))
+    wait_for_results(page, 24)
+    assert ink(page) > 0
+
+
+def test_what_shows_no_lines_is_told_kindly(page):
+    draw(page, [[(-40, 0), (40, 0)]])
+    wait_for_results(page, 24)
+    press(page, "eraser")
+    draw(page, [[(-60, y), (60, y)] for y in (-8, 0, 8)])
+    wait_for(page, "document.getElementById('status').textContent.startsWith('No lines can be seen')")
+    wait_for_results(page, 0)
+    assert page.find_element(By.ID, "empty").is_displayed()
 
 
 def test_a_result_up_close(page, artifacts):
@@ -321,6 +353,10 @@ def test_on_a_phone(deployment, tmp_path, artifacts, width):
         wait_for_results(page, 24)
         assert page.execute_script("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
         assert page.execute_script("return scrollY") == 0, "drawing scrolls"
+        assert page.find_element(By.ID, "camera").accessible_name == "Photograph a drawing"
+        page.find_element(By.ID, "photo").send_keys(str(photographed_drawing(tmp_path)))
+        wait_for(page, "document.getElementById('undo').disabled === false")
+        wait_for_results(page, 24)
         page.save_screenshot(artifacts / f"page-phone-{width}.png")
         assert not page.find_element(By.ID, "limit").is_displayed(), "options leave no room for photos"
         page.find_element(By.CSS_SELECTOR, "#controls summary").click()

@@ -1,7 +1,9 @@
 import base64
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from training.model.bundle import load_bundle
 from training.model.images import open_image
@@ -50,6 +52,16 @@ def test_errors_have_the_shape_of_openai(client, image, change, status, message)
     error = response.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert message in error["message"]
+
+
+def test_blank_sketches_have_no_embedding_but_blank_photos_do(client, image):
+    buffer = io.BytesIO()
+    Image.new("RGB", (50, 50), "white").save(buffer, "PNG")
+    body = {"input": [image, base64.b64encode(buffer.getvalue()).decode()]}
+    answer = client.post("/v1/embeddings", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith("input 1: the sketch is blank")
+    assert client.post("/v1/embeddings", json=body | {"input_type": "photo"}).status_code == 200
 
 
 def test_other_bodies(client):

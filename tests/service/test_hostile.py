@@ -56,11 +56,11 @@ CORPUS = {
     "text bomb": (text_bomb(), {200}),
     "an archive behind an image": (FILES["PNG"] + b"PK\x03\x04" + bytes(500), {200}),
     "a script behind an image": (FILES["GIF"] + b"<script>alert(1)</script>", {200}),
-    "many frames": (animation(), {200}),
-    "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), {200}),
-    "one row": (encoded(Image.new("L", (5000, 1)), "PNG"), {200}),
-    "16 bits": (encoded(Image.new("I;16", (20, 20), 40_000), "PNG"), {200}),
-    "four inks": (encoded(Image.new("CMYK", (20, 20)), "JPEG"), {200}),
+    "many frames": (animation(), {422}),
+    "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), {422}),
+    "one row": (encoded(Image.new("L", (5000, 1)), "PNG"), {422}),
+    "16 bits": (encoded(Image.new("I;16", (20, 20), 40_000), "PNG"), {422}),
+    "four inks": (encoded(Image.new("CMYK", (20, 20)), "JPEG"), {422}),
     "wrong sums": (FILES["PNG"][:40] + b"\xff\xff" + FILES["PNG"][42:], {400}),
 }
 

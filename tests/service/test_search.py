@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 from contextlib import closing
 
@@ -174,6 +175,29 @@ def test_truncated_and_oversized_images(client, sketch, tmp_path):
     Image.new("1", (2000, 2000)).save(tmp_path / "large.png")
     response = client.post("/v1/search", content=(tmp_path / "large.png").read_bytes(), headers=PNG)
     assert_problem(response, 413, "limit of 1000000 pixels")
+
+
+def blank(ground="white", kind="PNG"):
+    buffer = io.BytesIO()
+    Image.new("RGBA" if ground == (0, 0, 0, 0) else "RGB", (80, 60), ground).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [blank(), blank("black"), blank((0, 0, 0, 0)), blank((250, 240, 220), "JPEG")],
+    ids=["white", "black", "clear", "cream"],
+)
+def test_a_blank_sketch(client, content):
+    answer = client.post("/v1/search", content=content, headers=PNG)
+    assert_problem(answer, 422, "the sketch is blank: draw something")
+
+
+def test_a_blank_sketch_in_a_batch_fails_alone(client, sketch):
+    searches = [{"image": base64.b64encode(content).decode()} for content in (sketch, blank())]
+    good, bad = client.post("/v1/search/batch", json={"searches": searches}).json()["items"]
+    assert (good["status"], bad["status"]) == (200, 422)
+    assert bad["problem"]["detail"].startswith("the sketch is blank")
 
 
 def test_photos_like_a_photo(client, gallery_path):

@@ -6,15 +6,15 @@
   cameras store 10 and 12 bits in 16; else the largest value itself. NaN is black, and values outside are clipped.
 - **Colour profiles.** Colours are converted by the image's ICC profile, unless it means sRGB anyway. A profile that is
   damaged, huge or of another kind of image is ignored.
-- **Transparency.** The ground is white. Where that would leave a blank page, because whatever can be seen is nearly
-  white and much of the image is transparent, the ground is black: so white strokes stay visible.
+- **Transparency.** The ground is white. It is black where much of the image is transparent and what can be seen is
+  nearly white, or fine strokes some of which are nearly white and none nearly black: so white strokes stay visible.
 """
 
 import io
 from functools import lru_cache
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFilter, ImageOps
 
 __all__ = ["to_srgb"]
 
@@ -22,6 +22,7 @@ _TOPS = (2**8 - 1, 2**10 - 1, 2**12 - 1, 2**16 - 1)
 _LARGEST_UNIT = 2.0  # of floating-point values that are taken to mean 0..1
 _VISIBLE = 24  # grey levels, or levels of opacity, that can be told from the ground
 _LEAST_CLEAR = 0.25  # share of an image that is transparent if it may be on a black ground
+_SOME = 0.05  # share of what can be seen from which a colour counts
 
 _LARGEST_PROFILE = 4 << 20  # bytes
 _SRGB_TOLERANCE = 2  # grey levels that a profile of sRGB may differ from it by, for there are many roundings
@@ -64,12 +65,29 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
         return image.convert("RGB")
     layer = image.convert("RGBA")
-    page = _on(layer, "white")
-    opacity = layer.getchannel("A").histogram()
-    clear = sum(opacity[:_VISIBLE])
-    pixels = layer.width * layer.height
-    is_blank = np.asarray(page.convert("L")).min() > 255 - _VISIBLE
-    return _on(layer, "black") if is_blank and _LEAST_CLEAR * pixels <= clear < pixels else page
+    return _on(layer, "black" if _is_lost_on_white(layer) else "white")
+
+
+def _is_lost_on_white(layer: Image.Image) -> bool:
+    """Whether what can be seen of a layer is nearly white, or fine strokes of which some are."""
+    opacity = layer.getchannel("A")
+    clear = sum(opacity.histogram()[:_VISIBLE])
+    if not _LEAST_CLEAR * layer.width * layer.height <= clear < layer.width * layer.height:
+        return False
+    highest = int(np.asarray(opacity).max())
+    solid = opacity.point([255 * (value >= highest / 2) for value in range(256)])
+    counts = np.array(layer.convert("RGB").convert("L").histogram(solid))  # edges may have any colour
+    light, dark = (part.sum() / counts.sum() for part in (counts[256 - _VISIBLE :], counts[:_VISIBLE]))
+    return bool(light == 1 or (light > _SOME > dark and _is_fine(solid)))
+
+
+def _is_fine(strokes: Image.Image) -> bool:
+    """Whether a mask shows strokes that are narrow compared with all of them together."""
+    drawn = strokes.crop(strokes.getbbox())
+    drawn.thumbnail((128, 128), Image.Resampling.BOX)
+    width = max(3, max(drawn.size) // 16 * 2 + 1)
+    padded = ImageOps.expand(drawn.point(lambda value: 255 * (value >= 128)), width)
+    return not padded.filter(ImageFilter.MinFilter(width)).getbbox()
 
 
 def _on(layer: Image.Image, ground: str) -> Image.Image:

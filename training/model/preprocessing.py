@@ -8,10 +8,12 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from training.drawings.ink import find_drawing
+
 __all__ = ["Preprocessing"]
 
-_INK_THRESHOLD = 24  # grey levels away from the ground that count as ink
-_LEAST_INK = 0.5  # of a square canvas's side that ink should span; held-out classes liked it best of 0.3 to 0.8
+_LEAST_INK = 0.5  # of a canvas's shorter side that ink spans, unless it is small
+_SMALL_INK = 0.6  # of the side of the canvas that small ink gets; drawings of many kinds are found best from 0.5 to 0.7
 _LARGEST_SQUARE = 64_000_000  # pixels; a strip that would be padded to more is reduced first
 _LARGEST_CANVAS = 4  # times the input's side; larger ones are reduced first, for a strip would be squared
 
@@ -24,8 +26,8 @@ class Preprocessing(BaseModel):
         mean: subtracted per channel after scaling to 0..1.
         std: divided by per channel.
         fit: ``stretch`` to the square, or ``pad`` with white to keep the aspect ratio.
-        crop_to_ink: first give a drawing a square canvas of which its ink spans at least half, and turn light
-            lines on a dark ground into dark ones on a light one. Square canvases that are filled well stay as they are.
+        crop_to_ink: first find the ink (see ``training.drawings.ink``) and give it a square canvas of which it
+            spans at least half. Dark drawings that fill a white square canvas well stay as they are.
         grayscale: drop colour, which drawings do not have.
         margin: left around ink that would touch the border of its square, as a fraction of its longer side.
     """
@@ -51,7 +53,11 @@ class Preprocessing(BaseModel):
         Returns:
             ``(3, size, size)`` float32.
         """
-        pixels = torch.from_numpy(np.array(self.arrange(image))).permute(2, 0, 1).float().div_(255)
+        return self.tensor(self.arrange(image))
+
+    def tensor(self, arranged: Image.Image) -> Tensor:
+        """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32."""
+        pixels = torch.from_numpy(np.array(arranged)).permute(2, 0, 1).float().div_(255)
         return self.normalise(pixels)
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -75,15 +81,13 @@ class Preprocessing(BaseModel):
 
 def _crop_to_ink(image: Image.Image, margin: float, largest: int) -> Image.Image:
     image = _reduced(image, largest)
-    gray = image.convert("L")
-    ground = _ground(gray)
-    if ground < 128:
-        image, gray, ground = ImageOps.invert(image), ImageOps.invert(gray), 255 - ground
-    box = gray.point(lambda value: 255 * (abs(value - ground) > _INK_THRESHOLD)).getbbox()
-    if box is None:
-        return image
+    drawing = find_drawing(image)
+    if drawing is None:
+        return Image.new("RGB", image.size, "white")
+    image, box, ground = drawing
     ink = max(box[2] - box[0], box[3] - box[1])
-    side = round(max(min(*image.size, ink / _LEAST_INK), ink * (1 + 2 * margin)))
+    side = min(image.size) if ink >= _LEAST_INK * min(image.size) else ink / _SMALL_INK
+    side = round(max(side, ink * (1 + 2 * margin)))
     if image.size == (side, side):
         return image
     square = Image.new("RGB", (side, side), (ground,) * 3)
@@ -97,9 +101,3 @@ def _reduced(image: Image.Image, largest: int) -> Image.Image:
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-
-
-def _ground(gray: Image.Image) -> int:
-    """The median grey level of an image's border."""
-    pixels = np.asarray(gray)
-    return int(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))

@@ -241,10 +241,10 @@ def test_cropping_to_ink_turns_light_lines_on_dark_ground_into_dark_ones_on_ligh
     assert torch.equal(CROP(light), CROP(drawing((20, 20, 80, 80), (100, 100))))
 
 
-def test_cropping_to_ink_finds_it_on_grey_paper_and_extends_the_paper():
+def test_cropping_to_ink_finds_it_on_grey_paper_and_makes_the_paper_white():
     arranged = CROP.arrange(drawing((45, 45, 55, 55), (100, 100), ground=(200, 200, 200)))
     assert arranged.getpixel((32, 32))[0] < 50
-    assert arranged.getpixel((2, 2)) == (200, 200, 200)
+    assert arranged.getpixel((2, 2)) == (255, 255, 255)
 
 
 def test_a_small_drawing_in_a_large_jpeg_is_decoded_finely(tmp_path):
