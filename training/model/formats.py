@@ -89,7 +89,7 @@ def _open_heif(content: bytes) -> Opened:
     import pi_heif
 
     pi_heif.options.DECODE_THREADS = 1  # several pictures are decoded at the same time
-    image = pi_heif.HeifImageFile(io.BytesIO(content))  # type: ignore[no-untyped-call]
+    image = pi_heif.HeifImageFile(io.BytesIO(content))
     return Opened("HEIF", image.width, image.height, image.width * image.height, lambda: (image, 1))
 
 
