@@ -193,14 +193,16 @@ def test_white_strokes_on_a_transparent_ground_are_drawn_black(page, tmp_path):
     assert ink(page) > 0
 
 
-def test_what_shows_no_lines_is_told_kindly(page):
-    draw(page, [[(-40, 0), (40, 0)]])
-    wait_for_results(page, 24)
-    press(page, "eraser")
-    draw(page, [[(-60, y), (60, y)] for y in (-8, 0, 8)])
-    wait_for(page, "document.getElementById('status').textContent.startsWith('No lines can be seen')")
-    wait_for_results(page, 0)
-    assert page.find_element(By.ID, "empty").is_displayed()
+def test_what_shows_no_lines_is_told_kindly(deployment, tmp_path):
+    with open_page(deployment.url, tmp_path) as page:  # whose log has the answers with status 422
+        wait_for(page, LOADED)
+        draw(page, [[(-40, 0), (40, 0)]])
+        wait_for_results(page, 24)
+        press(page, "eraser")
+        draw(page, [[(-60, y), (60, y)] for y in (-8, 0, 8)])
+        wait_for(page, "document.getElementById('status').textContent.startsWith('No lines can be seen')")
+        wait_for_results(page, 0)
+        assert page.find_element(By.ID, "empty").is_displayed()
 
 
 def test_a_result_up_close(page, artifacts):
