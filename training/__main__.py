@@ -24,6 +24,13 @@ COMMANDS = (
         extra="training",
     ),
     Command(
+        "calibrate",
+        "training.commands:calibrate",
+        "Fit the relevance of results on classes that a model was not trained on.",
+        "svdraw calibrate --model model --data pairs",
+        extra="training",
+    ),
+    Command(
         "demo-data",
         "training.commands:demo_data",
         "Render a small data set of line drawings and pictures from emoji fonts.",

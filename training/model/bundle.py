@@ -19,6 +19,7 @@ from torch import Tensor
 from training.base.artifacts import atomic_write, file_sha256, write_text
 from training.base.errors import BundleError
 from training.model.backbones import build_backbone
+from training.model.calibration import Calibration
 from training.model.devices import resolve_device
 from training.model.encoders import Encoder, PairedEncoders, PairedEncodersConfig, build_encoders
 from training.model.tensors import load_tensors, module_tensors, restore_module, save_tensors
@@ -32,6 +33,7 @@ __all__ = [
     "load_bundle",
     "read_manifest",
     "save_bundle",
+    "set_calibration",
 ]
 
 MANIFEST_NAME = "model.json"
@@ -67,6 +69,7 @@ class BundleManifest(BaseModel):
         spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
         best_dimensions: number of dimensions that found most on held-out classes during training.
         sufficient_dimensions: fewest dimensions that kept 99% of the mAP of all of them there.
+        calibration: map from scores to relevance, fitted there; None if it was not.
         weights_sha256: SHA-256 of ``model.safetensors``.
         training: where the model comes from.
         versions: versions of the packages that it was made with.
@@ -82,6 +85,7 @@ class BundleManifest(BaseModel):
     spectrum: tuple[float, ...]
     best_dimensions: int | None = None
     sufficient_dimensions: int | None = None
+    calibration: Calibration | None = None
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     training: TrainingRecord = TrainingRecord()
     versions: dict[str, str] = {}
@@ -173,6 +177,7 @@ def save_bundle(
     *,
     best_dimensions: int | None = None,
     sufficient_dimensions: int | None = None,
+    calibration: Calibration | None = None,
     half: bool = False,
 ) -> BundleManifest:
     """Writes a bundle. An earlier bundle in the same place is replaced only when the new one is complete.
@@ -184,6 +189,7 @@ def save_bundle(
         training: where the model comes from.
         best_dimensions: see ``BundleManifest``.
         sufficient_dimensions: see ``BundleManifest``.
+        calibration: see ``BundleManifest``.
         half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
     """
     tensors = module_tensors(encoders)
@@ -197,12 +203,28 @@ def save_bundle(
             spectrum=tuple(float(value) for value in spectrum),
             best_dimensions=best_dimensions,
             sufficient_dimensions=sufficient_dimensions,
+            calibration=calibration,
             weights_sha256=file_sha256(temporary),
             training=training or TrainingRecord(),
             versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},
         )
-    write_text(directory / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+    _write_manifest(directory, manifest)
     return manifest
+
+
+def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest:
+    """Adds a calibration to a bundle, in place of an earlier one. Encoders and digest stay as they are.
+
+    Raises:
+        BundleError: if there is no bundle.
+    """
+    manifest = read_manifest(directory).model_copy(update={"calibration": calibration})
+    _write_manifest(directory, manifest)
+    return manifest
+
+
+def _write_manifest(directory: Path, manifest: BundleManifest) -> None:
+    write_text(directory / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
 
 
 def read_manifest(directory: Path) -> BundleManifest:
