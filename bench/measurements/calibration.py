@@ -36,7 +36,7 @@ def measure_calibration(options: Namespace) -> None:
     found = found_by_sketches(features, bundle.encoders, bundle.spectrum, classes, grid)
     print(f"{len(classes)} classes; relevance fitted on {calibration.classes} others\n")
     print(
-        "| dimensions | photos | error | error of one relevance for all | mean relevance of right results | of wrong results |"
+        "| dimensions | photos | error | error of one relevance for all | mean, right results | mean, wrong results |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for dimensions, results in found.items():
