@@ -31,6 +31,13 @@ COMMANDS = (
         extra="training",
     ),
     Command(
+        "push",
+        "training.commands:push",
+        "Publish a model on a hub, from which every command takes it by hf://organisation/name.",
+        "svdraw push --model model --to hf://organisation/name",
+        extra="training,hub",
+    ),
+    Command(
         "demo-data",
         "training.commands:demo_data",
         "Render a small data set of line drawings and pictures from emoji fonts.",

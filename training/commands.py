@@ -1,4 +1,4 @@
-"""The commands of the training package: ``svdraw fit``, ``evaluate``, ``calibrate`` and ``demo-data``."""
+"""The commands of the training package: ``svdraw fit``, ``evaluate``, ``calibrate``, ``push`` and ``demo-data``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +23,11 @@ from training.fit.recipe import Recipe, RecipeOptions, read_recipe
 from training.fit.run import fit as train
 from training.model.bundle import load_bundle, read_manifest, set_calibration
 from training.model.devices import resolve_device
+from training.model.hub import HubName
+from training.model.publication import push_bundle
 from training.model.starter import STARTER_MODEL
 
-__all__ = ["Calibrate", "DemoData", "Evaluate", "Fit", "calibrate", "demo_data", "evaluate", "fit"]
+__all__ = ["Calibrate", "DemoData", "Evaluate", "Fit", "Push", "calibrate", "demo_data", "evaluate", "fit", "push"]
 
 ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same class, more finds fewer exact matches
 _DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
@@ -162,6 +164,21 @@ def calibrate(*, settings: Options[Calibrate]) -> None:
         )
     set_calibration(settings.model, calibration)
     print(f"{settings.model}: relevance fitted on {calibration.queries} sketches of {calibration.classes} classes")
+
+
+class Push(Settings):
+    """Options of ``svdraw push``."""
+
+    model: Path = Field(description="folder of the model bundle to publish")
+    to: str = Field(description="where to: hf://organisation/name, or hf://organisation/name@branch")
+    private: bool = Field(False, description="if the repository is created, let only its owners see it")
+
+
+def push(*, settings: Options[Push]) -> None:
+    """Publishes a model bundle on a hub, with a card that says where it comes from."""
+    name = HubName.parse(settings.to)
+    commit = push_bundle(settings.model, name, private=settings.private)
+    print(f"published; name this version as hf://{name.repository}@{commit}")
 
 
 class DemoData(Settings):

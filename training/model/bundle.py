@@ -22,6 +22,7 @@ from training.model.backbones import build_backbone
 from training.model.calibration import Calibration
 from training.model.devices import resolve_device
 from training.model.encoders import Encoder, PairedEncoders, PairedEncodersConfig, build_encoders
+from training.model.hub import local_bundle
 from training.model.tensors import load_tensors, module_tensors, restore_module, save_tensors
 
 __all__ = [
@@ -216,8 +217,10 @@ def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest
     """Adds a calibration to a bundle, in place of an earlier one. Encoders and digest stay as they are.
 
     Raises:
-        BundleError: if there is no bundle.
+        BundleError: if there is no bundle, or it is on a hub.
     """
+    if _local(directory) != directory:
+        raise BundleError(f"{directory} is on a hub, where nothing can be changed; calibrate a copy, and push that")
     manifest = read_manifest(directory).model_copy(update={"calibration": calibration})
     _write_manifest(directory, manifest)
     return manifest
@@ -230,10 +233,13 @@ def _write_manifest(directory: Path, manifest: BundleManifest) -> None:
 def read_manifest(directory: Path) -> BundleManifest:
     """Reads only ``model.json``.
 
+    Args:
+        directory: folder of the bundle, or its name on a hub; see ``training.model.hub``.
+
     Raises:
         BundleError: if it is missing, damaged or of another version.
     """
-    path = directory / MANIFEST_NAME
+    path = _local(directory) / MANIFEST_NAME
     try:
         return BundleManifest.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -252,13 +258,14 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     """Rebuilds the encoders of a bundle.
 
     Args:
-        directory: folder with ``model.json`` and ``model.safetensors``.
+        directory: folder with ``model.json`` and ``model.safetensors``, or the name of the bundle on a hub.
         device: see ``resolve_device``.
 
     Raises:
         BundleError: if the bundle is missing, damaged or of another version, or its files do not belong together.
         TrainingError: if the device does not exist.
     """
+    directory = _local(directory)
     manifest = read_manifest(directory)
     _check_weights(directory, manifest)
     config = manifest.encoders
@@ -280,12 +287,17 @@ def copy_bundle(source: Path, destination: Path) -> BundleManifest:
     Raises:
         BundleError: if the source is missing or damaged, or its files do not belong together.
     """
+    source = _local(source)
     manifest = read_manifest(source)
     _check_weights(source, manifest)
     for name in (WEIGHTS_NAME, MANIFEST_NAME):
         with atomic_write(destination / name) as temporary:
             shutil.copyfile(source / name, temporary)
     return manifest
+
+
+def _local(directory: Path) -> Path:
+    return local_bundle(directory, MANIFEST_NAME, WEIGHTS_NAME)
 
 
 def _check_weights(directory: Path, manifest: BundleManifest) -> None:
