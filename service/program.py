@@ -21,7 +21,7 @@ _SERVE = Command(
 _MCP = Command(
     "mcp",
     "service.mcp_server:mcp",
-    "Offer the search of a running service as tools for assistants (Model Context Protocol).",
+    "Offer a running service's search to assistants as MCP tools.",
     "svdraw mcp --service http://127.0.0.1:8000",
     extra="mcp",
 )

@@ -33,7 +33,7 @@ COMMANDS = (
     Command(
         "push",
         "training.commands:push",
-        "Publish a model on a hub, from which every command takes it by hf://organisation/name.",
+        "Publish a model on a hub, for use by hf://organisation/name.",
         "svdraw push --model model --to hf://organisation/name",
         extra="training,hub",
     ),
