@@ -79,7 +79,7 @@ def test_relevance_is_fitted_on_the_classes_held_out_while_choosing(shapes, tmp_
     [(classes, dim, held_out)] = given
     assert held_out
     assert held_out < classes == {"circle", "line", "square", "triangle"}
-    assert dim == len(classes) - len(held_out) - 1
+    assert dim == len(classes) - 1
 
 
 def test_without_held_out_classes_nothing_is_chosen(shapes, tmp_path):
