@@ -18,9 +18,17 @@ _SERVE = Command(
     options="service.settings:ServiceSettings",
 )
 
+_MCP = Command(
+    "mcp",
+    "service.mcp_server:mcp",
+    "Offer a running service's search to assistants as MCP tools.",
+    "svdraw mcp --service http://127.0.0.1:8000",
+    extra="mcp",
+)
+
 SVDRAW = Program(
     "svdraw",
     "Find photos by drawing them: train a model, index photos, serve the search.",
-    (*TRAINING_COMMANDS, *INDEX_COMMANDS, _SERVE),
+    (*TRAINING_COMMANDS, *INDEX_COMMANDS, _SERVE, _MCP),
     {**TRAINING_GROUPS, "index": INDEX_SUMMARY},
 )

@@ -43,6 +43,11 @@ class SearchResult(BaseModel):
 
     id: int
     score: float
+    relevance: float | None = Field(
+        None,
+        description="probability that the photo shows what was drawn, 0 to 1; null if the model is not calibrated, or "
+        "the search is not for a single sketch",
+    )
     image_url: str
     thumbnail_url: str
     width: int

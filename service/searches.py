@@ -54,6 +54,13 @@ class SearchOptions(BaseModel):
         description="compare only so many leading coordinates; the gallery's `default_dimensions` when omitted",
     )
     score_threshold: float | None = Field(None, allow_inf_nan=False, description="leave out photos with a lower score")
+    min_relevance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="leave out photos of lower `relevance`; only for a single sketch, with a calibrated model",
+    )
     filter: Filter | None = Field(
         None,
         description='only photos that match, such as {"label": "castle", "year": {"gte": 1900}, "licence": ["CC0"]}; '

@@ -24,6 +24,20 @@ COMMANDS = (
         extra="training",
     ),
     Command(
+        "calibrate",
+        "training.commands:calibrate",
+        "Fit the relevance of results on classes that a model was not trained on.",
+        "svdraw calibrate --model model --data pairs",
+        extra="training",
+    ),
+    Command(
+        "push",
+        "training.commands:push",
+        "Publish a model on a hub, for use by hf://organisation/name.",
+        "svdraw push --model model --to hf://organisation/name",
+        extra="training,hub",
+    ),
+    Command(
         "demo-data",
         "training.commands:demo_data",
         "Render a small data set of line drawings and pictures from emoji fonts.",

@@ -1,4 +1,4 @@
-"""The commands of the training package: ``svdraw fit``, ``svdraw evaluate`` and ``svdraw demo-data``."""
+"""The commands of the training package: ``svdraw fit``, ``evaluate``, ``calibrate``, ``push`` and ``demo-data``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,24 @@ from pydantic import Field, model_validator
 from training.base.artifacts import write_text
 from training.base.cache import default_cache_directory
 from training.base.command_line import Options, Settings
+from training.base.errors import DataError
 from training.data.demo_data import render_demo_data
+from training.data.pairs import load_data
 from training.data.photo_pairs import draw_pairs
+from training.evaluation.calibration import FEWEST_CLASSES, fit_calibration
 from training.evaluation.plots import plot_evaluation
-from training.evaluation.protocol import EvaluationReport
+from training.evaluation.protocol import EvaluationReport, query_classes
 from training.evaluation.protocol import evaluate as measure
+from training.features.paired import paired_features
 from training.fit.recipe import Recipe, RecipeOptions, read_recipe
 from training.fit.run import fit as train
-from training.model.bundle import load_bundle, read_manifest
+from training.model.bundle import load_bundle, read_manifest, set_calibration
 from training.model.devices import resolve_device
+from training.model.hub import HubName
+from training.model.publication import push_bundle
 from training.model.starter import STARTER_MODEL
 
-__all__ = ["DemoData", "Evaluate", "Fit", "demo_data", "evaluate", "fit"]
+__all__ = ["Calibrate", "DemoData", "Evaluate", "Fit", "Push", "calibrate", "demo_data", "evaluate", "fit", "push"]
 
 ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same class, more finds fewer exact matches
 _DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
@@ -129,6 +135,50 @@ def evaluate(*, settings: Options[Evaluate]) -> None:
     if settings.plot:
         plot_evaluation(settings.plot, report.curve, report.gallery_curve, report.spectrum)
     print(_summary(report))
+
+
+class Calibrate(Settings):
+    """Options of ``svdraw calibrate``."""
+
+    model: Path = Field(description="model bundle to calibrate, such as the folder model/ of a gallery")
+    data: Path = Field(description=f"pairs of classes that the model was not trained on, and others: {_DATA}")
+    split: str | None = Field(
+        None, description=f"class split: {_SPLIT}; by default the classes that the model's own split held out"
+    )
+    cache: Path = Field(default_factory=default_cache_directory, description=_CACHE)
+    device: str = Field("auto", description=_DEVICE)
+
+
+def calibrate(*, settings: Options[Calibrate]) -> None:
+    """Fits relevance on classes that a model bundle was not trained on, and writes it into the bundle."""
+    device = resolve_device(settings.device)
+    bundle = load_bundle(settings.model, settings.device)
+    data = load_data(settings.data, bundle.manifest.training.settings.get("pairing", "auto"))
+    classes = set(query_classes(bundle, data, settings.split)) - set(bundle.manifest.training.classes)
+    features = paired_features(data, bundle.encoders, settings.cache, device)
+    calibration = fit_calibration(features, bundle.encoders, bundle.spectrum, classes)
+    if calibration is None:
+        raise DataError(
+            f"{settings.data} has too little to calibrate on: {len(classes)} classes with usable sketches that the "
+            f"model was not trained on; {FEWEST_CLASSES} are needed, some of whose photos are found"
+        )
+    set_calibration(settings.model, calibration)
+    print(f"{settings.model}: relevance fitted on {calibration.queries} sketches of {calibration.classes} classes")
+
+
+class Push(Settings):
+    """Options of ``svdraw push``."""
+
+    model: Path = Field(description="folder of the model bundle to publish")
+    to: str = Field(description="where to: hf://organisation/name, or hf://organisation/name@branch")
+    private: bool = Field(False, description="if the repository is created, let only its owners see it")
+
+
+def push(*, settings: Options[Push]) -> None:
+    """Publishes a model bundle on a hub, with a card that says where it comes from."""
+    name = HubName.parse(settings.to)
+    commit = push_bundle(settings.model, name, private=settings.private)
+    print(f"published; name this version as hf://{name.repository}@{commit}")
 
 
 class DemoData(Settings):

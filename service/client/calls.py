@@ -53,6 +53,7 @@ class SearchKeywords(TypedDict, total=False):
     offset: int
     dimensions: int | None
     score_threshold: float | None
+    min_relevance: float | None
     filter: dict[str, Any] | None
     unique: bool
     recall: float | None

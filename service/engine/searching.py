@@ -11,6 +11,7 @@ from index.gallery.photos import Photo
 from index.gallery.searcher import Hit
 from service.encoding.decoding import Crop
 from service.engine.queries import Image, images_of, marked, query_vector
+from service.engine.relevance import Judge, relevance_judge
 from service.engine.serving import Serving
 from service.errors import RequestProblem
 from service.http.bodies import parse_object
@@ -105,12 +106,15 @@ def _check(serving: Serving, options: SearchOptions) -> None:
 def _find(
     serving: Serving, images: Sequence[Image], options: SearchOptions, root: str, stopwatch: Stopwatch
 ) -> SearchResponse:
+    judge = relevance_judge(serving, images, options)
     query = query_vector(serving, images, options, stopwatch)
     with stopwatch.stage("search"):
-        return _nearest(serving, query, options, root)
+        return _nearest(serving, query, options, root, judge)
 
 
-def _nearest(serving: Serving, query: NDArray[np.float32], options: SearchOptions, root: str) -> SearchResponse:
+def _nearest(
+    serving: Serving, query: NDArray[np.float32], options: SearchOptions, root: str, judge: Judge | None
+) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
     searcher = serving.searcher
@@ -125,9 +129,14 @@ def _nearest(serving: Serving, query: NDArray[np.float32], options: SearchOption
         unique=options.unique,
         without=marked(options),
     )
+    relevance = [None] * len(hits) if judge is None else judge(searcher, query, dimensions, hits)
+    if options.min_relevance is not None:
+        kept = [row for row, value in enumerate(relevance) if value is not None and value >= options.min_relevance]
+        hits, relevance = [hits[row] for row in kept], [relevance[row] for row in kept]
     photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
     found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # the others were removed in the meantime
-    results = [_result(hit, photo, options, root) for hit, photo in found]
+    judged = {hit.id: value for hit, value in zip(hits, relevance, strict=True)}
+    results = [_result(hit, photo, judged[hit.id], options, root) for hit, photo in found]
     if options.with_contributions:
         [prefix] = truncate(searcher.order.sketches(query[None], dimensions), dimensions)
         vectors = truncate(searcher.vectors([hit.id for hit, _ in found]), dimensions)
@@ -142,12 +151,13 @@ def _nearest(serving: Serving, query: NDArray[np.float32], options: SearchOption
     )
 
 
-def _result(hit: Hit, photo: Photo, options: SearchOptions, root: str) -> SearchResult:
+def _result(hit: Hit, photo: Photo, relevance: float | None, options: SearchOptions, root: str) -> SearchResult:
     base = f"{root}/v1/photos/{photo.id}"
     payload = {"uri": photo.uri, "label": photo.label, "metadata": photo.metadata} if options.with_payload else {}
     return SearchResult(
         id=photo.id,
         score=hit.score,
+        relevance=relevance,
         image_url=f"{base}/image",
         thumbnail_url=f"{base}/thumbnail",
         width=photo.width,

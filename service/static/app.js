@@ -1,7 +1,7 @@
 import { request } from "./api.js";
 import { Detail } from "./detail.js";
 import { LESS, MORE, Marks } from "./marks.js";
-import { card, nameOf } from "./results.js";
+import { card, isUnlikely, nameOf } from "./results.js";
 import { Sketchpad } from "./sketchpad.js";
 import { SpectrumPlot } from "./spectrum.js";
 
@@ -99,7 +99,9 @@ function showResults(answer, milliseconds, timing) {
   restoreFocus();
   const counts = [[marks.positive, MORE], [marks.negative, LESS]].filter(([ids]) => ids.length);
   const about = counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
-  say(`${answer.results.length} of ${answer.total.toLocaleString()} photos${about}, ${answer.dimensions} dimensions`);
+  const fit = answer.results.length && answer.results.every(isUnlikely) ? "; probably none shows what you drew" : "";
+  const count = `${answer.results.length} of ${answer.total.toLocaleString()} photos`;
+  say(`${count}${about}, ${answer.dimensions} dimensions${fit}`);
   const stages = (timing ?? "").split(", ").map((part) => part.replace(";dur=", " ").replace(/\.\d+$/, ""));
   element("latency").textContent = `${Math.round(milliseconds)} ms`;
   element("latency").title = stages.length > 1 ? `${stages.join(" ms, ")} ms` : "";

@@ -3,6 +3,12 @@
 import { showPicture } from "./api.js";
 import { LESS, MORE, span } from "./marks.js";
 
+const UNLIKELY = 0.05; // relevance below which a photo is rather not what was drawn; fewer than one in twenty is
+
+export function isUnlikely(result) {
+  return result.relevance != null && result.relevance < UNLIKELY;
+}
+
 export function nameOf(result) {
   return result.label ?? result.uri?.split("/").pop() ?? `photo ${result.id}`;
 }
@@ -12,7 +18,8 @@ export function card(result, { show, mark }) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "photo";
-  button.title = `${name}, score ${result.score.toFixed(3)}`;
+  const relevance = result.relevance == null ? "" : `, relevance ${Math.round(100 * result.relevance)}%`;
+  button.title = `${name}, score ${result.score.toFixed(3)}${relevance}`;
   button.addEventListener("click", () => show(result));
   const image = new Image();
   image.alt = "";
@@ -23,6 +30,7 @@ export function card(result, { show, mark }) {
   button.append(image, caption);
   const item = document.createElement("li");
   item.dataset.id = result.id;
+  item.classList.toggle("unlikely", isUnlikely(result));
   item.append(button);
   for (const [kind, path] of [[MORE, "M12 6v12 M6 12h12"], [LESS, "M6 12h12"]]) {
     const marking = marker(name, kind, path);

@@ -1,6 +1,7 @@
 import base64
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from tests.end_to_end.browser import (
 )
 from tests.service.access.test_keys import line
 from tests.service.conftest import serving, wait_until
+from training.model.bundle import set_calibration
+from training.model.calibration import Calibration, Coefficients
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
 
@@ -412,3 +415,19 @@ def test_documentation(deployment, tmp_path):
     with open_page(f"{deployment.url}/docs", tmp_path) as page:
         wait_for(page, "document.querySelectorAll('.opblock').length > 10")
         assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize(("offset", "unlikely"), [(-20, True), (20, False)])
+def test_photos_that_hardly_show_what_was_drawn_are_grey(deployment, tmp_path, offset, unlikely):
+    gallery = shutil.copytree(deployment.gallery, tmp_path / "gallery")
+    everywhere = Coefficients(dimensions=1, slope=0, size=0, offset=offset)
+    set_calibration(gallery / "model", Calibration(coefficients=(everywhere,), classes=10, queries=10))
+    with serving(gallery=gallery) as url, open_page(url, tmp_path / "profile") as page:
+        wait_for(page, LOADED)
+        draw(page, CASTLE)
+        wait_for(page, f"{SETTLED} && document.querySelectorAll('#grid li').length > 0")
+        grey = len(page.find_elements(By.CSS_SELECTOR, "#grid li.unlikely"))
+        assert grey == (len(page.find_elements(By.CSS_SELECTOR, "#grid li")) if unlikely else 0)
+        assert ("probably none shows what you drew" in page.find_element(By.ID, "status").text) == unlikely
+        title = page.find_element(By.CSS_SELECTOR, "#grid .photo").get_attribute("title")
+        assert title.endswith("relevance 0%" if unlikely else "relevance 100%")

@@ -84,7 +84,9 @@ def test_choices_are_shown_as_they_are_typed(command):
 
 
 def test_the_packages_have_the_same_commands():
-    assert {f"index {name}" for name in INDEX.commands} | set(TRAINING.commands) | {"serve"} == set(SVDRAW.commands)
+    assert {f"index {name}" for name in INDEX.commands} | set(TRAINING.commands) | {"serve", "mcp"} == set(
+        SVDRAW.commands
+    )
     for package, words in (("training", "evaluate"), ("index", "build"), ("service", "")):
         result = subprocess.run(
             [sys.executable, "-m", package, *words.split()], cwd=ROOT, capture_output=True, text=True, check=False
@@ -103,6 +105,7 @@ def test_the_packages_have_the_same_commands():
         ("tensorboard", "fit", "training"),
         ("matplotlib", "operators hydrogen", "training"),
         ("tqdm", "demo-data", "training,demo"),
+        ("mcp", "mcp --service http://127.0.0.1:8000", "mcp"),
         ("matplotlib", "--install-completion --shell bash", "all"),
     ],
 )

@@ -9,6 +9,8 @@ from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.evaluation.protocol import EvaluationReport
 from training.fit.recipe import Recipe
+from training.model.bundle import copy_bundle, read_manifest
+from training.model.calibration import Calibration, Coefficients
 from training.model.starter import STARTER_MODEL
 
 
@@ -138,3 +140,25 @@ def test_evaluate_says_which_rule_found_instance_pairs(tmp_path, capsys, monkeyp
     assert run_command(TRAINING, command) == 0
     rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert rows["instance pairs"].strip() == f"{queries} queries, {rule}"
+
+
+def test_calibrate_writes_into_the_bundle(tiny_bundle, shapes, tmp_path, capsys, monkeypatch):
+    model = tmp_path / "model"
+    digest = copy_bundle(tiny_bundle, model).digest
+    fitted = Calibration(coefficients=(Coefficients(dimensions=1, slope=1, size=0, offset=0),), classes=10, queries=20)
+    given = []
+    monkeypatch.setattr(training.commands, "fit_calibration", lambda *arguments: given.append(arguments) or fitted)
+    command = ["calibrate", "--model", str(model), "--data", str(shapes), "--cache", str(tmp_path), "--device", "cpu"]
+    assert run_command(TRAINING, command) == 0
+    assert "20 sketches of 10 classes" in capsys.readouterr().out
+    assert given[0][3] == {"circle", "line", "square", "triangle"} - set(read_manifest(model).training.classes)
+    assert read_manifest(model).calibration == fitted
+    assert read_manifest(model).digest == digest
+
+
+def test_calibrate_says_what_it_lacks(tiny_bundle, shapes, tmp_path, capsys):
+    before = copy_bundle(tiny_bundle, tmp_path / "model")
+    command = ["calibrate", "--model", str(tmp_path / "model"), "--data", str(shapes), "--cache", str(tmp_path)]
+    assert run_command(TRAINING, [*command, "--device", "cpu"]) == 1
+    assert "10 are needed" in capsys.readouterr().err.splitlines()[-1]
+    assert read_manifest(tmp_path / "model") == before

@@ -21,7 +21,7 @@ from training.features.paired import head_embeddings, paired_features
 from training.model.bundle import Bundle
 from training.model.gallery_order import order_of_photos
 
-__all__ = ["EvaluationReport", "evaluate"]
+__all__ = ["EvaluationReport", "evaluate", "query_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def evaluate(
         TrainingError: for other data or splits that cannot be used.
     """
     data = load_data(data_path, bundle.manifest.training.settings.get("pairing", "auto"))
-    classes = _query_classes(bundle, data, split)
+    classes = query_classes(bundle, data, split)
     wanted = data if gallery == "all" else data.select(classes)
     logger.info(wanted.instances.describe(wanted.sketches))
     features = paired_features(wanted, bundle.encoders, cache, device)
@@ -103,7 +103,12 @@ def evaluate(
     )
 
 
-def _query_classes(bundle: Bundle, data: PairedData, split: str | None) -> tuple[str, ...]:
+def query_classes(bundle: Bundle, data: PairedData, split: str | None) -> tuple[str, ...]:
+    """The classes whose sketches are queries: the split's unseen ones, or those that the model's own split held out.
+
+    Raises:
+        SplitError: if the split, or the model's own, does not fit the data set.
+    """
     if split is not None:
         return load_split(split, data.classes).unseen
     unseen = bundle.manifest.training.unseen

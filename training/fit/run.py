@@ -16,6 +16,7 @@ from training.base.errors import BundleError, CheckpointError, DataError, Diverg
 from training.data.instances import DRAWINGS, with_instances, with_line_drawings
 from training.data.pairs import PairedData, load_data
 from training.data.splits import ClassSplit, hold_out, load_split
+from training.evaluation.calibration import fit_calibration
 from training.features.paired import FeatureSet, paired_features
 from training.fit.checkpoints import EpochRecord
 from training.fit.memory import keep_freed_memory
@@ -25,6 +26,7 @@ from training.fit.selection import Dimensions, choose_dimensions, held_out_score
 from training.fit.stage import DEFAULT_RIDGE, Stage
 from training.model.backbones import Backbone, default_preprocessing, load_pretrained
 from training.model.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, load_bundle, read_manifest, save_bundle
+from training.model.calibration import Calibration
 from training.model.canonical import CanonicalForm
 from training.model.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
 from training.model.heads import HeadConfig, Norm
@@ -46,11 +48,13 @@ class _Choice:
         ridge: of the closed form that the heads end as; None keeps them as trained.
         score: see ``held_out_score``.
         dimensions: see ``choose_dimensions``.
+        calibration: see ``fit_calibration``.
     """
 
     ridge: float | None
     score: float | None
     dimensions: Dimensions | None
+    calibration: Calibration | None = None
 
 
 def fit(
@@ -108,6 +112,7 @@ def fit(
         record,
         best_dimensions=choice.dimensions and choice.dimensions.best,
         sufficient_dimensions=choice.dimensions and choice.dimensions.sufficient,
+        calibration=choice.calibration,
         half=recipe.half,
     )
 
@@ -174,7 +179,8 @@ class _Run:
             best.score,
             *dimensions,
         )
-        return replace(best, dimensions=dimensions)
+        calibration = fit_calibration(tuned, ended, spectrum, queries)
+        return replace(best, dimensions=dimensions, calibration=calibration)
 
     def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
         """Trains on all seen classes."""

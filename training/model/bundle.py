@@ -19,8 +19,10 @@ from torch import Tensor
 from training.base.artifacts import atomic_write, file_sha256, write_text
 from training.base.errors import BundleError
 from training.model.backbones import build_backbone
+from training.model.calibration import Calibration
 from training.model.devices import resolve_device
 from training.model.encoders import Encoder, PairedEncoders, PairedEncodersConfig, build_encoders
+from training.model.hub import local_bundle
 from training.model.tensors import load_tensors, module_tensors, restore_module, save_tensors
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "load_bundle",
     "read_manifest",
     "save_bundle",
+    "set_calibration",
 ]
 
 MANIFEST_NAME = "model.json"
@@ -67,6 +70,7 @@ class BundleManifest(BaseModel):
         spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
         best_dimensions: number of dimensions that found most on held-out classes during training.
         sufficient_dimensions: fewest dimensions that kept 99% of the mAP of all of them there.
+        calibration: map from scores to relevance, fitted there; None if it was not.
         weights_sha256: SHA-256 of ``model.safetensors``.
         training: where the model comes from.
         versions: versions of the packages that it was made with.
@@ -82,6 +86,7 @@ class BundleManifest(BaseModel):
     spectrum: tuple[float, ...]
     best_dimensions: int | None = None
     sufficient_dimensions: int | None = None
+    calibration: Calibration | None = None
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     training: TrainingRecord = TrainingRecord()
     versions: dict[str, str] = {}
@@ -173,6 +178,7 @@ def save_bundle(
     *,
     best_dimensions: int | None = None,
     sufficient_dimensions: int | None = None,
+    calibration: Calibration | None = None,
     half: bool = False,
 ) -> BundleManifest:
     """Writes a bundle. An earlier bundle in the same place is replaced only when the new one is complete.
@@ -184,6 +190,7 @@ def save_bundle(
         training: where the model comes from.
         best_dimensions: see ``BundleManifest``.
         sufficient_dimensions: see ``BundleManifest``.
+        calibration: see ``BundleManifest``.
         half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
     """
     tensors = module_tensors(encoders)
@@ -197,21 +204,42 @@ def save_bundle(
             spectrum=tuple(float(value) for value in spectrum),
             best_dimensions=best_dimensions,
             sufficient_dimensions=sufficient_dimensions,
+            calibration=calibration,
             weights_sha256=file_sha256(temporary),
             training=training or TrainingRecord(),
             versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},
         )
-    write_text(directory / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+    _write_manifest(directory, manifest)
     return manifest
+
+
+def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest:
+    """Adds a calibration to a bundle, in place of an earlier one. Encoders and digest stay as they are.
+
+    Raises:
+        BundleError: if there is no bundle, or it is on a hub.
+    """
+    if _local(directory) != directory:
+        raise BundleError(f"{directory} is on a hub, where nothing can be changed; calibrate a copy, and push that")
+    manifest = read_manifest(directory).model_copy(update={"calibration": calibration})
+    _write_manifest(directory, manifest)
+    return manifest
+
+
+def _write_manifest(directory: Path, manifest: BundleManifest) -> None:
+    write_text(directory / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
 
 
 def read_manifest(directory: Path) -> BundleManifest:
     """Reads only ``model.json``.
 
+    Args:
+        directory: folder of the bundle, or its name on a hub; see ``training.model.hub``.
+
     Raises:
         BundleError: if it is missing, damaged or of another version.
     """
-    path = directory / MANIFEST_NAME
+    path = _local(directory) / MANIFEST_NAME
     try:
         return BundleManifest.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -230,13 +258,14 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     """Rebuilds the encoders of a bundle.
 
     Args:
-        directory: folder with ``model.json`` and ``model.safetensors``.
+        directory: folder with ``model.json`` and ``model.safetensors``, or the name of the bundle on a hub.
         device: see ``resolve_device``.
 
     Raises:
         BundleError: if the bundle is missing, damaged or of another version, or its files do not belong together.
         TrainingError: if the device does not exist.
     """
+    directory = _local(directory)
     manifest = read_manifest(directory)
     _check_weights(directory, manifest)
     config = manifest.encoders
@@ -258,12 +287,17 @@ def copy_bundle(source: Path, destination: Path) -> BundleManifest:
     Raises:
         BundleError: if the source is missing or damaged, or its files do not belong together.
     """
+    source = _local(source)
     manifest = read_manifest(source)
     _check_weights(source, manifest)
     for name in (WEIGHTS_NAME, MANIFEST_NAME):
         with atomic_write(destination / name) as temporary:
             shutil.copyfile(source / name, temporary)
     return manifest
+
+
+def _local(directory: Path) -> Path:
+    return local_bundle(directory, MANIFEST_NAME, WEIGHTS_NAME)
 
 
 def _check_weights(directory: Path, manifest: BundleManifest) -> None:
