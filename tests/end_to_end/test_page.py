@@ -221,7 +221,7 @@ def test_a_result_up_close(page, artifacts):
     wait_for(page, f"{bars} === Number(document.getElementById('dimensions').value)")
     caption = page.find_element(By.ID, "detail-caption").text
     score = page.find_element(By.ID, "detail-facts").text.split()[1].rstrip(",")
-    [added, given] = re.search(r"of (\S+)\. Every photo gets (\S+) more", caption).groups()
+    [added, given] = re.search(r"of (\S+)\. (\S+) is the same for all", caption).groups()
     assert float(added) + float(given) == pytest.approx(float(score), abs=0.02)
     page.save_screenshot(artifacts / "page-detail.png")
     press(page, "detail-more")

@@ -12,8 +12,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import read_regular
 from training.model.colours import to_srgb
-from training.model.vector_drawings import is_drawing, open_drawing
 from training.model.formats import FORMAT_SUFFIXES, Opened, open_extra
+from training.model.vector_drawings import is_drawing, open_drawing
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageFacts", "describe_image", "image_files", "open_image", "read_image"]
 
