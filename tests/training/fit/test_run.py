@@ -22,10 +22,12 @@ from training.fit.recipe import Recipe
 from training.fit.run import fit
 from training.fit.stage import DEFAULT_RIDGE, Stage
 from training.model.bundle import load_bundle
+from training.model.calibration import Calibration, Coefficients
 from training.model.images import open_image
 from training.model.tensors import load_tensors
 
 CPU = torch.device("cpu")
+CALIBRATION = Calibration(coefficients=(Coefficients(dimensions=1, slope=1, size=0, offset=0),), classes=1, queries=6)
 TINY = {
     "backbone": "tf_efficientnet_lite0",
     "image_size": 32,
@@ -63,6 +65,21 @@ def test_a_run_leaves_a_model_and_its_figures(shapes, split, tmp_path):
         load_bundle(tmp_path, "cpu"), shapes, split=split, gallery="all", cache=shapes.parent / "cache", device=CPU
     )
     assert (everything.queries, everything.gallery) == (6, 24)
+
+
+def test_relevance_is_fitted_on_the_classes_held_out_while_choosing(shapes, tmp_path, monkeypatch):
+    given = []
+
+    def calibrated(features, encoders, spectrum, classes):
+        given.append((set(features.data.classes), len(spectrum), set(classes)))
+        return CALIBRATION
+
+    monkeypatch.setattr(fitting, "fit_calibration", calibrated)
+    assert run(shapes, tmp_path, tune="none").calibration == CALIBRATION
+    [(classes, dim, held_out)] = given
+    assert held_out
+    assert held_out < classes == {"circle", "line", "square", "triangle"}
+    assert dim == len(classes) - 1
 
 
 def test_without_held_out_classes_nothing_is_chosen(shapes, tmp_path):
