@@ -13,8 +13,8 @@ from index.sources import list_photos
 from service.client.rest import Client
 from tests.conftest import draw_shape
 from tests.service.conftest import serving
-from tests.training.model.test_drawings import LINE, svg
 from tests.training.model.test_formats import dng, exif_of, heif, jxl
+from tests.training.model.test_vector_drawings import LINE, svg
 
 SVG = {"Content-Type": "image/svg+xml"}
 

@@ -86,6 +86,13 @@ def test_path_data_is_sent_as_a_drawing():
     assert path.get("d") == 'M 1 2 L 3 4"/><script/>'
 
 
+def test_path_data_finds_photos(client):
+    pytest.importorskip("resvg_py")
+    result = call(in_process(client.app), "search_by_sketch", {"path": "M 40 200 L 128 40 L 216 200 Z", "limit": 3})
+    assert not result.is_error
+    assert len(images(result)) == 3
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [

@@ -27,7 +27,7 @@ _SKETCHES = 1000  # queries of a search; more would hardly change three coeffici
 _SHARES = (1.0, 0.25)  # parts of each gallery, so that several sizes are seen
 _BLOCK = 1 << 24  # scores computed at once
 _BINS = 10
-_EVIDENCE = 1e-3  # weight of the squared coefficients, which keeps them finite where the classes are separable
+_PENALTY = 1e-3  # weight of the squared coefficients, which keeps them finite where the classes are separable
 
 
 class Found(NamedTuple):
@@ -158,7 +158,7 @@ def _coefficients(dimensions: int, found: Found) -> Coefficients:
         logits = inputs @ values
         likelihood = np.mean(np.logaddexp(0, logits) - found.relevant * logits)
         gradient = inputs.T @ (0.5 * (1 + np.tanh(logits / 2)) - found.relevant) / len(logits)
-        return float(likelihood + _EVIDENCE * values @ values / 2), gradient + _EVIDENCE * values
+        return float(likelihood + _PENALTY * values @ values / 2), gradient + _PENALTY * values
 
     bounds = ((0, None), (None, 0), (None, None))
     slope, size, offset = minimize(loss, np.zeros(3), jac=True, bounds=bounds, method="L-BFGS-B").x
