@@ -270,7 +270,7 @@ try {
   element("dimensions").value = gallery.default_dimensions;
   element("dimensions").disabled = false;
   element("exact-choice").hidden = gallery.recall >= 1;
-  plot.show(gallery.spectrum);
+  plot.show(gallery.spectrum, gallery.sketches);
   showDimensions();
 } catch (error) {
   element("facts").textContent = "";

@@ -7,6 +7,7 @@ export class SpectrumPlot {
   #svg;
   #caption;
   #spectrum = [];
+  #learned = "";
   #bars = [];
 
   constructor(svg, caption) {
@@ -14,8 +15,9 @@ export class SpectrumPlot {
     this.#caption = caption;
   }
 
-  show(spectrum) {
+  show(spectrum, sketches) {
     this.#spectrum = spectrum;
+    this.#learned = sketches ? `. Their order is learned from ${sketches.toLocaleString()} drawing${sketches === 1 ? "" : "s"}` : "";
     const step = Math.ceil(spectrum.length / MOST_BARS);
     const count = Math.ceil(spectrum.length / step);
     this.#bars = Array.from({ length: count }, (_, bar) => {
@@ -38,6 +40,6 @@ export class SpectrumPlot {
     const energy = (values) => values.reduce((sum, value) => sum + value * value, 0);
     const share = (100 * energy(this.#spectrum.slice(0, dimensions))) / energy(this.#spectrum);
     this.#caption.textContent =
-      `${dimensions} of ${this.#spectrum.length} modes hold ${share.toFixed(share < 99 ? 0 : 1)}% of what tells the photos apart`;
+      `${dimensions} of ${this.#spectrum.length} modes hold ${share.toFixed(share < 99 ? 0 : 1)}% of what tells the photos apart${this.#learned}`;
   }
 }

@@ -2,13 +2,17 @@ import base64
 import os
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image, ImageDraw
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from index.gallery.directory import Gallery
+from index.jobs import compact
 from tests.end_to_end.browser import (
     CASTLE,
     CHROMEDRIVER,
@@ -124,7 +128,8 @@ def test_undo_redo_and_clear(page):
     wait_for(page, "document.querySelectorAll('#grid li').length === 0")
     assert ink(page) == 0
     assert page.find_element(By.ID, "empty").is_displayed()
-    assert all("422" in entry["message"] for entry in page.get_log("browser"))  # a browser reports that itself
+    messages = [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+    assert all("422" in message for message in messages), messages  # a browser reports that itself
     assert not page.find_element(By.ID, "undo").is_enabled()
 
 
@@ -431,3 +436,16 @@ def test_photos_that_hardly_show_what_was_drawn_are_grey(deployment, tmp_path, o
         assert ("probably none shows what you drew" in page.find_element(By.ID, "status").text) == unlikely
         title = page.find_element(By.CSS_SELECTOR, "#grid .photo").get_attribute("title")
         assert title.endswith("relevance 0%" if unlikely else "relevance 100%")
+
+
+def test_the_page_says_from_how_many_drawings_the_order_is_learned(deployment, tmp_path):
+    gallery = shutil.copytree(deployment.gallery, tmp_path / "gallery")
+    for seen in (False, True):
+        with serving(gallery=gallery) as url, open_page(url, tmp_path / f"profile {seen}") as page:
+            wait_for(page, LOADED)
+            assert ("learned from 1 drawing" in page.find_element(By.ID, "spectrum-caption").text) == seen
+            photo = photographed_drawing(tmp_path).read_bytes()
+            response = httpx.post(f"{url}/v1/search", content=photo, headers={"Content-Type": "image/jpeg"})
+            assert response.status_code == 200, response.text
+        with closing(Gallery.open(gallery, write=True)) as opened:
+            compact(opened)
