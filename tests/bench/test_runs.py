@@ -103,8 +103,8 @@ def test_quickdraw(measure, shapes, tmp_path):
 
 def test_capacity(measure, tmp_path):
     out = measure("capacity", "--counts", 600, "--dims", 32, "--kinds", "codes", "--queries", 3, "--scratch", tmp_path)
-    scaled, measured = (row for row in table(out.partition("For a million")[2]) if row[0] == "codes")
-    assert scaled[:3] == measured[:3] == ["codes", "32", "600"]
+    scaled, measured, switched = (row for row in table(out.partition("For a million")[2]) if row[0] == "codes")
+    assert scaled[:3] == measured[:3] == switched[:3] == ["codes", "32", "600"]
     vectors = 1e6 * 32 * 4 / 1e9
     assert vectors < float(scaled[3]) < 10 * vectors
     assert vectors < float(scaled[4]) < 10 * vectors

@@ -389,7 +389,9 @@ def test_accessibility(page, theme):
     if theme == "dark":
         press(page, "theme")
     assert accessibility_violations(page) == []
+    watch(page)
     draw(page, CASTLE)
+    wait_until_idle(page)
     wait_for_results(page, 24)
     for kind in ("more", "less"):
         mark(page, 1, kind)
@@ -439,7 +441,8 @@ def test_photos_that_hardly_show_what_was_drawn_are_grey(deployment, tmp_path, o
 
 
 def test_the_page_says_from_how_many_drawings_the_order_is_learned(deployment, tmp_path):
-    gallery = shutil.copytree(deployment.gallery, tmp_path / "gallery")
+    gallery = tmp_path / "gallery"
+    shutil.copytree(deployment.gallery, gallery, ignore=shutil.ignore_patterns("queries.sqlite"))
     for seen in (False, True):
         with serving(gallery=gallery) as url, open_page(url, tmp_path / f"profile {seen}") as page:
             wait_for(page, LOADED)

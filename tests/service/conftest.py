@@ -38,7 +38,7 @@ def gallery_path(tiny_bundle, shapes, tmp_path_factory):
 @pytest.fixture
 def own_gallery(gallery_path, tmp_path):
     """A copy of the gallery to change."""
-    return shutil.copytree(gallery_path, tmp_path / "gallery")
+    return shutil.copytree(gallery_path, tmp_path / "gallery", ignore=shutil.ignore_patterns("queries.sqlite"))
 
 
 @pytest.fixture
