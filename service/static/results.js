@@ -3,7 +3,7 @@
 import { showPicture } from "./api.js";
 import { LESS, MORE, span } from "./marks.js";
 
-const UNLIKELY = 0.05; // relevance below which a photo is rather not what was drawn; fewer than one in twenty is
+const UNLIKELY = 0.02; // relevance below which a photo is rather not what was drawn; fewer than one in fifty is
 
 export function isUnlikely(result) {
   return result.relevance != null && result.relevance < UNLIKELY;
