@@ -24,8 +24,7 @@ __all__ = ["GalleryOrder", "SecondMoment", "gallery_order", "order_of_photos", "
 Matrix = NDArray[np.float64]
 
 _PHOTOS = 10  # number of photos that the training data counts as; it decides the order in small galleries
-_SKETCHES = 300  # number of sketches that the training data counts as
-_MOST = 10  # times that number is the most that the sketches drawn count for, so that nobody can drown the rest
+_SKETCHES = 300  # number of sketches that the training data counts as, and the most that those drawn count as
 _FLOOR = 1e-4  # relative to the mean eigenvalue: bounds how much rounding errors grow
 
 
@@ -137,7 +136,7 @@ def gallery_order(
     moment_g = (photos.count * photos.about_mean + _PHOTOS * prior) / (photos.count + _PHOTOS)
     moment_f = prior
     if sketches is not None and (power := np.trace(sketches.products)) > 0:
-        weight = min(sketches.count, _MOST * _SKETCHES)
+        weight = min(sketches.count, _SKETCHES)
         drawn = sketches.products * (np.trace(prior) / power)
         moment_f = (weight * drawn + _SKETCHES * prior) / (weight + _SKETCHES)
     form = canonical_form(moment_f, moment_g, floor=_FLOOR)
