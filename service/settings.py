@@ -35,6 +35,13 @@ class ServiceSettings(BaseModel):
     )
 
     keys: Path | None = Field(None, description="file of API keys, one per line: NAME SCOPE SHA256 [LAST-DAY]")
+    keys_grace_seconds: float = Field(
+        600,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds for which the last good list of keys is used when the file is missing or has a bad line; "
+        "then every key gets status 503",
+    )
     anonymous: Literal["none", "read", "write"] | None = Field(
         None, description="what requests without a key may do; by default none if there are keys, else read"
     )

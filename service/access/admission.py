@@ -64,7 +64,7 @@ class Gate:
     """
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
-        self._keys = KeyRing(settings.keys)
+        self._keys = KeyRing(settings.keys, settings.keys_grace_seconds, metrics)
         self._anonymous = Scope[(settings.anonymous or ("none" if settings.keys else "read")).upper()]
         self._limiter = RateLimiter(settings.rate_limit, settings.rate_burst)
         self._origins = frozenset(settings.cors_origins)
@@ -81,12 +81,14 @@ class Gate:
             needed: scope that the request needs.
 
         Raises:
-            RequestProblem: 401 or 403 for the key, 429 for the rate.
+            RequestProblem: 401 or 403 for the key, 429 for the rate, 503 if no key can be trusted.
         """
         key = self._keys.find(secret) if secret is not None else None
         wait = self._limiter.wait(f"key {key.name}" if key else f"address {address}")
         if wait:
             self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
+        if secret is not None and not self._keys.trusted:  # the key may be right, so 401 would be wrong
+            self._refuse("keys", 503, "keys cannot be checked at the moment; try again later", {"Retry-After": "30"})
         if secret is not None and key is None:
             self._refuse("key", 401, "this key is unknown or has expired", _challenge("invalid_token"))
         scope = key.scope if key else self._anonymous

@@ -63,6 +63,14 @@ class Metrics:
         self.refused = Counter(
             "svdraw_refused_requests_total", "Requests that were refused.", ("reason",), registry=self.registry
         )
+        self.keys_age = Gauge(
+            "svdraw_keys_age_seconds",
+            "Time since the file of API keys was last read without a fault.",
+            registry=self.registry,
+        )
+        self.keys_failed_reads = Counter(
+            "svdraw_keys_failed_reads_total", "Failed attempts to read the file of API keys.", registry=self.registry
+        )
         self.rejected = Counter(
             "svdraw_rejected_queries_total", "Queries that were not a usable image.", registry=self.registry
         )
