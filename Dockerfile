@@ -1,42 +1,38 @@
-# syntax=docker/dockerfile:1
-#
 #   docker build --tag svdraw:cpu .                  for any machine (the default target)
 #   docker build --tag svdraw:gpu --target gpu .     for a GPU; the host needs only the NVIDIA container toolkit
+#   ... --build-arg PYTHON_IMAGE=...                 start from this image, which may be named by its digest
 #   ... --build-arg PIP_EXTRA_INDEX_URL=...          take a smaller PyTorch without CUDA from the index named
 #
 # The entry point is `svdraw`, so the command is one of its commands with their options:
 #   docker run --init svdraw:cpu fit --help
 
-ARG PYTHON_VERSION=3.11
+# A name with a digest, as `make digests` finds it, makes two builds start from the same files.
+ARG PYTHON_IMAGE=python:3.11-slim
 
-# Dependencies in layers of their own: a change of the sources rebuilds none of them.
-FROM python:${PYTHON_VERSION}-slim AS requirements
-WORKDIR /build
-COPY pyproject.toml ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        x = p['optional-dependencies']; \
-        wanted = {*p['dependencies'], *x['service'], *x['training'], *x['formats'], *x['demo'], *x['otel']}; \
-        print(*sorted(wanted), sep='\n')" > requirements.txt
-
-FROM python:${PYTHON_VERSION}-slim AS dependencies
-# PyTorch also publishes builds without CUDA, some gigabytes smaller, in a package index of its own; name it here.
+# Dependencies in a layer of their own: a change of the sources rebuilds none of them. Only files whose hashes are in the
+# lock are installed, and nothing is built from sources, for which there would be no hashes.
+FROM ${PYTHON_IMAGE} AS dependencies
+# PyTorch also publishes builds without CUDA, some gigabytes smaller, in a package index of its own. Name it here, and
+# have `make lock` name it too, since these files have hashes of their own.
 ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /build
 RUN python -m venv /opt/svdraw
-COPY constraints.txt ./
-COPY --from=requirements /build/requirements.txt ./
+COPY deploy/image.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/svdraw/bin/pip install --constraint constraints.txt --requirement requirements.txt
+    /opt/svdraw/bin/pip install --require-hashes --only-binary :all: --requirement image.lock
 
-FROM python:${PYTHON_VERSION}-slim AS wheel
+FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /build
-COPY pyproject.toml README.md LICENSE ./
+COPY deploy/build.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --only-binary :all: --requirement build.lock
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY training training
 COPY index index
 COPY service service
-RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir dist .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-FROM python:${PYTHON_VERSION}-slim AS runtime
+FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="svdraw" \
       org.opencontainers.image.description="Sketch-to-photo search with truncatable embeddings" \
       org.opencontainers.image.licenses="Apache-2.0"

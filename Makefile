@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test lint format bench
+.PHONY: help demo photos test lint format bench lock digests sbom licences
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -37,6 +37,28 @@ lint: $(INSTALLED) ## Check style, types, the direction of imports, Dockerfile a
 bench: $(INSTALLED) ## Measure search over every kind of index against FAISS, usearch and hnswlib
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python bench/index_kinds.py $(ARGS)
+
+# What the image installs, with the hashes of every file for both of its machines. With PIP_EXTRA_INDEX_URL, packages
+# may come from that index too, such as PyTorch without CUDA.
+# The package for JPEG XL is left out: it is under the GPL-3.0, and so would be every image that contains it.
+IMAGE_EXTRAS := service training formats demo otel
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+    --no-annotate --custom-compile-command "make lock" --constraint constraints.txt \
+    $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL) --index-strategy unsafe-best-match)
+
+lock: $(INSTALLED) ## Lock what the image installs to its hashes, in deploy/image.lock and deploy/build.lock
+	$(LOCK) pyproject.toml $(IMAGE_EXTRAS:%=--extra %) --no-emit-package pillow-jxl-plugin --output-file deploy/image.lock
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" \
+	    | $(LOCK) - --output-file deploy/build.lock
+
+licences: $(INSTALLED) ## List the licence of everything that the image installs
+	$(BIN)/python -m deploy.licences
+
+sbom: $(INSTALLED) ## Write what the image contains to sbom.json, as CycloneDX does
+	$(BIN)/python -m deploy.sbom sbom.json
+
+digests: ## Find the digests of the images that Docker pulls, and write them to .env
+	deploy/pin_images.sh
 
 format: $(INSTALLED) ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

@@ -4,8 +4,8 @@
 #
 #   deploy/try_image.sh GALLERY [SITE_PACKAGES]
 #
-# Installs every dependency anew, or with SITE_PACKAGES takes those of an existing environment. PYTHON=... names an
-# interpreter that everyone may run.
+# Installs every dependency anew, as locked in deploy/image.lock, or with SITE_PACKAGES takes those of an existing
+# environment. PYTHON=... names an interpreter that everyone may run.
 set -euo pipefail
 
 gallery=$(realpath "$1")
@@ -30,7 +30,7 @@ trap finish EXIT
 
 # The build context: what .dockerignore lets through.
 mkdir "$work/build" "$work/data"
-cp -r "$source"/{pyproject.toml,constraints.txt,README.md,LICENSE,training,index,service} "$work/build"
+(cd "$source" && sed -n 's/^!//p' .dockerignore | xargs cp --recursive --parents --target-directory "$work/build")
 find "$work/build" -name __pycache__ -prune -exec rm -rf {} +
 cd "$work/build"
 
@@ -39,13 +39,11 @@ if [ -n "$dependencies" ]; then
     site=$("$work/venv/bin/python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
     echo "$dependencies" > "$site/dependencies.pth"
 else
-    "$work/venv/bin/python" -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        x = p['optional-dependencies']; \
-        wanted = {*p['dependencies'], *x['service'], *x['training'], *x['demo'], *x['otel']}; \
-        print(*sorted(wanted), sep='\n')" > requirements.txt
-    "$work/venv/bin/pip" install --quiet --constraint constraints.txt --requirement requirements.txt
+    "$work/venv/bin/pip" install --quiet --require-hashes --only-binary :all: --requirement deploy/image.lock
 fi
-"$work/venv/bin/pip" wheel --quiet --no-deps --wheel-dir dist .
+"$python" -m venv "$work/builder"
+"$work/builder/bin/pip" install --quiet --require-hashes --only-binary :all: --requirement deploy/build.lock
+"$work/builder/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 "$work/venv/bin/pip" install --quiet --no-deps --ignore-installed dist/*.whl
 rm -rf "$work/build"
 

@@ -23,9 +23,9 @@ from index.names import ids_of
 from index.sources import Listing, list_photos
 from training.base.command_line import Many, Options, Settings
 from training.base.errors import ImageError
-from training.model.bundle import load_bundle
+from training.model.bundle import load_bundle, read_manifest
 from training.model.images import MAX_PIXELS, open_image
-from training.model.starter import STARTER_MODEL
+from training.model.starter import STARTER_MODEL, terms_of
 
 __all__ = [
     "add",
@@ -245,6 +245,8 @@ def info(*, settings: Options[Info]) -> None:
         facts["catalogue_count"] = gallery.catalogue.count()
         facts["filterable"] = json.loads(gallery.catalogue.fact("filterable") or "[]")
         facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
+        terms = terms_of(read_manifest(gallery.model_directory))
+        facts["model_terms"] = f"{terms.name}: {terms.summary}" if terms else None
     print(json.dumps(facts) if settings.as_json else _aligned([(name, str(value)) for name, value in facts.items()]))
 
 

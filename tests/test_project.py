@@ -46,7 +46,7 @@ def commands_of(line: str) -> list[list[str]]:
 
 def documented_commands() -> list[str]:
     """The arguments of every ``svdraw`` in the documentation, the Makefile, the Dockerfile and the compose files."""
-    found = [service["command"] for service in SERVICES.values() if "command" in service]
+    found = [service["command"] for service in SERVICES.values() if service["image"].startswith("svdraw:")]
     dockerfile = (ROOT / "Dockerfile").read_text()
     found += [json.loads(command) for command in re.findall(r"^CMD (.*)", dockerfile, flags=re.M)]
     files = [*PAGES, ROOT / "Makefile", *(ROOT / "deploy").glob("*.sh")]
@@ -91,7 +91,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    assert targets >= {"help", "demo", "test", "lint", "format", "bench"}
+    assert targets >= {"help", "demo", "test", "lint", "format", "bench", "lock", "digests", "sbom", "licences"}
     for mention in re.findall(r"(?:^    |`)make ([a-z]+)", page.read_text(), flags=re.M):
         assert mention in targets
 
@@ -186,7 +186,7 @@ def test_make_alone_lists_the_targets() -> None:
     if shutil.which("make") is None:
         pytest.skip("needs make")
     listing = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "lint", "format", "bench"):
+    for target in ("demo", "test", "lint", "format", "bench", "lock", "digests", "sbom", "licences"):
         assert f"make {target} " in listing
 
 

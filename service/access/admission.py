@@ -16,7 +16,7 @@ from service.http.metrics import Metrics
 from service.http.origins import is_foreign
 from service.settings import ServiceSettings
 
-__all__ = ["Gate", "RateLimiter", "reader", "writer"]
+__all__ = ["Gate", "RateLimiter", "monitor", "reader", "writer"]
 
 _CLIENTS = 10_000  # clients whose rates are remembered
 
@@ -84,6 +84,9 @@ class Gate:
             RequestProblem: 401 or 403 for the key, 429 for the rate, 503 if no key can be trusted.
         """
         key = self._keys.find(secret) if secret is not None else None
+        scope = key.scope if key else self._anonymous if secret is None else Scope.NONE
+        if needed is Scope.METRICS and scope >= needed:
+            return  # a service that refuses others for their rate has to be seen
         wait = self._limiter.wait(f"key {key.name}" if key else f"address {address}")
         if wait:
             self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
@@ -91,7 +94,6 @@ class Gate:
             self._refuse("keys", 503, "keys cannot be checked at the moment; try again later", {"Retry-After": "30"})
         if secret is not None and key is None:
             self._refuse("key", 401, "this key is unknown or has expired", _challenge("invalid_token"))
-        scope = key.scope if key else self._anonymous
         if scope < needed and key is None:
             self._refuse("key", 401, "send a key: `Authorization: Bearer KEY` or `api-key: KEY`", _challenge())
         if scope < needed:
@@ -146,6 +148,9 @@ def _admission(needed: Scope) -> Callable[..., AsyncIterator[None]]:
             gate.check_site(request.headers)
         secret = bearer.credentials if bearer else header
         gate.check(request.client.host if request.client else "", secret, needed)
+        if needed is Scope.METRICS:  # a service whose places are all taken has to be seen
+            yield
+            return
         gate.enter()
         try:
             yield
@@ -155,5 +160,6 @@ def _admission(needed: Scope) -> Callable[..., AsyncIterator[None]]:
     return admit
 
 
+monitor = Depends(_admission(Scope.METRICS))
 reader = Depends(_admission(Scope.READ))
 writer = Depends(_admission(Scope.WRITE))

@@ -27,7 +27,9 @@ __all__ = ["Key", "KeyRing", "Scope", "read_keys"]
 
 logger = logging.getLogger(__name__)
 
-_LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+(?P<scope>read|write)\s+(?P<sha256>[0-9a-f]{64})(\s+(?P<last>\S+))?")
+_LINE = re.compile(
+    r"(?P<name>[\w.@-]{1,64})\s+(?P<scope>metrics|read|write)\s+(?P<sha256>[0-9a-f]{64})(\s+(?P<last>\S+))?"
+)
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _READ_SECONDS = 1.0  # a file is read again after this time even if it looks the same
 
@@ -36,8 +38,9 @@ class Scope(IntEnum):
     """What a client may do. Each scope includes the scopes below it."""
 
     NONE = 0
-    READ = 1
-    WRITE = 2
+    METRICS = 1
+    READ = 2
+    WRITE = 3
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _parsed(text: str, path: Path) -> Iterator[Key]:
             continue
         match = _LINE.fullmatch(content)
         if match is None:
-            raise KeysError(f"{path}, line {number}: it is not NAME read|write SHA256 [YYYY-MM-DD]")
+            raise KeysError(f"{path}, line {number}: it is not NAME metrics|read|write SHA256 [YYYY-MM-DD]")
         sha256 = match["sha256"]
         if sha256 == _EMPTY:
             raise KeysError(f"{path}, line {number}: it is the SHA-256 of nothing; make it from the key itself")

@@ -1,8 +1,9 @@
-"""Probes and metrics; public."""
+"""Probes, which are public, and metrics."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from service.access.admission import monitor
 from service.dependencies import EngineDependency
 from service.errors import RequestProblem
 from service.http.problems import documented
@@ -27,7 +28,12 @@ async def readyz(engine: EngineDependency) -> Status:
     return Status()
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **documented(401, 429, 503)},
+    dependencies=[monitor],
+)
 def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     return Response(generate_latest(request.app.state.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,6 +7,7 @@ from training.base.artifacts import write_text
 from training.base.errors import BundleError
 from training.model.bundle import BundleManifest, copy_bundle
 from training.model.hub import HubName
+from training.model.starter import Terms, terms_of
 
 __all__ = ["model_card", "push_bundle"]
 
@@ -100,7 +101,14 @@ be searched alone.
 
 The weights depend on the data they were trained on, and on the pretrained weights of the backbone, {encoders.backbone}.
 State here under which licence you publish them, and see to it that those of the data and of the backbone allow it.
-"""
+{_sources(terms_of(manifest))}"""
+
+
+def _sources(terms: Terms | None) -> str:
+    if terms is None:
+        return ""
+    rows = "".join(f"- {each.name} ({each.url}), by {each.by}: {each.licence}\n" for each in terms.sources)
+    return f"\nIn these weights there are those of the {terms.name}: {terms.summary}. It was made from\n\n{rows}"
 
 
 def _listed(classes: tuple[str, ...]) -> str:

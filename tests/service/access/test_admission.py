@@ -18,7 +18,9 @@ PNG = {"Content-Type": "image/png"}
 @pytest.fixture
 def keys(tmp_path):
     file = tmp_path / "keys"
-    file.write_text(line("page", "read", "reading") + line("ci", "write", "writing"))
+    file.write_text(
+        line("prometheus", "metrics", "watching") + line("page", "read", "reading") + line("ci", "write", "writing")
+    )
     return file
 
 
@@ -28,16 +30,23 @@ def bearer(secret):
 
 def test_scopes(start, keys, own_gallery):
     client = start(keys=keys, gallery=own_gallery)
-    expected = {"reading": (200, 403), "writing": (200, 204), "guessed": (401, 401), None: (401, 401)}
+    expected = {
+        "watching": (200, 403, 403),
+        "reading": (200, 200, 403),
+        "writing": (200, 200, 204),
+        "guessed": (401, 401, 401),
+        None: (401, 401, 401),
+    }
     for photo, (secret, statuses) in enumerate(expected.items(), start=1):
         for headers in [bearer(secret), {"api-key": secret}] if secret else [{}]:
+            assert client.get("/metrics", headers=headers).status_code == statuses[0]
             read = client.get("/v1/gallery", headers=headers)
-            assert read.status_code == statuses[0]
-            if statuses[0] == 401:
+            assert read.status_code == statuses[1]
+            if statuses[1] == 401:
                 assert read.headers["www-authenticate"].startswith("Bearer")
                 assert read.headers["content-type"] == "application/problem+json"
-        assert client.delete(f"/v1/photos/{photo}", headers=headers).status_code == statuses[1]
-    for path in ("/livez", "/readyz", "/metrics", "/", "/docs", "/openapi.json"):
+        assert client.delete(f"/v1/photos/{photo}", headers=headers).status_code == statuses[2]
+    for path in ("/livez", "/readyz", "/", "/docs", "/openapi.json"):
         assert client.get(path).status_code == 200
 
 
@@ -50,14 +59,30 @@ def test_without_keys(start, anonymous, read, write):
     assert client.delete("/v1/photos/999").status_code == write
 
 
-def test_every_v1_route_is_guarded(start):
+def test_every_route_but_probes_is_guarded(start):
     client = start(anonymous="none")
     paths = client.get("/openapi.json").json()["paths"]
     for path, operations in paths.items():
         for method, operation in operations.items():
             status = client.request(method, path.replace("{photo_id}", "1")).status_code
-            assert (status == 401) == path.startswith("/v1/"), (method, path)
-            assert bool(operation.get("security")) == path.startswith("/v1/")
+            guarded = path not in ("/livez", "/readyz")
+            assert (status == 401) == guarded, (method, path)
+            assert bool(operation.get("security")) == guarded
+
+
+def test_metrics_are_read_as_prometheus_does(start, keys):
+    """Its header has no key where the file of the key is empty, which stands for no key at all."""
+    assert start().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 200
+    client = start(keys=keys)
+    assert client.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 401
+    assert client.get("/metrics", headers=bearer("watching")).status_code == 200
+
+
+def test_metrics_are_read_while_all_places_are_taken(start):
+    client = start(max_concurrent=1)
+    client.app.state.gate.enter()
+    assert client.get("/v1/gallery").status_code == 429
+    assert "svdraw_requests_running 1.0" in client.get("/metrics").text
 
 
 def test_openai_clients_get_errors_they_know(start):

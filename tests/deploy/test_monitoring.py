@@ -38,6 +38,34 @@ def test_documented_metrics_exist():
     assert documented == known
 
 
+def test_every_alert_says_what_to_do():
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    rules = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+        row = rf"^\| `{rule['alert']}` \| {rule['labels']['severity']} \| .{{40,}} \|$"
+        assert re.search(row, page, flags=re.M), rule["alert"]
+    documented = re.findall(r"^\| `(Svdraw\w+)` \|", page, flags=re.M)
+    assert documented == [rule["alert"] for rule in rules]
+
+
+def test_prometheus_sends_the_key_that_compose_gives_it():
+    [job] = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    name = Path(job["authorization"]["credentials_file"]).relative_to("/run/secrets")
+    assert compose["services"]["prometheus"]["secrets"] == [str(name)]
+    assert (DEPLOY / "metrics.key.example").read_bytes() == b""  # which Prometheus takes for no key
+
+
+def test_what_grafana_is_given_cannot_be_changed_in_it():
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "svdraw.yml").read_text())["providers"]
+    assert source["editable"] is False
+    assert (provider["allowUiUpdates"], provider["disableDeletion"]) == (False, True)
+    assert json.loads((DEPLOY / "grafana" / "dashboards" / "svdraw.json").read_text())["editable"] is False
+
+
 def test_the_compose_file_mounts_what_there_is():
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     mounts = [volume for service in compose["services"].values() for volume in service.get("volumes", [])]
