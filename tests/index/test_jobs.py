@@ -24,6 +24,7 @@ from tests.conftest import draw_shape
 from training.base.command_line import run_command
 from training.model.bundle import load_bundle
 from training.model.images import open_image
+from training.model.starter import STARTER_MODEL, read_terms
 
 
 @pytest.fixture
@@ -321,7 +322,7 @@ def test_fields_are_made_filterable_by_commands_and_stay_so(tiny_bundle, photos,
     assert run("compact", "--gallery", gallery, "--filterable", "") == (0, mock.ANY, [])
 
 
-def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
+def test_the_command_line(tiny_bundle, photos, tmp_path, capsys, monkeypatch):
     def run(*arguments):
         status = run_command(INDEX, [str(argument) for argument in arguments])
         captured = capsys.readouterr()
@@ -330,7 +331,10 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys):
     gallery = tmp_path / "gallery"
     assert run("build", "--model", tiny_bundle, "--photos", photos / "circle", "--out", gallery)[0] == 0
     assert run("add", "--gallery", gallery, "--photos", photos / "line")[0] == 0
-    assert json.loads(run("info", "--gallery", gallery, "--json")[1])["count"] == 12
+    facts = json.loads(run("info", "--gallery", gallery, "--json")[1])
+    assert (facts["count"], facts["model_terms"]) == (12, None)
+    monkeypatch.setattr("index.commands.terms_of", lambda manifest: read_terms(STARTER_MODEL))
+    assert "starter model: trained on pictures that are offered for research" in run("info", "--gallery", gallery)[1]
     sketch = photos / "line" / "line-0.png"
     status, out, _ = run("search", "--gallery", gallery, "--sketch", sketch, "--limit", 3, "--dimensions", 4, "--json")
     results = json.loads(out)["results"]

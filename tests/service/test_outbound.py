@@ -52,11 +52,9 @@ def lost():
     names, numbers = [line.split()[1:] for line in Path("/proc/net/snmp").read_text().splitlines()[:2]]
     return int(dict(zip(names, numbers))["OutNoRoutes"]) + int(counts["Ip6OutNoRoutes"])
 
-def svdraw(*arguments):
-    subprocess.run([*SVDRAW, *map(str, arguments)], check=True, stdout=sys.stderr)
-
 async def tools(url):
-    process = StdioServerParameters(command=SVDRAW[0], args=[*SVDRAW[1:], "mcp", "--service", url], env=dict(os.environ))
+    program, *arguments = [*SVDRAW, "mcp", "--service", url]
+    process = StdioServerParameters(command=program, args=arguments, env=dict(os.environ))
     async with mcp.Client(process) as assistant:
         found = await assistant.call_tool("search_by_sketch", {"path": "M 40 200 L 128 40 L 216 200 Z", "limit": 2})
         assert not found.is_error
@@ -69,18 +67,20 @@ before = lost()
 if "--reach-out" in sys.argv:
     subprocess.run(["bash", "-c", "exec 3<> /dev/tcp/192.0.2.1/80"], stderr=subprocess.DEVNULL)
 else:
-    svdraw("index", "build", "--model", model, "--photos", photos, "--out", "gallery", "--device", "cpu")
-    svdraw("index", "search", "--gallery", "gallery", "--sketch", sketch)
+    build = f"index build --model {model} --photos {photos} --out gallery --device cpu"
+    subprocess.run([*SVDRAW, *build.split()], check=True, stdout=sys.stderr)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*SVDRAW, *f"serve --gallery gallery --port {port} --device cpu --runtime onnx".split()]) as server:
+    serve = f"serve --gallery gallery --port {port} --device cpu --runtime onnx"
+    with subprocess.Popen([*SVDRAW, *serve.split()]) as server:
         client = httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=20), timeout=60)
         while client.get("/readyz").status_code != 200:
             assert server.poll() is None
         image = base64.b64encode(sketch.read_bytes()).decode()
-        answers = [client.post("/v1/search", json={"image": image}), client.post("/v1/embeddings", json={"input": image})]
+        answers = [client.post("/v1/search", json={"image": image})]
+        answers += [client.post("/v1/embeddings", json={"input": image})]
         answers += [client.get(path) for path in ("/", "/docs", "/metrics", "/v1/photos/1/image")]
         assert [answer.status_code for answer in answers] == [200] * 6, answers
         anyio.run(tools, url)
