@@ -44,7 +44,8 @@ bench: $(INSTALLED) ## Measure search over every kind of index against FAISS, us
 IMAGE_EXTRAS := service training formats demo otel
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
     --no-annotate --custom-compile-command "make lock" --constraint constraints.txt \
-    $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL) --index-strategy unsafe-best-match)
+    $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL) --index-strategy unsafe-best-match \
+    --upgrade-package torch --upgrade-package torchvision)
 
 lock: $(INSTALLED) ## Lock what the image installs to its hashes, in deploy/image.lock and deploy/build.lock
 	$(LOCK) pyproject.toml $(IMAGE_EXTRAS:%=--extra %) --no-emit-package pillow-jxl-plugin --output-file deploy/image.lock
