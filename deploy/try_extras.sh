@@ -92,7 +92,7 @@ SEARCH
 
 # The service goes on without the extras that are added now; only new processes have them.
 install service "${wheel}[formats,mcp,hub]"
-lacks service matplotlib tensorboard pyarrow cv2 opentelemetry
+lacks service matplotlib tensorboard pyarrow cv2 opentelemetry.sdk
 service/bin/python - << 'FORMATS'
 import io
 
