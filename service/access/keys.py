@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from service.errors import KeysError
 from service.http.metrics import Metrics
@@ -127,10 +128,11 @@ class KeyRing:
         self._keys: tuple[Key, ...] = ()
         self._problem: str | None = None
         self._state = None if path is None else _file_state(path)
+        self._counts_links = self._state is not None and self._state.links > 0  # some file systems do not
         self._read_at = self._good_at = clock()
         if path is not None:
             self._keys = read_keys(path)
-            _warn_of_permissions(path)
+            _warn_of_permissions(path, secret=bool(self._keys))
             metrics.keys_age.set_function(self.age)
 
     def find(self, secret: str) -> Key | None:
@@ -167,6 +169,10 @@ class KeyRing:
         self._state, self._read_at = state, now
         try:
             keys = read_keys(path)
+            if self._counts_links and state and not state.links:
+                raise KeysError(
+                    f"{path} was replaced behind its mount; write to the same file, or restart the container"
+                )
         except KeysError as error:
             self._failures.inc()
             if str(error) != self._problem:
@@ -178,18 +184,29 @@ class KeyRing:
         self._keys, self._good_at, self._problem = keys, now, None
 
 
-def _file_state(path: Path) -> tuple[int, ...] | None:
+class _FileState(NamedTuple):
     """What differs between two files, or two contents of one, that may have the same name, size and time."""
+
+    links: int  # none if a container goes on with a file that has been replaced outside
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+def _file_state(path: Path) -> _FileState | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return _FileState(found.st_nlink, found.st_dev, found.st_ino, found.st_size, *times)
 
 
-def _warn_of_permissions(path: Path) -> None:
+def _warn_of_permissions(path: Path, *, secret: bool) -> None:
     mode = path.stat().st_mode
     if mode & stat.S_IWOTH:
         logger.warning("everyone on this machine can add keys to %s; chmod o-rw prevents it", path)
-    elif mode & stat.S_IROTH:
+    elif secret and mode & stat.S_IROTH:
         logger.warning("everyone on this machine can read the hashes of the keys in %s; chmod o-r prevents it", path)

@@ -3,11 +3,12 @@ import hmac
 import logging
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from service.access.admission import Gate
-from service.access.keys import KeyRing, Scope, read_keys
+from service.access.keys import KeyRing, Scope, _file_state, read_keys
 from service.errors import KeysError, RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
@@ -34,7 +35,7 @@ def file(tmp_path):
 
 
 def ring_of(file, grace=600.0, metrics=None, clock=None):
-    return KeyRing(file, grace, metrics or Metrics(), clock or Clock())
+    return KeyRing(Path(file), grace, metrics or Metrics(), clock or Clock())
 
 
 def test_keys_are_found_by_their_secret(file):
@@ -104,9 +105,32 @@ def test_changes_that_keep_size_and_time_are_seen(file, change):
     assert ring.find("one") is None
 
 
-def test_a_change_that_leaves_no_trace_is_seen_a_second_later(file, monkeypatch):
+def test_a_file_that_was_replaced_behind_a_mount_proves_nothing(file, caplog):
+    """As in a container, which goes on with the file that it was started with."""
     clock = Clock()
-    monkeypatch.setattr("service.access.keys._file_state", lambda path: (1,))
+    with file.open() as mounted:
+        ring = ring_of(f"/proc/self/fd/{mounted.fileno()}", clock=clock)
+        clock.now += 10
+        assert ring.find("one")
+        another_file_of_the_same_time(file)
+        assert ring.find("one")
+        assert "was replaced behind its mount" in caplog.text
+        clock.now += 600
+        assert ring.find("one") is None
+
+
+def test_where_links_are_not_counted_their_number_says_nothing(file, monkeypatch):
+    state = _file_state(file)
+    monkeypatch.setattr("service.access.keys._file_state", lambda path: state._replace(links=0))
+    clock = Clock()
+    ring = ring_of(file, 0, clock=clock)
+    clock.now += 10
+    assert ring.find("one")
+
+
+def test_a_change_that_leaves_no_trace_is_seen_a_second_later(file, monkeypatch):
+    clock, state = Clock(), _file_state(file)
+    monkeypatch.setattr("service.access.keys._file_state", lambda path: state)
     ring = ring_of(file, clock=clock)
     file.write_text(line("a", "read", "two"))
     assert ring.find("one")
@@ -269,3 +293,10 @@ def test_files_that_everyone_may_read_or_write_are_reported(file, caplog, mode, 
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(told) == (1 if warning else 0)
     assert all(warning in text for text in told)
+
+
+def test_nothing_in_a_file_without_keys_is_secret(file, caplog):
+    file.write_text("# none yet\n")
+    file.chmod(0o644)
+    ring_of(file)
+    assert caplog.text == ""
