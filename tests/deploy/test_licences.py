@@ -1,5 +1,6 @@
 """What the image contains may be passed on."""
 
+import sys
 from email.message import Message
 
 import pytest
@@ -15,6 +16,7 @@ def facts(**fields):
     return message
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the image's packages are those for Linux")
 def test_every_package_of_the_image_has_a_licence_that_is_allowed(capsys):
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()

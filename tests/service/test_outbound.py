@@ -48,6 +48,8 @@ SVDRAW = [sys.executable, "-c", "import sys; from service.commands import main; 
 
 def lost():
     "Packets for which there was no route."
+    if not own:
+        return 0
     counts = dict(line.split()[:2] for line in Path("/proc/net/snmp6").read_text().splitlines())
     names, numbers = [line.split()[1:] for line in Path("/proc/net/snmp").read_text().splitlines()[:2]]
     return int(dict(zip(names, numbers))["OutNoRoutes"]) + int(counts["Ip6OutNoRoutes"])
