@@ -12,20 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from index.descriptions import describe_known
 from index.errors import GalleryError
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
-from index.gallery.photos import KnownContent, NewPhoto
+from index.gallery.photos import NewPhoto
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.moves import follow_moves
-from index.reading import Decoded, Prepared, Reject, Unchanged, read_photos
+from index.reading import Prepared, Reject, Unchanged, read_photos
 from index.sources import Candidate, Listing, list_folder
 from training.base.rejects import report_rejects
-from training.model.bundle import Bundle, load_bundle
+from training.inference.runners import build_runner
+from training.model.bundle import load_bundle
 from training.model.images import MAX_PIXELS
 
 __all__ = ["ALLOW_REMOVING", "JobReport", "compact", "index_photos", "remove_photos", "sync_photos"]
@@ -178,12 +177,13 @@ def _add(gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels:
     report = JobReport(notes=notes)
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
+    runner = build_runner(bundle.photo, precision="fp32", images=len(photos))
     started = time.monotonic()
     rejects: dict[str, str] = {}
-    for batch in _batches(read_photos(gallery, photos, bundle, max_pixels), report, rejects):
+    for batch in _batches(read_photos(gallery, photos, runner, max_pixels), report, rejects):
         batch, moved = follow_moves(gallery, batch, roots)
         report.moved += moved
-        gallery.catalogue.add(_encoded(gallery, bundle, batch, report))
+        gallery.catalogue.add(_new(gallery, batch, report))
     report.copied -= len(report.moved)
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started
@@ -211,20 +211,17 @@ def _batches(
         yield batch
 
 
-def _encoded(gallery: Gallery, bundle: Bundle, batch: list[Prepared], report: JobReport) -> list[NewPhoto]:
-    """Embeds a batch; content that is known, or comes twice, is embedded once."""
-    known = {one.sha256: one.content for one in batch if isinstance(one.content, KnownContent)}
-    fresh = {one.sha256: one.content for one in batch if isinstance(one.content, Decoded) and one.sha256 not in known}
+def _new(gallery: Gallery, batch: list[Prepared], report: JobReport) -> list[NewPhoto]:
+    """The photos of a batch; content that is known, or comes twice, counts as embedded once."""
+    known = {one.sha256: one.content for one in batch if not one.fresh}
+    fresh = {one.sha256: one.content for one in batch if one.fresh and one.sha256 not in known}
     for sha256 in list(fresh):  # photos before this batch may have brought it, since it was decoded
         if content := gallery.catalogue.same_content(sha256):
             known[sha256] = content
             del fresh[sha256]
-    if fresh:
-        vectors = bundle.encode(bundle.photo, torch.stack([one.image for one in fresh.values()]))
-        for (sha256, one), vector in zip(fresh.items(), vectors, strict=True):
-            known[sha256] = KnownContent(one.width, one.height, vector)
     report.encoded += len(fresh)
     report.copied += len(batch) - len(fresh)
+    known |= fresh
     photos = []
     for prepared in batch:
         width, height, vector = known[prepared.sha256]

@@ -1,4 +1,4 @@
-"""Reading photos for an indexing job: from URIs to pictures that are ready for the encoder."""
+"""Reading photos for an indexing job: from URIs to embeddings."""
 
 import hashlib
 import sys
@@ -17,16 +17,18 @@ from index.sources import Candidate, read_uri
 from training.base.errors import ImageError
 from training.base.prefetch import map_ahead
 from training.base.rejects import reject_reason
-from training.model.bundle import Bundle
+from training.inference.batching import one_by_one
+from training.inference.plan import make_plan, torch_threads
+from training.inference.runners import Runner
 from training.model.images import MAX_PIXELS, read_image
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["Decoded", "Prepared", "Reject", "Unchanged", "read_photos"]
+__all__ = ["Prepared", "Reject", "Unchanged", "read_photos"]
 
 _STATES = 512  # photos whose states are looked up at once
 
 
-class Decoded(NamedTuple):
+class _Decoded(NamedTuple):
     """A decoded photo: its size in pixels, upright, and what the encoder is to embed, ``(3, size, size)``."""
 
     width: int
@@ -36,16 +38,21 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo read, with what the gallery knows of its content, or decoded.
+    """A photo read, with what there is to know of its content.
 
-    What is known is taken along: when the batch is written, the photo that it was known from may have other content.
+    What the gallery knew is taken along: when the batch is written, the photo that it was known from may have other
+    content.
+
+    Attributes:
+        fresh: whether it was embedded, because the gallery did not know its content.
     """
 
     candidate: Candidate
     sha256: str
     bytes: int
     modified: int | None
-    content: KnownContent | Decoded
+    content: KnownContent
+    fresh: bool
 
 
 class Unchanged(NamedTuple):
@@ -62,35 +69,48 @@ class Reject(NamedTuple):
 
 
 def read_photos(
-    gallery: Gallery, photos: Sequence[Candidate], bundle: Bundle, max_pixels: int = MAX_PIXELS
+    gallery: Gallery, photos: Sequence[Candidate], runner: Runner, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Prepared | Unchanged | Reject]:
-    """Reads and decodes photos in threads, ahead of the encoder.
+    """Reads, decodes and embeds photos in threads, ahead of who takes them.
 
-    Whatever goes wrong with one photo is a reject of that photo; only an error of the gallery or of the machine ends
-    the job.
+    Whatever goes wrong with one photo is a reject of that photo; only an error of the gallery, of the encoder or of the
+    machine ends the job.
 
     Args:
         gallery: where the photos go; files that it has already, unchanged, are not read.
         photos: to read.
-        bundle: its photo encoder's preprocessing is applied.
+        runner: embeds the photos that the gallery does not know.
         max_pixels: see ``read_image``.
 
     Yields:
         What became of each photo, in order.
     """
+    encoder = runner.encoder
+    plan = make_plan(encoder.device)
 
     def prepare(task: tuple[Candidate, PhotoState | None]) -> Prepared | Unchanged | Reject:
         candidate, state = task
         try:
-            return _prepare(candidate, state, gallery, bundle.photo.preprocessing, max_pixels)
+            read = _read(candidate, state, gallery, encoder.preprocessing, max_pixels)
         except (IndexingError, MemoryError):  # of the gallery, or the machine
             raise
         except Exception as error:  # each kind of storage has exceptions of its own; none may end the job
             return Reject(candidate, reject_reason(error))
+        if isinstance(read, Unchanged):
+            return read
+        sha256, size, modified, content = read
+        if isinstance(content, KnownContent):
+            return Prepared(candidate, sha256, size, modified, content, fresh=False)
+        known = KnownContent(content.width, content.height, embed(content.image))
+        return Prepared(candidate, sha256, size, modified, known, fresh=True)
 
     seconds = 0.1 if sys.stderr.isatty() else 10  # between two reports; a log needs few
-    with tqdm(total=len(photos), desc="indexing", unit="photo", dynamic_ncols=True, mininterval=seconds) as progress:
-        for result in map_ahead(prepare, _with_states(gallery, photos)):
+    with (
+        torch_threads(plan.threads),
+        one_by_one(runner, plan.max_batch) as embed,
+        tqdm(total=len(photos), desc="indexing", unit="photo", dynamic_ncols=True, mininterval=seconds) as progress,
+    ):
+        for result in map_ahead(prepare, _with_states(gallery, photos), workers=plan.workers):
             yield result
             progress.update()
 
@@ -102,9 +122,9 @@ def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tupl
         yield from ((photo, states.get(photo.uri)) for photo in some)
 
 
-def _prepare(
+def _read(
     candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing, max_pixels: int
-) -> Prepared | Unchanged:
+) -> tuple[str, int, int | None, KnownContent | _Decoded] | Unchanged:
     if not is_text(candidate.uri):
         raise ImageError("its path is not UTF-8")
     uri = resolve_uri(candidate.uri, gallery.path)
@@ -114,9 +134,8 @@ def _prepare(
         return Unchanged(candidate)  # what a remote URI names is taken not to change
     content = read_uri(uri)
     sha256 = hashlib.sha256(content).hexdigest()
-    known = gallery.catalogue.same_content(sha256)
+    known: KnownContent | _Decoded | None = gallery.catalogue.same_content(sha256)
     if known is None:
         facts, image = read_image(content, max_pixels=max_pixels, draft=preprocessing.draft)
-        decoded = Decoded(facts.width, facts.height, preprocessing(image))
-        return Prepared(candidate, sha256, len(content), modified, decoded)
-    return Prepared(candidate, sha256, len(content), modified, known)
+        known = _Decoded(facts.width, facts.height, preprocessing(image))
+    return sha256, len(content), modified, known

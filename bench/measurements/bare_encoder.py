@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from service.encoding.inference import build_runner
 
 from measurements.process import rate
 from service.encoding.decoding import Decoder
-from service.encoding.inference import build_runner
 from service.encoding.model import EncodingModel
 from service.encoding.plan import make_plan
 from service.http.metrics import Metrics

@@ -12,18 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.encoding.batching import MicroBatcher
 from service.encoding.decoding import Crop, Decoder
-from service.encoding.inference import build_runner
 from service.encoding.plan import make_plan
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
-from training.base.cache import default_cache_directory
 from training.base.errors import ImageTooLarge
 from training.base.rejects import reject_reason
 from training.drawings.ink import is_blank
+from training.inference.batching import MicroBatcher
+from training.inference.runners import build_runner
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
 from training.model.images import ImageFacts
@@ -47,10 +46,11 @@ class EncodingModel:
         self.bundle = bundle
         self._decoder = decoder
         self._metrics = metrics
-        plan, cache = make_plan(settings, bundle.device), default_cache_directory() / "onnx"
+        plan = make_plan(settings, bundle.device)
+        sketch = build_runner(bundle.sketch, settings.runtime, settings.precision, threads=plan.threads)
         self._runners = {
-            "sketch": build_runner(bundle, bundle.sketch, settings.runtime, cache, plan.threads, settings.precision),
-            "photo": build_runner(bundle, bundle.photo, "torch", cache, plan.threads),  # few, as they are stored
+            "sketch": sketch,
+            "photo": build_runner(bundle.photo, settings.runtime, "fp32", threads=plan.threads, like=sketch),
         }
         self._owners = 1
         self._lock = threading.Lock()

@@ -11,20 +11,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from training.base.prefetch import map_ahead
 from training.base.regular_files import open_regular, read_regular
 from training.base.rejects import reject_reason
 from training.features.cache import FeatureCache
+from training.inference.batching import one_by_one
+from training.inference.plan import make_plan, torch_threads
+from training.inference.runners import Runner, backbone_digest, build_runner
 from training.model.encoders import Encoder
 from training.model.images import open_image
-from training.model.tensors import module_tensors
 
 __all__ = ["Features", "extract_features", "feature_key"]
 
-_BATCH = 32
+_COMMIT = 64  # images
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,9 @@ class Features:
 
 def feature_key(encoder: Encoder) -> str:
     """A key of all that features depend on besides the image: the backbone, its weights, preprocessing and flip."""
-    digest = hashlib.sha256()
-    for name, tensor in module_tensors(encoder.backbone).items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     preprocessing = encoder.preprocessing
-    choices = [encoder.backbone.widths, preprocessing.model_dump(mode="json"), preprocessing.draft, encoder.config.flip]
-    digest.update(json.dumps(choices).encode())
-    return digest.hexdigest()
+    choices = [backbone_digest(encoder), preprocessing.model_dump(mode="json"), preprocessing.draft]
+    return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
 
 
 def extract_features(
@@ -80,23 +76,23 @@ def extract_features(
             missing.append(position)
         else:
             values[position] = vector
-    for batch in _batches(files, missing, encoder, rejected, title):
-        rows = [each.position for each in batch]
-        with torch.inference_mode():
-            images = torch.stack([each.image for each in batch]).to(device)
-            values[rows] = encoder.features(images).float().cpu().numpy()
+    runner = build_runner(encoder, precision="fp32", images=len(missing))
+    for done, result in enumerate(_results(files, missing, runner, device, rejected, title), start=1):
+        values[result.position] = result.values
         if cache:
-            for each in batch:
-                cache.put(key, each.digest, values[each.position])
-            cache.commit()
+            cache.put(key, result.digest, result.values)
+            if done % _COMMIT == 0:
+                cache.commit()
+    if cache:
+        cache.commit()
     return Features(values, rejected)
 
 
-class _Decoded(NamedTuple):
-    """An image and the digest of the very bytes it was decoded from, for the file may have changed meanwhile."""
+class _Result(NamedTuple):
+    """Features and the digest of the very bytes they were computed from, for the file may have changed meanwhile."""
 
     position: int
-    image: Tensor
+    values: NDArray[np.float32]
     digest: bytes
 
 
@@ -108,30 +104,31 @@ def _content_digest(file: Path) -> bytes | None:
         return None  # opening it again gives the reason
 
 
-def _batches(
-    files: Sequence[Path], positions: list[int], encoder: Encoder, rejected: dict[int, str], title: str
-) -> Iterator[list[_Decoded]]:
-    """Yields decoded batches; files that cannot be used go to ``rejected``."""
+def _results(
+    files: Sequence[Path],
+    positions: list[int],
+    runner: Runner,
+    device: torch.device,
+    rejected: dict[int, str],
+    title: str,
+) -> Iterator[_Result]:
+    """Yields the features of files in order; those that cannot be used go to ``rejected``."""
+    plan, preprocessing = make_plan(device), runner.encoder.preprocessing
 
-    def prepare(position: int) -> _Decoded | str:
+    def prepare(position: int) -> _Result | str:
         try:
             content = read_regular(files[position])
-            image = encoder.preprocessing(open_image(content, draft=encoder.preprocessing.draft))
+            image = preprocessing(open_image(content, draft=preprocessing.draft))
         except MemoryError:
             raise
         except Exception as error:  # no single image may end the job
             return reject_reason(error)
-        return _Decoded(position, image, hashlib.sha256(content).digest())
+        return _Result(position, features(image), hashlib.sha256(content).digest())
 
-    batch: list[_Decoded] = []
     progress = tqdm(positions, desc=title, unit="image", dynamic_ncols=True, disable=not positions)
-    for position, image in zip(progress, map_ahead(prepare, positions), strict=True):
-        if isinstance(image, str):
-            rejected[position] = image
-            continue
-        batch.append(image)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    with torch_threads(plan.threads), one_by_one(runner.features, plan.max_batch) as features:
+        for position, result in zip(progress, map_ahead(prepare, positions, workers=plan.workers), strict=True):
+            if isinstance(result, str):
+                rejected[position] = result
+            else:
+                yield result

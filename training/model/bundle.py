@@ -149,8 +149,8 @@ class Bundle:
             encoder: the ``sketch`` or ``photo`` encoder of this bundle.
             batch: ``(n, 3, size, size)`` float32, from ``encoder.preprocessing``.
 
-        The embeddings, ``(n, dim)``.
-            ``(n, dim)``.
+        Returns:
+            The embeddings, ``(n, dim)``.
         """
         with torch.inference_mode():
             embeddings: NDArray[np.float32] = encoder(batch.to(self.device, non_blocking=True)).float().cpu().numpy()

@@ -84,6 +84,11 @@ class Encoder(nn.Module):
         """How an image becomes an input tensor."""
         return self.config.preprocessing
 
+    @property
+    def device(self) -> torch.device:
+        """The device that it is on."""
+        return self.head.mean.device
+
     def features(self, images: Tensor) -> Tensor:
         """Backbone features of ``(n, 3, size, size)``, shape ``(n, features)``."""
         images = images.contiguous(memory_format=torch.channels_last)

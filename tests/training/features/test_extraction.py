@@ -134,13 +134,13 @@ def test_a_file_that_has_vanished_is_rejected_though_its_features_are_known(file
 
 def after_the_digests(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
     """Does something between the look at the files' content and their decoding."""
-    batches = extraction._batches
+    results = extraction._results
 
     def later(*arguments):
         action()
-        return batches(*arguments)
+        return results(*arguments)
 
-    monkeypatch.setattr(extraction, "_batches", later)
+    monkeypatch.setattr(extraction, "_results", later)
 
 
 def test_a_file_that_changes_between_two_looks_is_cached_as_what_was_decoded(files, encoder, cache, monkeypatch):

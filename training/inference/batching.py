@@ -1,17 +1,37 @@
-"""Micro-batching: images that several workers want encoded at the same time share one batch."""
+"""Single images from many threads: each encodes its own, or those that come at the same time share one batch."""
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["MicroBatcher"]
+__all__ = ["MicroBatcher", "one_by_one"]
 
 Embedding = NDArray[np.float32]
+
+
+@contextmanager
+def one_by_one(encode: Callable[[Tensor], Embedding], max_batch: int) -> Iterator[Callable[[Tensor], Embedding]]:
+    """Makes an encoder of batches one of single images, which many threads may call until the block ends.
+
+    Args:
+        encode: maps a batch ``(n, ...)`` to vectors ``(n, dim)``.
+        max_batch: largest number of images that are encoded together; 1 lets each thread encode its own.
+    """
+    if max_batch == 1:
+        yield lambda image: encode(image[None])[0]
+        return
+    batcher = MicroBatcher(lambda images: encode(torch.stack(list(images))), max_batch)
+    try:
+        yield batcher.embed
+    finally:
+        batcher.close()
 
 
 class MicroBatcher:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.encoding.batching import MicroBatcher
 from tests.service.conftest import wait_until
+from training.inference.batching import MicroBatcher
 
 
 @pytest.fixture

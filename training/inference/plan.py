@@ -1,0 +1,52 @@
+"""How images share the cores of a machine on their way through an encoder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from training.base.machine import processors
+
+__all__ = ["Plan", "make_plan", "torch_threads"]
+
+_GPU_BATCH = 16
+
+
+class Plan(NamedTuple):
+    """Numbers of threads and images that fit a machine.
+
+    Attributes:
+        workers: images that are processed at the same time.
+        max_batch: largest number of images encoded together; 1 means that each worker encodes its own image.
+        threads: threads of one call of the encoder.
+        cores: images that are decoded at the same time.
+    """
+
+    workers: int
+    max_batch: int
+    threads: int
+    cores: int
+
+
+def make_plan(device: torch.device) -> Plan:
+    """Makes a plan for high throughput.
+
+    On a CPU, each core gets one image and one thread: a batch would not fit the core's cache, and threads that share
+    an image wait for each other. A GPU works best with batches, so there are enough workers to prepare the next batch.
+    """
+    cores = processors()
+    if device.type == "cpu":
+        return Plan(workers=cores, max_batch=1, threads=1, cores=cores)
+    return Plan(workers=cores + 2 * _GPU_BATCH, max_batch=_GPU_BATCH, threads=cores, cores=cores)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Gives PyTorch so many threads for each operation while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
