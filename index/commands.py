@@ -54,6 +54,10 @@ _FILTERABLE = (
     "fields that filters find quickly: label, width, height, bytes or names of metadata, joined by commas; "
     "the gallery keeps the choice"
 )
+_NEIGHBOURS = (
+    "number of the most similar photos that each photo's vector takes in, by default 10; 0 for none; "
+    "the gallery keeps the choice"
+)
 _RECALL = "recall@10 that searches aim at; 1 is exact; the gallery keeps the choice"
 
 _Names = Annotated[
@@ -87,6 +91,7 @@ class Build(_Source):
     )
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
+    neighbours: int | None = Field(None, ge=0, le=100, description=_NEIGHBOURS)
     filterable: Many[str] | None = Field(None, description=_FILTERABLE)
 
 
@@ -94,7 +99,7 @@ def build(*, settings: Options[Build]) -> None:
     """Embeds photos and builds a gallery; a further run goes on where one stopped, or brings it up to date."""
     candidates = settings.listing()
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
-        gallery.configure(settings.kind, settings.recall)
+        gallery.configure(settings.kind, settings.recall, settings.neighbours)
         gallery.make_filterable(settings.filterable)
         _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
 
@@ -158,13 +163,14 @@ class Compact(Settings):
     gallery: Path = Field(description=_GALLERY)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
+    neighbours: int | None = Field(None, ge=0, le=100, description=_NEIGHBOURS)
     filterable: Many[str] | None = Field(None, description=_FILTERABLE)
 
 
 def compact(*, settings: Options[Compact]) -> None:
     """Rebuilds the search index from the catalogue, and frees the space that removed photos took."""
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        gallery.configure(settings.kind, settings.recall)
+        gallery.configure(settings.kind, settings.recall, settings.neighbours)
         gallery.make_filterable(settings.filterable)
         manifest = compact_gallery(gallery)
         print(f"{settings.gallery}: {manifest.count} photos, kind {manifest.kind}, generation {manifest.generation}")

@@ -2,45 +2,33 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from measurements.command import BenchmarkError
+from measurements.labelled import Labelled, embedded
 from training.evaluation.metrics import average_precision, rank_relevance
 from training.model.bundle import Bundle, load_bundle
 from training.model.canonical import canonical_form
 from training.model.gallery_order import SecondMoment, gallery_order
-from training.model.images import open_image
 
 __all__ = ["compare_orders"]
 
 Array = NDArray[np.float32]
 _DIMENSIONS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _FOLDS = 5
-_BATCH = 256
-
-
-class _Labelled(NamedTuple):
-    """Embeddings ``(n, dim)`` and the class of each."""
-
-    vectors: Array
-    labels: NDArray[np.str_]
 
 
 def compare_orders(options: Namespace) -> None:
     """Prints the table."""
     bundle = load_bundle(options.model, "auto")
-    sketches, photos = _embedded(bundle, options.data, options.cache)
+    sketches, photos = embedded(bundle, options.data, options.cache)
     known = np.flatnonzero(np.isin(sketches.labels, photos.labels))
     chosen = np.random.default_rng(0).permutation(known)[: options.sketches]
     if len(chosen) < _FOLDS:
         raise BenchmarkError(f"{options.data} has fewer than {_FOLDS} sketches of classes that have photos")
-    sketches = _Labelled(sketches.vectors[chosen], sketches.labels[chosen])
+    sketches = Labelled(sketches.vectors[chosen], sketches.labels[chosen])
     dimensions = sorted({min(d, bundle.dim) for d in _DIMENSIONS})
     print(f"{len(chosen)} sketches of {len(set(sketches.labels))} classes, {len(photos.labels)} photos, mAP@all\n")
     print(f"| order | {' | '.join(map(str, dimensions))} |\n|{' --- |' * (len(dimensions) + 1)}")
@@ -55,7 +43,7 @@ def compare_orders(options: Namespace) -> None:
 _Maps = list[tuple[NDArray[np.int64], Callable[[Array], Array], Callable[[Array], Array]]]
 
 
-def _orders(bundle: Bundle, sketches: _Labelled, photos: _Labelled) -> Iterator[tuple[str, _Maps]]:
+def _orders(bundle: Bundle, sketches: Labelled, photos: Labelled) -> Iterator[tuple[str, _Maps]]:
     """Yields orders: for each group of queries its rows, and the maps of sketches and of photos."""
     every, moment = np.arange(len(sketches.vectors)), SecondMoment(bundle.dim)
     moment.add(photos.vectors)
@@ -77,7 +65,7 @@ def _orders(bundle: Bundle, sketches: _Labelled, photos: _Labelled) -> Iterator[
         yield name, maps
 
 
-def _precisions(maps: _Maps, sketches: _Labelled, photos: _Labelled, dimensions: int) -> NDArray[np.float64]:
+def _precisions(maps: _Maps, sketches: Labelled, photos: Labelled, dimensions: int) -> NDArray[np.float64]:
     """Average precision of each sketch."""
     parts = []
     for queries, of_sketches, of_photos in maps:
@@ -85,28 +73,3 @@ def _precisions(maps: _Maps, sketches: _Labelled, photos: _Labelled, dimensions:
         relevance = sketches.labels[queries][:, None] == photos.labels
         parts.append(average_precision(rank_relevance(f[:, :dimensions] @ g[:, :dimensions].T, relevance)))
     return np.concatenate(parts)
-
-
-def _embedded(bundle: Bundle, data: Path, cache: Path | None) -> tuple[_Labelled, _Labelled]:
-    """Embeds all sketches and photos, or takes them from the cache."""
-    if cache is not None and cache.exists():
-        with np.load(cache, allow_pickle=False) as stored:
-            if str(stored["model"]) != bundle.digest:
-                raise BenchmarkError(f"{cache} holds embeddings of another model; delete it or name another file")
-            return tuple(_Labelled(stored[f"{side} vectors"], stored[f"{side} labels"]) for side in ("sketch", "photo"))  # type: ignore[return-value]
-    sketches = _embed(data / "sketch", bundle.encode_sketches)
-    photos = _embed(data / "photo", bundle.encode_photos)
-    if cache is not None:
-        sides = {"sketch": sketches, "photo": photos}
-        values = {f"{side} {name}": value for side, pair in sides.items() for name, value in pair._asdict().items()}
-        np.savez(cache, model=bundle.digest, **values)
-    return sketches, photos
-
-
-def _embed(folder: Path, encode: Callable[[list[Image.Image]], Array]) -> _Labelled:
-    files = sorted(file for file in folder.glob("*/*") if file.suffix.lower() in {".jpg", ".jpeg", ".png"})
-    if not files:
-        raise BenchmarkError(f"{folder} has no folders of JPEG or PNG files")
-    batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
-    vectors = [encode([open_image(file) for file in batch]) for batch in tqdm(batches, desc=folder.name)]
-    return _Labelled(np.concatenate(vectors), np.array([file.parent.name for file in files]))

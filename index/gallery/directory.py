@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.accelerators.brute_force import compare_all
 from index.accelerators.kinds import KindChoice
 from index.accelerators.recall import QUERIES, K, effort_for, is_refuted, measured_recall, probe_queries
 from index.errors import GalleryDamaged, GalleryError, GalleryLocked, ModelMismatch
+from index.gallery.base_files import FINGERPRINTS, fingerprints
 from index.gallery.catalogue import Catalogue
-from index.gallery.generations import Generation, GenerationManifest, load_generation
+from index.gallery.generations import Generation, GenerationManifest, generation_folder, load_generation
 from index.gallery.publishing import base_is_due, publish_base, publish_changes, publish_layer
 from index.gallery.uris import own_uris
 from training.base.errors import BundleError
@@ -109,10 +111,10 @@ class Gallery:
             self._own_uris()
             yield
 
-    def configure(self, kind: KindChoice | None, target: float | None) -> None:
-        """Records the kind of index and the recall target that the next ``publish`` uses."""
-        facts = {"kind": kind, "target": None if target is None else str(target)}
-        self.catalogue.set_facts({name: value for name, value in facts.items() if value is not None})
+    def configure(self, kind: KindChoice | None, target: float | None, neighbours: int | None = None) -> None:
+        """Records the kind of index, the recall target and the number of neighbours that the next base uses."""
+        facts = {"kind": kind, "target": target, "neighbours": neighbours}
+        self.catalogue.set_facts({name: str(value) for name, value in facts.items() if value is not None})
 
     def make_filterable(self, names: Sequence[str] | None) -> None:
         """Chooses the fields that filters find quickly; None leaves the choice as it is. Empty names are passed over.
@@ -171,18 +173,33 @@ class Gallery:
         return found
 
     def _agrees(self, generation: Generation) -> bool:
-        """Tells whether ids and vectors equal those of the catalogue, which is read block by block."""
+        """Tells whether ids and vectors are made from those of the catalogue, which is read block by block.
+
+        Photos of the base have fingerprints of what they were made from; those of the layer have taken in no others.
+        """
         served = generation.positions.in_order()
+        known = self._fingerprints(generation.manifest)
         start, scale = 0, float(np.sqrt(sum(generation.manifest.spectrum)))
         for block in self.catalogue.blocks(generation.manifest.dim):
             positions = served[start : start + len(block.ids)]
             start += len(block.ids)
             if not np.array_equal(generation.positions.ids_at(positions), block.ids):
                 return False
-            expected = generation.order.photos(block.vectors)
-            if not np.allclose(generation.accelerator.gather(positions), expected, rtol=0, atol=_ROUNDING * scale):
+            has_print = positions < len(known)
+            if not np.array_equal(known[positions[has_print]], fingerprints(block.vectors[has_print])):
+                return False
+            expected = generation.order.photos(block.vectors[~has_print])
+            actual = generation.accelerator.gather(positions[~has_print])
+            if not np.allclose(actual, expected, rtol=0, atol=_ROUNDING * scale):
                 return False
         return start == len(served)
+
+    def _fingerprints(self, manifest: GenerationManifest) -> NDArray[np.uint64]:
+        """Fingerprints by position in the base; none in a generation of an earlier version."""
+        if FINGERPRINTS not in manifest.files:
+            return np.empty(0, np.uint64)
+        found: NDArray[np.uint64] = np.load(generation_folder(self.path, manifest.generation) / FINGERPRINTS)
+        return found
 
     def _own_uris(self) -> None:
         """Makes URIs of photos inside the gallery relative; earlier versions stored absolute ones."""

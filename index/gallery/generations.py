@@ -5,6 +5,8 @@ generations/000002/
     photos.faiss    the base: a vector index (accelerator) over all photos of one revision of the catalogue
     ids.npy         ids by position in the base, ascending
     contents.npy    content keys by position in the base
+    fingerprints.npy
+                    numbers by position in the base that tell whether the catalogue has the same vectors
     order.npz       maps from the model's coordinates to those of the generation
     shortlist.faiss, bounds0.faiss, bounds0.npz, bounds1.faiss, bounds1.npz and vectors.npy
                     the base instead of photos.faiss, for the kinds codes and disk: codes, and the vectors themselves
@@ -62,6 +64,7 @@ class GenerationManifest(BaseModel):
         revision: revision of the catalogue.
         base_revision: revision of the catalogue that the base was built from.
         base_count: number of photos in the base, including outdated ones.
+        neighbours: number of neighbours that the vectors of the base have taken in; see ``training.model.neighbours``.
         recall: recall that was measured on the base.
         spectrum: singular values of the coordinates of the base, descending; see ``training.model.gallery_order``.
         sketches: number of sketches drawn to search the gallery that the order of coordinates was learned from.
@@ -83,6 +86,7 @@ class GenerationManifest(BaseModel):
     revision: int
     base_revision: int
     base_count: int
+    neighbours: int = 0
     recall: tuple[RecallPoint, ...] = ()
     spectrum: tuple[float, ...]
     sketches: int = 0

@@ -12,13 +12,16 @@ from index.accelerators.choice import Choice, choose_kind
 from index.accelerators.kinds import KEEP_VECTORS, KINDS, Kind, build_kind
 from index.accelerators.recall import calibrate
 from index.errors import GalleryDamaged
+from index.gallery.base_files import take_in_neighbours, write_embeddings, write_vectors
 from index.gallery.bases import FileFacts, file_facts, has_sizes
 from index.gallery.catalogue import Catalogue
 from index.gallery.generations import CHANGES, ORDER, GenerationManifest, generation_folder, read_generation
 from index.gallery.query_moments import known_queries
 from index.gallery.staging import BASE, NEXT, alone, link, staging, switch_to, sync
+from training.base.machine import memory_limit
 from training.model.bundle import read_manifest
-from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_order, read_gallery_order
+from training.model.gallery_order import GalleryOrder, gallery_order, read_gallery_order
+from training.model.neighbours import NEIGHBOURS
 
 __all__ = ["base_is_due", "publish_base", "publish_changes", "publish_layer"]
 
@@ -98,6 +101,8 @@ def base_is_due(path: Path, catalogue: Catalogue) -> bool:
         current = _whole(path)
         if current is None or _chosen(frozen) not in (None, current.kind):
             return True
+        if current.neighbours != _neighbours(frozen, current.base_count, current.dim):
+            return True
         try:
             difference = _difference(path, current, frozen)
         except FileNotFoundError:  # writers have switched twice and cleared the generation
@@ -132,11 +137,14 @@ def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest
     """Writes a base of the catalogue's present state, which is read before the index is built, and then let go."""
     with catalogue.frozen() as frozen:
         revision, count, dim = frozen.revision, frozen.count(), _dim(frozen)
-        sketches = known_queries(path, frozen.fact("model") or "", dim)
-        order = _order(path, frozen, dim, sketches)
-        order.write(folder / ORDER)
-        _write_vectors(folder, frozen, order, count)
-    vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", mmap_mode="r")
+        photos = write_embeddings(folder, frozen, dim, count)
+    neighbours = _neighbours(catalogue, count, dim)
+    if neighbours:
+        photos = take_in_neighbours(folder, photos, neighbours)
+    sketches = known_queries(path, catalogue.fact("model") or "", dim)
+    order = gallery_order(photos, read_manifest(path / "model").spectrum, sketches)
+    order.write(folder / ORDER)
+    vectors = write_vectors(folder, order)
     kind, reason = _choice(catalogue, vectors)
     accelerator = build_kind(kind, vectors)
     accelerator.write(folder)
@@ -155,6 +163,7 @@ def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest
         revision=revision,
         base_revision=revision,
         base_count=count,
+        neighbours=neighbours,
         recall=tuple(recall),
         spectrum=tuple(order.spectrum.tolist()),
         sketches=sketches.count,
@@ -202,31 +211,6 @@ def _difference_from(folder: Path, base: GenerationManifest, catalogue: Catalogu
     return _Difference(touched[ids[places] == touched], changed)
 
 
-def _order(path: Path, catalogue: Catalogue, dim: int, sketches: SecondMoment) -> GalleryOrder:
-    """Computes the order of the coordinates from all photos and the sketches that were drawn."""
-    photos = SecondMoment(dim)
-    for block in catalogue.blocks(dim):
-        photos.add(block.vectors)
-    return gallery_order(photos, read_manifest(path / "model").spectrum, sketches)
-
-
-def _write_vectors(folder: Path, catalogue: Catalogue, order: GalleryOrder, count: int) -> None:
-    """Writes vectors.npy, ids.npy and contents.npy block by block; a memory-mapped file would crash on a full disk."""
-    dim = len(order.spectrum)
-    ids, contents = np.empty(count, np.int64), np.empty(count, np.int64)
-    start = 0
-    with (folder / "vectors.npy").open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in catalogue.blocks(dim):
-            stop = start + len(block.ids)
-            ids[start:stop], contents[start:stop] = block.ids, block.contents
-            file.write(order.photos(block.vectors).tobytes())
-            start = stop
-    np.save(folder / "ids.npy", ids, allow_pickle=False)
-    np.save(folder / "contents.npy", contents, allow_pickle=False)
-
-
 def _write_changes(
     folder: Path, catalogue: Catalogue, order: GalleryOrder, base_revision: int, outdated: NDArray[np.int64]
 ) -> FileFacts:
@@ -261,6 +245,12 @@ def _choice(catalogue: Catalogue, vectors: NDArray[np.float32]) -> Choice:
         logger.warning("this gallery asks for the kind of index %s, which is gone; svdraw chooses one instead", name)
         catalogue.set_facts({"kind": "auto"})
     return choose_kind(vectors)
+
+
+def _neighbours(catalogue: Catalogue, count: int, dim: int) -> int:
+    """How many neighbours each of so many photos takes in; none where looking for them would need too much memory."""
+    wanted = int(catalogue.fact("neighbours") or NEIGHBOURS)
+    return wanted if 4 * count * dim <= memory_limit() // 2 else 0
 
 
 def _target(catalogue: Catalogue) -> float:

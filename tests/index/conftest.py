@@ -63,9 +63,12 @@ def as_earlier(file, *, has_revisions=True):
 
 @pytest.fixture
 def fill(tiny_bundle, tmp_path):
-    """Puts 16-dimensional vectors under made-up URIs into a gallery, publishes it and returns its path."""
+    """Puts 16-dimensional vectors under made-up URIs into a gallery, publishes it and returns its path.
 
-    def fill(vectors, *, start=0, name="filled", kind=None, target=None, contents=None, metadata=None):
+    The vectors take in no neighbours, so that what is served can be computed from the catalogue.
+    """
+
+    def fill(vectors, *, start=0, name="filled", kind=None, target=None, contents=None, metadata=None, neighbours=0):
         gallery = Gallery.create(tmp_path / name, tiny_bundle)
         photos = []
         for number, vector in enumerate(vectors, start=start):
@@ -73,7 +76,7 @@ def fill(tiny_bundle, tmp_path):
             facts = metadata(number) if metadata else {}
             photos.append(NewPhoto(f"/photos/{number}.png", content, 1, 1, 8, 8, f"class {number % 7}", facts, vector))
         try:
-            gallery.configure(kind, target)
+            gallery.configure(kind, target, neighbours)
             with gallery.writing():
                 gallery.catalogue.add(photos)
             gallery.publish_changes()

@@ -1,6 +1,7 @@
 """Fits relevance to what searches with held-out classes find, and measures how far it can be trusted.
 
-What is fitted and measured are results as a search serves them: the first photos of each sketch. A gallery may hold no
+What is fitted and measured are results as a search serves them: the first photos of each sketch, with the neighbours
+that an index takes in. A gallery may hold no
 photo of what was drawn, so every search is made a second time among the photos of other classes, where no result is
 relevant. Relevance is therefore the probability that a result is right if every other search has something to find.
 """
@@ -17,6 +18,7 @@ from training.features.paired import FeatureSet, head_embeddings
 from training.model.calibration import Calibration, Coefficients, score_spread
 from training.model.encoders import PairedEncoders
 from training.model.gallery_order import order_of_photos
+from training.model.neighbours import with_neighbours
 
 __all__ = ["Found", "calibration_error", "fit_calibration", "found_by_sketches", "reliability"]
 
@@ -101,6 +103,7 @@ def found_by_sketches(
     """
     results: dict[int, list[Found]] = {number: [] for number in dimensions}
     for sketches, photos, relevance in _galleries(features, encoders, classes):
+        photos = with_neighbours(photos)
         order = order_of_photos(photos, spectrum)
         f, g = order.sketches(sketches), order.photos(photos)
         for number, parts in results.items():

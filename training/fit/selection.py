@@ -14,6 +14,7 @@ from training.evaluation.figures import mean_average_precision
 from training.features.paired import FeatureSet, head_embeddings
 from training.model.encoders import PairedEncoders
 from training.model.gallery_order import order_of_photos
+from training.model.neighbours import with_neighbours
 
 __all__ = ["Dimensions", "choose_dimensions", "held_out_score"]
 
@@ -52,7 +53,7 @@ def choose_dimensions(
 ) -> Dimensions:
     """Chooses numbers of dimensions by the searches of ``held_out_score``.
 
-    Dimensions are counted in the order that an index of the photos searched would have; see ``gallery_order``.
+    The photos have the neighbours and the order that an index of them would have; see ``gallery_order``.
 
     Args:
         features: features of all seen classes, the held-out ones included.
@@ -64,6 +65,7 @@ def choose_dimensions(
     scores: list[list[float]] = [[] for _ in tried]
     sufficient = 1
     for sketches, photos, relevance in _searches(features, encoders, classes):
+        photos = with_neighbours(photos)
         order = order_of_photos(photos, spectrum)
         search = order.sketches(sketches), order.photos(photos), relevance
         sufficient = max(sufficient, figures.sufficient_dimensions(*search))

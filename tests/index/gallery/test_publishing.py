@@ -1,5 +1,6 @@
 import json
 import os
+import sqlite3
 import threading
 from contextlib import closing
 
@@ -15,6 +16,7 @@ from index.gallery.photos import NewPhoto
 from index.gallery.searcher import Searcher
 from index.jobs import compact, remove_photos
 from tests.index.conftest import decaying
+from training.model.neighbours import NEIGHBOURS, with_neighbours
 
 KINDS = ["exact", "codes", "disk"]
 
@@ -261,7 +263,7 @@ def test_a_layer_costs_nothing_in_the_number_of_photos(fill, monkeypatch):
     fill(decaying(3, 16, 5), start=299)
     monkeypatch.undo()
     shared = {file.stat().st_ino for file in base_file(path).parent.iterdir() if file.stat().st_nlink > 1}
-    assert len(shared) == 4
+    assert len(shared) == 5
     assert shared.isdisjoint(facts.st_ino for facts in synced)
     assert any(facts.st_ino == base_file(path).with_name("changes.npz").stat().st_ino for facts in synced)
     assert_exact(path)
@@ -338,3 +340,69 @@ def test_a_generation_that_is_cleared_while_it_is_looked_at_gives_way_to_the_nex
         monkeypatch.setattr(publishing, "has_sizes", switched_before)
         assert not gallery.base_is_due()
     assert read_generation(path).generation == 3
+
+
+def served(path):
+    generation = load_generation(path)
+    return generation, generation.accelerator.gather(generation.positions.in_order())
+
+
+@pytest.mark.parametrize("kind", ["exact", "codes"])
+def test_photos_of_a_base_take_in_their_neighbours(fill, kind):
+    vectors = decaying(300, 16)
+    path = fill(vectors, neighbours=None, kind=kind)
+    generation, actual = served(path)
+    assert generation.manifest.neighbours == NEIGHBOURS
+    mixed = with_neighbours(vectors)
+    np.testing.assert_allclose(actual, generation.order.photos(mixed), atol=1e-5)
+    np.testing.assert_allclose(generation.order.mean, mixed.mean(axis=0), atol=1e-5)
+    with closing(Gallery.open(path)) as gallery:
+        assert gallery.problems() == []
+
+
+def test_photos_added_later_take_in_theirs_with_the_next_base(fill):
+    vectors = decaying(305, 16)
+    path = fill(vectors[:300], neighbours=None)
+    fill(vectors[300:], start=300, neighbours=None)
+    generation, actual = served(path)
+    np.testing.assert_allclose(actual[300:], generation.order.photos(vectors[300:]), atol=1e-5)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        assert gallery.problems() == []
+        gallery.publish()
+    generation, actual = served(path)
+    np.testing.assert_allclose(actual, generation.order.photos(with_neighbours(vectors)), atol=1e-5)
+
+
+def test_another_number_of_neighbours_makes_a_new_base(fill):
+    path = fill(decaying(300, 16))
+    assert read_generation(path).neighbours == 0
+    fill([], neighbours=3)
+    assert read_generation(path).neighbours == 3
+    fill([], neighbours=None)  # the gallery keeps the choice
+    assert read_generation(path).neighbours == 3
+
+
+def test_too_many_photos_for_the_memory_take_in_none(fill, monkeypatch):
+    monkeypatch.setattr("index.gallery.publishing.memory_limit", lambda: 300 * 16 * 4)
+    assert read_generation(fill(decaying(300, 16), neighbours=None)).neighbours == 0
+
+
+def test_vectors_that_were_changed_behind_the_gallery_are_noticed(fill):
+    path = fill(decaying(300, 16), neighbours=None)
+    with closing(Gallery.open(path, write=True)) as gallery:
+        with closing(sqlite3.connect(path / "catalogue.sqlite")) as connection, connection:
+            [(page, content)] = connection.execute("SELECT rowid, vectors FROM vectors LIMIT 1").fetchall()
+            damaged = content[:-4] + np.float32(0.123).tobytes()
+            connection.execute("UPDATE vectors SET vectors = ? WHERE rowid = ?", (damaged, page))
+        assert gallery.problems() == [f"{path}: the published generation differs from the catalogue"]
+
+
+def test_a_generation_of_an_earlier_version_is_compared_by_its_vectors(fill):
+    path = fill(decaying(300, 16))
+    folder = base_file(path).parent
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]["fingerprints.npy"], manifest["neighbours"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "fingerprints.npy").unlink()
+    with closing(Gallery.open(path)) as gallery:
+        assert gallery.problems() == []

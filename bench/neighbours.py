@@ -1,0 +1,32 @@
+"""What it gains that photos take in their neighbours when an index is built, and what it costs where there are none.
+
+    python bench/neighbours.py --model training/model/starter --data DATA
+
+DATA has a folder photo/ with the gallery and a folder sketch/ with the queries, each with one folder per class. The
+galleries are all photos, at most two of each class, and at most one, where the nearest photos show other things. The
+columns are mAP@all and the share of sketches whose first result is of their class.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from measurements.command import Parser, positive, run
+
+
+def parser() -> Parser:
+    found = Parser(__doc__)
+    found.add_argument("--model", type=Path, required=True, help="model bundle")
+    found.add_argument("--data", type=Path, required=True, help="folder with photo/<class>/ and sketch/<class>/")
+    found.add_argument("--sketches", type=positive, help="largest number of sketches, drawn at random; default: all")
+    found.add_argument("--cache", type=Path, help="file (.npz) that keeps the embeddings for the next time")
+    return found
+
+
+def measure(options: Namespace) -> None:
+    from measurements.neighbours import compare_neighbours
+
+    compare_neighbours(options)
+
+
+if __name__ == "__main__":
+    run(parser(), measure, folders=("model", "data"))
