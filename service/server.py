@@ -47,7 +47,7 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         host, port = listener.getsockname()[:2]
         config = uvicorn.Config(
             create_app(settings, on_failure=stop),
-            http=patient_protocol(settings.header_seconds, settings.send_seconds),
+            http=patient_protocol(settings.header_seconds, settings.send_seconds, settings.min_client_rate),
             ws="none",
             log_config=None,
             access_log=False,

@@ -80,7 +80,7 @@ def serving(**options):
     settings = ServiceSettings(**{"device": "cpu", "runtime": "torch", "reload_seconds": 0} | options)
     app = create_app(settings, Engine(settings, Metrics()))
     with closing(_listen("127.0.0.1", 0)) as listener:
-        protocol = patient_protocol(settings.header_seconds, settings.send_seconds)
+        protocol = patient_protocol(settings.header_seconds, settings.send_seconds, settings.min_client_rate)
         server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

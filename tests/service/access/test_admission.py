@@ -117,13 +117,37 @@ def test_too_many_at_once_are_refused_and_the_rest_answered(start, sketch):
     assert after.status_code == 200
 
 
-def test_only_so_many_clients_are_remembered(monkeypatch):
-    monkeypatch.setattr("service.access.admission._CLIENTS", 3)
-    limiter = RateLimiter(1, 1, lambda: 0.0)
-    assert [limiter.wait(client) for client in "abcd"] == [0] * 4
-    assert limiter.wait("d") > 0
-    assert limiter.wait("a") == 0  # forgotten, for the sake of the others
-    assert len(limiter._full_at) == 3
+def test_only_so_many_clients_are_remembered_and_those_that_are_refused_among_them(monkeypatch):
+    monkeypatch.setattr("service.access.admission._CLIENTS", 10)
+    limiter = RateLimiter(1, 3, lambda: 0.0)
+    while not limiter.wait("greedy"):
+        pass
+    for number in range(100):
+        assert limiter.wait(f"fresh {number}") == 0
+        assert len(limiter._full_at) <= 10
+    assert limiter.wait("greedy") > 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::1", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::1%eth1", True),
+    ],
+)
+def test_whoever_has_a_network_of_ipv6_is_one_client(first, second, same):
+    gate = Gate(ServiceSettings(gallery="unused", rate_limit=0.001, rate_burst=1), Metrics())
+    gate.check(first, None, Scope.READ)
+    if not same:
+        gate.check(second, None, Scope.READ)
+        return
+    with pytest.raises(RequestProblem) as caught:
+        gate.check(second, None, Scope.READ)
+    assert caught.value.status == 429
 
 
 def test_the_rate_counts_before_the_key(keys):
@@ -143,14 +167,24 @@ def test_the_rate_counts_before_the_key(keys):
 def test_places_are_taken_and_given_back():
     metrics = Metrics()
     gate = Gate(ServiceSettings(gallery="unused", max_concurrent=2), metrics)
-    gate.enter()
-    gate.enter()
-    with pytest.raises(RequestProblem) as caught:
-        gate.enter()
-    assert caught.value.status == 429
-    gate.leave()
-    gate.enter()
-    assert metrics.registry.get_sample_value("svdraw_requests_running") == 2
+    with gate.place():
+        with gate.place(), pytest.raises(RequestProblem) as caught, gate.place():
+            pass
+        assert caught.value.status == 429
+        with gate.place():
+            assert metrics.registry.get_sample_value("svdraw_requests_running") == 2
+    assert metrics.registry.get_sample_value("svdraw_requests_running") == 0
+
+
+def test_a_client_has_only_so_many_places_and_the_others_have_theirs():
+    gate = Gate(ServiceSettings(gallery="unused", max_concurrent_per_client=2), Metrics())
+    with gate.counted("a"):
+        with gate.counted("a"), gate.counted("b"), pytest.raises(RequestProblem) as caught, gate.counted("a"):
+            pass
+        assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
+        with gate.counted("a"):
+            pass
+    assert not gate._by_client
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), RequestProblem(422, "x")])
