@@ -5,6 +5,7 @@ SvdrawError
     ├── SourceError        a list, table or folder of photos that cannot be read
     ├── DimensionsError    a number of dimensions that the gallery does not have (also a ValueError)
     ├── PageError          a page of results that cannot be returned (also a ValueError)
+    ├── MetadataError      more metadata than was asked for at most (also a ValueError)
     ├── QueryTimeout       a question to the catalogue that took too long
     ├── FilterError        a filter on photos that is not valid (also a ValueError)
     └── GalleryError       a gallery that cannot be used
@@ -22,6 +23,7 @@ __all__ = [
     "GalleryError",
     "GalleryLocked",
     "IndexingError",
+    "MetadataError",
     "ModelMismatch",
     "PageError",
     "QueryTimeout",
@@ -68,6 +70,18 @@ class PageError(IndexingError, ValueError):
         self.limit = limit
         self.offset = offset
         self.largest = largest
+
+
+class MetadataError(IndexingError, ValueError):
+    """The metadata of photos is larger than the caller takes.
+
+    Attributes:
+        most: the number of bytes that the caller takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the metadata of these photos has more than {most} bytes")
+        self.most = most
 
 
 class FilterError(IndexingError, ValueError):

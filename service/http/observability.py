@@ -19,6 +19,7 @@ __all__ = ["JsonFormatter", "ObservabilityMiddleware"]
 access_log = logging.getLogger("svdraw.access")
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_MAX_PATH = 1000  # characters in the log; a client may send many, and a log has little room
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -82,13 +83,13 @@ class ObservabilityMiddleware:
         self._metrics.requests.labels(method, route, str(status)).observe(seconds)
         fields = {
             "method": scope["method"],
-            "path": scope["path"],
+            "path": scope["path"][:_MAX_PATH],
             "status": status,
             "duration_seconds": round(seconds, 6),
             "request_id": request_id,
             "client": (scope.get("client") or ("",))[0],
         }
-        access_log.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
+        access_log.info("%s %s %d", scope["method"], fields["path"], status, extra={"fields": fields})
 
 
 def _route(scope: Scope) -> str:
