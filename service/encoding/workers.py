@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
 from service.errors import RequestProblem
@@ -53,7 +54,8 @@ class Workers:
 
         self._admit(1)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            context = copy_context()  # so that what the thread logs names the request
+            return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
         finally:
             self._admit(-1)
 

@@ -125,7 +125,12 @@ class Engine:
         Raises:
             SvdrawError: if the new generation cannot be served; the old one stays in service.
         """
-        if await anyio.to_thread.run_sync(self._is_outdated):
+        try:
+            outdated = await anyio.to_thread.run_sync(self._is_outdated)
+        except Exception:
+            self.metrics.reloads.labels("failed").inc()
+            raise
+        if outdated:
             await self.reload()
 
     async def publish_if_due(self) -> None:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from index.errors import DimensionsError, FilterError, GalleryLocked, PageError, QueryTimeout
@@ -70,6 +71,8 @@ def as_problem(error: Exception) -> Problem:
         return _problem(error.status, error.detail)
     if isinstance(error, HTTPException):
         return _problem(error.status_code, error.detail)
+    if isinstance(error, ClientDisconnect):
+        return _problem(400, "the client left before its body had arrived")
     if isinstance(error, RequestValidationError):
         return _invalid(error.errors())
     if isinstance(error, ValidationError):
@@ -113,7 +116,7 @@ def install_problem_handlers(app: FastAPI) -> None:
             headers["Allow"] = allowed  # Starlette names those of one route only
         return problem_response(request.scope, problem, headers)
 
-    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, Exception):
+    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)
 
 

@@ -187,6 +187,18 @@ def test_a_reload_that_is_not_needed_does_not_happen(engine, own_gallery):
     assert engine._tenure is not before
 
 
+def test_a_generation_that_is_missing_is_a_reload_that_failed(engine, own_gallery):
+    shutil.rmtree(own_gallery / "generations")
+
+    async def fails():
+        with pytest.raises(GalleryDamaged):
+            await engine.reload_if_changed()
+        assert await count(engine) == 24
+
+    asyncio.run(fails())
+    assert sample(engine, "svdraw_gallery_reloads_total", result="failed") == 1
+
+
 def test_a_photo_for_a_gallery_that_is_no_longer_served(make, own_gallery, tmp_path):
     other = shutil.copytree(own_gallery, tmp_path / "other")
     link = tmp_path / "link"
