@@ -10,6 +10,8 @@ SvdrawError
     ├── FilterError        a filter on photos that is not valid (also a ValueError)
     └── GalleryError       a gallery that cannot be used
         ├── GalleryDamaged     files that are missing, half-written or corrupted
+        ├── GalleryBusy        another process keeps the catalogue from being written
+        ├── GalleryFull        the disk is full
         ├── GalleryLocked      another process is writing
         └── ModelMismatch      the gallery was built with another model
 """
@@ -19,8 +21,10 @@ from training.base.errors import SvdrawError
 __all__ = [
     "DimensionsError",
     "FilterError",
+    "GalleryBusy",
     "GalleryDamaged",
     "GalleryError",
+    "GalleryFull",
     "GalleryLocked",
     "IndexingError",
     "MetadataError",
@@ -98,6 +102,14 @@ class GalleryError(IndexingError):
 
 class GalleryDamaged(GalleryError):  # noqa: N818 - says what is the matter
     """Files of a gallery are missing, half-written or corrupted."""
+
+
+class GalleryBusy(GalleryError):  # noqa: N818
+    """Another process keeps the catalogue from being written."""
+
+
+class GalleryFull(GalleryError):  # noqa: N818
+    """There is no room on the disk."""
 
 
 class GalleryLocked(GalleryError):  # noqa: N818

@@ -80,7 +80,15 @@ class ServiceSettings(BaseModel):
     )
     drain_seconds: int = Field(20, ge=0, description="seconds that running requests may take after SIGTERM")
 
-    reload_seconds: float = Field(5, ge=0, description="seconds between checks for a new generation; 0 disables them")
+    write_seconds: float = Field(
+        10, gt=0, description="seconds in which a change of a photo must have begun; later ones get status 503"
+    )
+    reload_seconds: float = Field(
+        5,
+        ge=0,
+        description="seconds between checks for a new generation, and for photos that other processes have changed; "
+        "0 disables them",
+    )
     live_changes: int = Field(
         1000, ge=1, description="number of photos added or removed by the API after which a new generation is published"
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GalleryError, MetadataError
-from index.gallery.database import Database
+from index.gallery.database import PATIENCE, Database
 from index.gallery.photos import Block, KnownContent, NewPhoto, Photo, PhotoState, content_key
 from index.gallery.postings import add_postings, remove_postings, set_filterable
 from index.gallery.selection import select
@@ -43,14 +43,15 @@ class Catalogue:
     Args:
         path: the SQLite file.
         create: create the file if it is missing, and allow writing.
+        patience: seconds that a change waits for other processes that write.
 
     Raises:
         GalleryDamaged: if the file is missing or unreadable, is not a catalogue, or is of an earlier version.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, patience: float = PATIENCE) -> None:
         self.path = path
-        self._database = Database(path, create=create)
+        self._database = Database(path, create=create, patience=patience)
 
     def close(self) -> None:
         """Closes the file."""
@@ -231,7 +232,8 @@ class Catalogue:
             MetadataError: if their metadata is larger.
         """
         columns = f"{_FACTS}, '{{}}'" if most == 0 else _COLUMNS
-        found, taken = {}, 0
+        found: dict[int, Photo] = {}
+        taken = 0
         for chunk in _chunks(list(ids)):
             marks = ", ".join("?" * len(chunk))
             rows = self._database.query(f"SELECT {columns} FROM photos WHERE id IN ({marks})", chunk)

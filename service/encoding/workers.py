@@ -31,6 +31,7 @@ class Workers:
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._admitted = 0
+        self.finished = 0  # calls that have ended; it stands still if the threads are stuck
 
     async def run(
         self,
@@ -50,7 +51,10 @@ class Workers:
 
         def work() -> Result:
             stopwatch.add("queue", queued)
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.finished += 1
 
         self._admit(1)
         try:

@@ -42,7 +42,11 @@ def test_tracebacks_carry_the_id_of_the_request(gallery_path, monkeypatch, sketc
 
 def test_head_works_wherever_get_does(start):
     client: TestClient = start()
-    paths = [path.replace("{photo_id}", "1") for path, item in client.get("/openapi.json").json()["paths"].items() if "get" in item]
+    paths = [
+        path.replace("{photo_id}", "1")
+        for path, item in client.get("/openapi.json").json()["paths"].items()
+        if "get" in item
+    ]
     assert len(paths) > 7
     for path in [*paths, "/", "/docs", "/openapi.json", "/static/app.js", "/static/swagger/swagger-ui.css"]:
         whole, head = client.get(path), client.head(path)
