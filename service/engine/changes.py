@@ -4,12 +4,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from index.errors import GalleryFull
 from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
 from index.gallery.photos import NewPhoto, Photo, content_key
 from index.gallery.searcher import Change
 from service.engine.uploads import Upload, discard_upload, keep_upload
 from service.errors import RequestProblem
+from training.base.artifacts import NO_ROOM
 
 __all__ = ["add_photo", "changes_after", "describe_photo", "remove_photo"]
 
@@ -81,5 +83,7 @@ def _stored(gallery: Path, upload: Upload) -> NewPhoto:
     try:
         return keep_upload(gallery, upload)
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise GalleryFull(f"a photo cannot be stored: {error}") from error
         logger.error("a photo cannot be stored: %s", error)
         raise RequestProblem(503, "the photo cannot be stored at the moment; the service's log says why") from error

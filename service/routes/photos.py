@@ -56,7 +56,7 @@ def list_photos(
     dependencies=[writer],
     responses={
         200: {"model": PhotoInfo, "description": "The same file was there already; its description was replaced"},
-        **documented(400, 408, 409, 413, 415),
+        **documented(400, 408, 409, 413, 415, 507),
     },
     openapi_extra={"requestBody": {"required": True, "content": body_content(PhotoDescription)}},
 )
@@ -90,7 +90,7 @@ def photo_info(photo_id: int, serving: ServingDependency) -> PhotoInfo:
 @router.patch(
     "/{photo_id}",
     dependencies=[writer],
-    responses=documented(400, 404, 408, 409, 413),
+    responses=documented(400, 404, 408, 409, 413, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -106,7 +106,7 @@ async def describe_photo(
     return _info(await engine.describe(serving, photo_id, description.model_dump(exclude_unset=True)))
 
 
-@router.delete("/{photo_id}", status_code=204, dependencies=[writer], responses=documented(404, 409))
+@router.delete("/{photo_id}", status_code=204, dependencies=[writer], responses=documented(404, 409, 507))
 async def remove_photo(photo_id: int, engine: EngineDependency, serving: ServingDependency) -> None:
     """Removes a photo; searches do not find it any more. Only files that were uploaded are deleted."""
     await engine.remove(serving, photo_id)

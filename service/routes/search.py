@@ -29,7 +29,7 @@ Arguments = ParamSpec("Arguments")
 router = APIRouter(
     tags=["search"],
     dependencies=[reader, Depends(check_query)],
-    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 507),
 )
 
 _BINARY = {"type": "string", "format": "binary"}
