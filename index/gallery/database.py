@@ -17,6 +17,7 @@ PATIENCE = 30.0  # seconds that a change waits for other processes that write
 _READERS = 8  # connections of one object; a query beyond them waits for one
 _STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: about a millisecond
 _NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+_UNSOUND = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR")  # a connection keeps what it has read wrongly
 _FOREIGN = ("no such table", "no such column", "malformed JSON")  # what the file lacks, not what was asked of it
 
 
@@ -142,13 +143,17 @@ class Database:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open_for_reading()
+            is_sound = True
             try:
                 yield connection
+            except sqlite3.Error as error:
+                is_sound = not getattr(error, "sqlite_errorname", "").startswith(_UNSOUND)
+                raise
             finally:
-                if self._closed:
-                    connection.close()
-                else:
+                if is_sound and not self._closed:
                     self._idle.append(connection)
+                else:
+                    connection.close()
 
     def _open_for_writing(self) -> sqlite3.Connection:
         connection = _connect(str(self.path), self._patience)

@@ -49,6 +49,7 @@ def _search(serving: Serving) -> None:
 
 
 def _read(serving: Serving, ids: list[int]) -> None:
-    """Reads facts of photos from the file itself: a connection that is open has parts of it in memory."""
+    """Reads facts of photos by the connections that requests use, and by a new one, which has nothing in memory."""
+    serving.gallery.catalogue.photos(ids)
     with closing(Catalogue(serving.gallery.catalogue.path)) as catalogue:
         catalogue.photos(ids)

@@ -63,6 +63,11 @@ class Metrics:
         self.refused = Counter(
             "svdraw_refused_requests_total", "Requests that were refused.", ("reason",), registry=self.registry
         )
+        self.dropped_lines = Counter(
+            "svdraw_log_lines_dropped_total",
+            "Lines of the log that were dropped because nobody read it.",
+            registry=self.registry,
+        )
         self.rejected = Counter(
             "svdraw_rejected_queries_total", "Queries that were not a usable image.", registry=self.registry
         )

@@ -54,7 +54,10 @@ def test_changes_are_refused_and_come_back_while_searches_go_on(small_disk, sket
         described = client.patch("/v1/photos/1", json={"metadata": {"text": "x" * 60_000}})
         refused = [
             client.post("/v1/photos", content=picture(1), headers=PNG),
-            *(client.patch(f"/v1/photos/{number}", json={"metadata": {"text": "x" * 60_000}}) for number in range(2, 9)),
+            *(
+                client.patch(f"/v1/photos/{number}", json={"metadata": {"text": "x" * 60_000}})
+                for number in range(2, 9)
+            ),
         ]
         removed = client.delete("/v1/photos/9")
         assert {answer.status_code for answer in refused} == {507}, [answer.text for answer in refused]
