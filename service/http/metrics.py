@@ -47,6 +47,8 @@ class Metrics:
         self.reloads = Counter(
             "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
         )
+        for result in ("failed", "switched"):  # a counter that begins with its first failure does not rise by it
+            self.reloads.labels(result)
         self.base_builds_running = Gauge(
             "svdraw_gallery_base_builds_running", "Child processes that build a new base.", registry=self.registry
         )
@@ -56,6 +58,8 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        for result in ("failed", "killed", "succeeded"):
+            self.base_builds.labels(result)
         self.loop_failures = Counter(
             "svdraw_loop_failures_total", "Failures of background jobs.", ("loop",), registry=self.registry
         )

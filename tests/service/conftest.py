@@ -81,7 +81,9 @@ def serving(**options):
     app = create_app(settings, Engine(settings, Metrics()))
     with closing(_listen("127.0.0.1", 0)) as listener:
         protocol = patient_protocol(settings.header_seconds, settings.send_seconds, settings.min_client_rate)
-        server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", log_config=None))
+        proxies = settings.trusted_proxies
+        config = uvicorn.Config(app, http=protocol, ws="none", log_config=None, forwarded_allow_ips=proxies)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

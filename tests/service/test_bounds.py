@@ -169,6 +169,7 @@ def nested(depth):
         (unknown(json_fields.MAX_METADATA_KEYS + 1), "keys, not 257"),
         (nested(json_fields.MAX_METADATA_DEPTH), "deep"),
         ({"a": nested(100)}, "deep"),
+        ({"k" * (json_fields.MAX_METADATA_KEY + 1): 1}, "200 characters"),
         ({"a": "x" * json_fields.MAX_METADATA_BYTES}, "bytes"),
         ({"a": ["xyz"] * 20_000}, "bytes"),
     ],
@@ -194,6 +195,7 @@ def test_metadata_at_its_limits(writing):
         unknown(json_fields.MAX_METADATA_KEYS),
         nested(json_fields.MAX_METADATA_DEPTH - 1),
         {"a": "x" * 60_000},
+        {"k" * json_fields.MAX_METADATA_KEY: 1},
     ):
         answer = send(writing, "/v1/photos/1", {"metadata": metadata})
         assert answer.json()["metadata"] == metadata

@@ -11,6 +11,7 @@ from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from tests.service.access.test_keys import line
+from tests.service.conftest import serving
 
 PNG = {"Content-Type": "image/png"}
 
@@ -58,6 +59,21 @@ def test_every_v1_route_is_guarded(start):
             status = client.request(method, path.replace("{photo_id}", "1")).status_code
             assert (status == 401) == path.startswith("/v1/"), (method, path)
             assert bool(operation.get("security")) == path.startswith("/v1/")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "statuses"),
+    [
+        ("127.0.0.1", ["1.1.1.1", "2.2.2.2"], [200, 200]),
+        ("127.0.0.1", ["1.1.1.1, 9.9.9.9", "2.2.2.2, 9.9.9.9"], [200, 429]),
+        ("127.0.0.1,9.9.9.0/24", ["1.1.1.1, 9.9.9.9", "2.2.2.2, 9.9.9.9"], [200, 200]),
+        ("192.0.2.1", ["1.1.1.1", "2.2.2.2"], [200, 429]),
+    ],
+)
+def test_only_proxies_that_are_named_say_who_the_client_is(gallery_path, proxies, forwarded, statuses):
+    with serving(gallery=gallery_path, trusted_proxies=proxies, rate_limit=0.001, rate_burst=1) as url:
+        answers = [httpx.get(f"{url}/v1/gallery", headers={"X-Forwarded-For": value}) for value in forwarded]
+    assert [answer.status_code for answer in answers] == statuses
 
 
 def test_openai_clients_get_errors_they_know(start):

@@ -12,7 +12,7 @@ from service.http.log_stream import LogStream
 def pipe():
     """A pipe, and a stream that writes to it."""
     read, write = os.pipe()
-    with open(read, "rb", buffering=0) as reader, open(write, "w") as writer:
+    with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(write, "w") as writer:
         yield reader, writer
 
 
@@ -58,5 +58,5 @@ def test_a_reader_that_has_gone_is_no_error(pipe):
 
 
 def test_a_stream_without_a_file():
-    with pytest.raises(OSError):
+    with pytest.raises(io.UnsupportedOperation):
         LogStream(io.StringIO(), lambda: None)
