@@ -1,6 +1,7 @@
 """The server process."""
 
 import logging
+import resource
 import socket
 from contextlib import closing, suppress
 
@@ -10,6 +11,7 @@ import uvicorn
 from service.app import create_app
 from service.encoding.plan import make_plan
 from service.errors import AddressInUse, ServiceError
+from service.http.connections import Connections
 from service.http.log_stream import LogStream
 from service.http.metrics import Metrics
 from service.http.observability import JsonFormatter
@@ -24,6 +26,8 @@ logger = logging.getLogger("svdraw.server")
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
+_FILES = 16_384  # that may be open
+_PART_OF_FILES = 8  # one client may have an eighth of them as connections
 _LOG_SECONDS = 2.0  # for the last lines of the log; longer if nobody reads it would keep the process from ending
 
 
@@ -50,7 +54,12 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         host, port = listener.getsockname()[:2]
         config = uvicorn.Config(
             app,
-            http=patient_protocol(settings.header_seconds, settings.send_seconds, settings.min_client_rate),
+            http=patient_protocol(
+                settings.header_seconds,
+                settings.send_seconds,
+                settings.min_client_rate,
+                Connections(_open_files() // _PART_OF_FILES, settings.trusted_proxies, app.state.metrics),
+            ),
             ws="none",
             log_config=None,
             access_log=False,
@@ -72,6 +81,16 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         raise failures[0]
     if not server.started:
         raise ServiceError("the service did not start; its log says why")
+
+
+def _open_files() -> int:
+    """Raises the number of files, and with it of connections, that may be open, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return _FILES if soft == resource.RLIM_INFINITY else min(soft, _FILES)
 
 
 def _log_without_waiting(metrics: Metrics) -> list[LogStream]:

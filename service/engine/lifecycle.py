@@ -93,7 +93,7 @@ class Engine:
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Serving]:
-        """Yields the gallery that is served now, and keeps it open until the block ends; 503 if the engine is closed."""
+        """Yields what is served now, and keeps it open until the block ends; 503 if the engine is closed."""
         while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
             if self._closed:
                 raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.http.connections import Connections
 from service.http.problems import MEDIA_TYPE
 from service.schemas import Problem
 
@@ -36,7 +37,9 @@ async def answer_sent(scope: Scope) -> None:
         await sent()
 
 
-def patient_protocol(head_seconds: float, send_seconds: float, rate: float = 0) -> type[HttpToolsProtocol]:
+def patient_protocol(
+    head_seconds: float, send_seconds: float, rate: float = 0, connections: Connections | None = None
+) -> type[HttpToolsProtocol]:
     """Returns a protocol class that drops clients that are too slow or send too much.
 
     A connection is dropped if its client does not complete the head of a request in time, keeps sending after the
@@ -47,6 +50,7 @@ def patient_protocol(head_seconds: float, send_seconds: float, rate: float = 0) 
         head_seconds: time for a head, from the start of the connection or from the first byte after an answer.
         send_seconds: time in which the client must accept at least one byte of an answer.
         rate: smallest rate at which the client must accept an answer, in bytes per second; 0 means none.
+        connections: counts connections by client, and refuses those beyond a limit, which are closed at once.
     """
 
     class PatientProtocol(HttpToolsProtocol):
@@ -56,10 +60,16 @@ def patient_protocol(head_seconds: float, send_seconds: float, rate: float = 0) 
         _allowed = _HEAD_BYTES
         _head = 0  # bytes of the URL and the headers of the present request
         _refused = False
+        _counted: str | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             transport.set_write_buffer_limits(high=0)  # writing pauses as soon as any byte waits to be sent
+            if connections is not None and self.client is not None:
+                if not connections.take(self.client[0]):
+                    transport.abort()
+                    return
+                self._counted = self.client[0]
             self._wait_for_head()
 
         def data_received(self, data: bytes) -> None:
@@ -101,6 +111,9 @@ def patient_protocol(head_seconds: float, send_seconds: float, rate: float = 0) 
             self._refuse(400)
 
         def connection_lost(self, exc: Exception | None) -> None:
+            if connections is not None and self._counted is not None:
+                connections.release(self._counted)
+                self._counted = None
             self._stop_waiting()
             self.resume_writing()
             super().connection_lost(exc)

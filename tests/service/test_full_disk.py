@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import pytest
@@ -36,7 +36,7 @@ def fill(disk):
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):
-            with pytest.raises(OSError, match="No space left"):
+            with suppress(OSError):
                 while True:
                     file.write(bytes(size))
     return filler

@@ -195,6 +195,30 @@ def test_slow_heads_are_dropped_while_others_are_answered(url):
         connection.close()
 
 
+def test_a_client_has_only_so_many_connections(gallery_path):
+    """The others, and the proxies, can still come: the system lets a process have only so many."""
+    with serving(gallery=gallery_path, trusted_proxies="192.0.2.1", connections=4) as url:
+        kept = [connect(url) for _ in range(4)]
+        for connection in kept:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        with closing(connect(url)) as refused:
+            assert read_all(refused) == b""
+        for connection in kept:
+            connection.close()
+        wait_until(lambda: answers(url))
+        assert 'svdraw_refused_requests_total{reason="connections"}' in httpx.get(f"{url}/metrics").text
+    with serving(gallery=gallery_path, connections=0) as url:  # the address of this machine is a proxy's by itself
+        assert httpx.get(f"{url}/livez").status_code == 200
+
+
+def answers(url):
+    try:
+        return httpx.get(f"{url}/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_silent_connections_are_dropped(url):
     with closing(connect(url)) as connection:
         assert read_all(connection) == b""
