@@ -12,6 +12,7 @@ from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
 from service.engine import changes, lifecycle
+from service.engine.changes import add_photo
 from service.engine.lifecycle import Engine
 from service.engine.tenure import Tenure
 from service.engine.uploads import Upload
@@ -197,6 +198,53 @@ def test_a_generation_that_is_missing_is_a_reload_that_failed(engine, own_galler
 
     asyncio.run(fails())
     assert sample(engine, "svdraw_gallery_reloads_total", result="failed") == 1
+
+
+def change_elsewhere(path, *, remove=(), add=()):
+    """What another service does."""
+    with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
+        for content in add:
+            add_photo(gallery, upload(content))
+        gallery.catalogue.remove(list(remove))
+
+
+def test_changes_by_other_processes_are_searched_each_once(engine, own_gallery):
+    async def changes_of_both():
+        change_elsewhere(own_gallery, remove=[5])
+        await remove(engine, 6)  # before it knows of the other's
+        await engine.reload_if_changed()
+        assert await count(engine) == 22
+        change_elsewhere(own_gallery, add=[b"theirs"])
+        await add(engine, b"ours")
+        await engine.reload_if_changed()
+        assert await count(engine) == 24
+        known = sample(engine, "svdraw_gallery_live_changes")
+        await engine.reload_if_changed()
+        assert sample(engine, "svdraw_gallery_live_changes") == known
+
+    asyncio.run(changes_of_both())
+    engine._reload()
+    assert asyncio.run(count(engine)) == 24
+
+
+def test_what_a_job_adds_waits_for_its_generation(engine, own_gallery):
+    async def job():
+        with closing(Gallery.open(own_gallery, write=True)) as gallery, gallery.writing():
+            gallery.catalogue.remove([5])
+            await engine.reload_if_changed()
+            assert await count(engine) == 24
+        await engine.reload_if_changed()
+        assert await count(engine) == 23
+
+    asyncio.run(job())
+
+
+def test_many_changes_by_other_processes_are_published(make, own_gallery):
+    engine = make(live_changes=2)
+    change_elsewhere(own_gallery, remove=[5, 6, 7])
+    asyncio.run(engine.reload_if_changed())
+    assert asyncio.run(count(engine)) == 21
+    assert read_generation(own_gallery).generation == 2
 
 
 def test_a_photo_for_a_gallery_that_is_no_longer_served(make, own_gallery, tmp_path):
