@@ -5,10 +5,13 @@ SvdrawError
     ├── SourceError        a list, table or folder of photos that cannot be read
     ├── DimensionsError    a number of dimensions that the gallery does not have (also a ValueError)
     ├── PageError          a page of results that cannot be returned (also a ValueError)
+    ├── MetadataError      more metadata than was asked for at most (also a ValueError)
     ├── QueryTimeout       a question to the catalogue that took too long
     ├── FilterError        a filter on photos that is not valid (also a ValueError)
     └── GalleryError       a gallery that cannot be used
         ├── GalleryDamaged     files that are missing, half-written or corrupted
+        ├── GalleryBusy        another process keeps the catalogue from being written
+        ├── GalleryFull        the disk is full
         ├── GalleryLocked      another process is writing
         └── ModelMismatch      the gallery was built with another model
 """
@@ -18,10 +21,13 @@ from training.base.errors import SvdrawError
 __all__ = [
     "DimensionsError",
     "FilterError",
+    "GalleryBusy",
     "GalleryDamaged",
     "GalleryError",
+    "GalleryFull",
     "GalleryLocked",
     "IndexingError",
+    "MetadataError",
     "ModelMismatch",
     "PageError",
     "QueryTimeout",
@@ -70,6 +76,18 @@ class PageError(IndexingError, ValueError):
         self.largest = largest
 
 
+class MetadataError(IndexingError, ValueError):
+    """The metadata of photos is larger than the caller takes.
+
+    Attributes:
+        most: the number of bytes that the caller takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the metadata of these photos has more than {most} bytes")
+        self.most = most
+
+
 class FilterError(IndexingError, ValueError):
     """A filter on photos that is not valid."""
 
@@ -84,6 +102,14 @@ class GalleryError(IndexingError):
 
 class GalleryDamaged(GalleryError):  # noqa: N818 - says what is the matter
     """Files of a gallery are missing, half-written or corrupted."""
+
+
+class GalleryBusy(GalleryError):  # noqa: N818
+    """Another process keeps the catalogue from being written."""
+
+
+class GalleryFull(GalleryError):  # noqa: N818
+    """There is no room on the disk."""
 
 
 class GalleryLocked(GalleryError):  # noqa: N818

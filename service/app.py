@@ -121,7 +121,14 @@ def create_app(
     app.state.settings = settings
     app.state.gate = Gate(settings, metrics)
     install_problem_handlers(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=settings.max_body_bytes,
+        seconds=settings.body_seconds,
+        rate=settings.min_client_rate,
+        total_bytes=settings.max_received_bytes,
+        metrics=metrics,
+    )
     app.add_middleware(HeadMiddleware)
     for module in (search, embeddings, photos, gallery, operations):
         app.include_router(module.router)

@@ -9,6 +9,7 @@ from pydantic_core import from_json
 __all__ = [
     "MAX_METADATA_BYTES",
     "MAX_METADATA_DEPTH",
+    "MAX_METADATA_KEY",
     "MAX_METADATA_KEYS",
     "Comparison",
     "Filter",
@@ -17,6 +18,7 @@ __all__ = [
 
 MAX_METADATA_BYTES = 64 * 1024  # as JSON
 MAX_METADATA_KEYS = 256
+MAX_METADATA_KEY = 200  # characters; a filter cannot name longer ones
 MAX_METADATA_DEPTH = 16
 
 
@@ -30,6 +32,8 @@ def _parsed_metadata(value: Any) -> Any:
     if isinstance(value, str | bytes) and len(value) > MAX_METADATA_BYTES:
         raise ValueError(f"metadata can have at most {MAX_METADATA_BYTES} bytes")
     value = _parsed(value)
+    if isinstance(value, dict) and any(len(key) > MAX_METADATA_KEY for key in value):
+        raise ValueError(f"a key of metadata can have at most {MAX_METADATA_KEY} characters, as in filters")
     if isinstance(value, dict) and len(value) > MAX_METADATA_KEYS:
         raise ValueError(f"metadata can have at most {MAX_METADATA_KEYS} keys, not {len(value)}")
     if _depth(value) > MAX_METADATA_DEPTH:

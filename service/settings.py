@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from training.base.command_line import Many
 from training.model.images import MAX_PIXELS
@@ -68,12 +68,34 @@ class ServiceSettings(BaseModel):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image of a request, width times height")
     max_items: int = Field(32, ge=1, description="largest number of images in a batch request")
     max_concurrent: int = Field(64, ge=1, description="largest number of simultaneous requests; others get status 429")
+    max_concurrent_per_client: int = Field(
+        32, ge=1, description="largest number of simultaneous requests of one client; others of it get status 429"
+    )
+    max_received_bytes: int = Field(
+        200_000_000,
+        ge=1024,
+        description="memory for the bodies of all requests together, in bytes; others get status 503",
+    )
     header_seconds: float = Field(10, gt=0, description="seconds in which a client must send the head of a request")
     body_seconds: float = Field(60, gt=0, description="seconds in which a client must send the body of a request")
     send_seconds: float = Field(30, gt=0, description="seconds in which a client must accept a byte of its answer")
+    min_client_rate: float = Field(
+        2000,
+        ge=0,
+        allow_inf_nan=False,
+        description="bytes per second that a client must at least send and accept, after some seconds; 0 means any",
+    )
     drain_seconds: int = Field(20, ge=0, description="seconds that running requests may take after SIGTERM")
 
-    reload_seconds: float = Field(5, ge=0, description="seconds between checks for a new generation; 0 disables them")
+    write_seconds: float = Field(
+        10, gt=0, description="seconds in which a change of a photo must have begun; later ones get status 503"
+    )
+    reload_seconds: float = Field(
+        5,
+        ge=0,
+        description="seconds between checks for a new generation, and for photos that other processes have changed; "
+        "0 disables them",
+    )
     live_changes: int = Field(
         1000, ge=1, description="number of photos added or removed by the API after which a new generation is published"
     )
@@ -111,6 +133,15 @@ class ServiceSettings(BaseModel):
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
                 raise ValueError(f"{origin!r} is no origin; write it like https://example.org, without a path")
         return origins
+
+    @model_validator(mode="after")
+    def _check_bytes(self) -> Self:
+        if self.max_received_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"--max-received-bytes ({self.max_received_bytes}) must be at least --max-body-bytes "
+                f"({self.max_body_bytes})"
+            )
+        return self
 
     @property
     def known_hosts(self) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import GalleryError
-from index.gallery.database import Database
+from index.errors import GalleryError, MetadataError
+from index.gallery.database import PATIENCE, Database
 from index.gallery.photos import Block, KnownContent, NewPhoto, Photo, PhotoState, content_key
 from index.gallery.postings import add_postings, remove_postings, set_filterable
 from index.gallery.selection import select
@@ -31,7 +31,8 @@ _REVISION = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
 # Without the names of the indices SQLite would read all photos, by id.
 _CHANGED = "SELECT id FROM photos INDEXED BY photos_by_revision WHERE revision > ?"
 _REMOVED = "SELECT id FROM removed INDEXED BY removed_by_revision WHERE revision > ?"
-_COLUMNS = "id, uri, sha256, bytes, width, height, label, metadata"
+_FACTS = "id, uri, sha256, bytes, width, height, label"
+_COLUMNS = f"{_FACTS}, metadata"
 _CHUNK = 500  # bound variables in one statement
 _BLOCK = 4096  # vectors read at once
 
@@ -42,14 +43,15 @@ class Catalogue:
     Args:
         path: the SQLite file.
         create: create the file if it is missing, and allow writing.
+        patience: seconds that a change waits for other processes that write.
 
     Raises:
         GalleryDamaged: if the file is missing or unreadable, is not a catalogue, or is of an earlier version.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, patience: float = PATIENCE) -> None:
         self.path = path
-        self._database = Database(path, create=create)
+        self._database = Database(path, create=create, patience=patience)
 
     def close(self) -> None:
         """Closes the file."""
@@ -219,19 +221,47 @@ class Catalogue:
         """Returns a photo by id, or None if it does not exist."""
         return self.photos([identifier]).get(identifier)
 
-    def photos(self, ids: Sequence[int]) -> dict[int, Photo]:
-        """Returns those photos among the ids that exist."""
-        found = {}
+    def photos(self, ids: Sequence[int], *, most: int | None = None) -> dict[int, Photo]:
+        """Returns those photos among the ids that exist.
+
+        Args:
+            ids: the ids.
+            most: largest number of bytes of all their metadata; 0 leaves the metadata out.
+
+        Raises:
+            MetadataError: if their metadata is larger.
+        """
+        columns = f"{_FACTS}, '{{}}'" if most == 0 else _COLUMNS
+        found: dict[int, Photo] = {}
+        taken = 0
         for chunk in _chunks(list(ids)):
             marks = ", ".join("?" * len(chunk))
-            for row in self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id IN ({marks})", chunk):
-                found[row[0]] = _photo(row)
+            rows = self._database.query(f"SELECT {columns} FROM photos WHERE id IN ({marks})", chunk)
+            taken += sum(len(row[7]) for row in rows)
+            if most and taken > most:
+                raise MetadataError(most)
+            found |= {row[0]: _photo(row) for row in rows}
         return found
 
-    def page(self, after: int, limit: int) -> list[Photo]:
-        """Returns at most ``limit`` photos with an id above ``after``, in order of id."""
-        rows = self._database.query(f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-        return [_photo(row) for row in rows]
+    def page(self, after: int, limit: int, *, most: int | None = None) -> list[Photo]:
+        """Returns at most ``limit`` photos with an id above ``after``, in order of id.
+
+        Args:
+            after: the id.
+            limit: the number of photos.
+            most: bytes of metadata after which the page ends early.
+        """
+        page: list[Photo] = []
+        taken = 0
+        with self._database.reading() as connection:
+            statement = f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?"
+            with closing(connection.execute(statement, (after, limit))) as rows:
+                for row in rows:
+                    page.append(_photo(row))
+                    taken += len(row[7])
+                    if most is not None and taken > most:
+                        break
+        return page
 
     def describe(self, descriptions: Mapping[int, tuple[str | None, dict[str, Any]]]) -> None:
         """Replaces label and metadata of photos that exist, by id, all or none. No generation holds them."""

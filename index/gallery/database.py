@@ -8,13 +8,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from index.errors import GalleryDamaged, GalleryError, QueryTimeout
+from index.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryFull, QueryTimeout
 from index.gallery.schema import check_layout, prepare, transaction
 
-__all__ = ["Database"]
+__all__ = ["PATIENCE", "Database"]
 
+PATIENCE = 30.0  # seconds that a change waits for other processes that write
 _READERS = 8  # connections of one object; a query beyond them waits for one
 _STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: about a millisecond
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+_UNSOUND = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR")  # a connection keeps what it has read wrongly
 _FOREIGN = ("no such table", "no such column", "malformed JSON")  # what the file lacks, not what was asked of it
 
 
@@ -24,13 +27,15 @@ class Database:
     Args:
         path: the SQLite file.
         create: create the file if it is missing, and allow writing. A file of an earlier version is upgraded.
+        patience: seconds that a change waits for other processes that write.
 
     Raises:
         GalleryDamaged: if the file is missing or unreadable, is not a catalogue, or is of an earlier version.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, patience: float = PATIENCE) -> None:
         self.path = path
+        self._patience = patience
         self._writing = threading.Lock()
         self._places = threading.BoundedSemaphore(_READERS)
         self._idle: list[sqlite3.Connection] = []
@@ -89,7 +94,12 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Yields a connection; what is written through it is one durable transaction, all of it or nothing."""
+        """Yields a connection; what is written through it is one durable transaction, all of it or nothing.
+
+        Raises:
+            GalleryBusy: if another process keeps the file from being written.
+            GalleryFull: if the disk is full; nothing was written.
+        """
         with self._explaining(), self._writing:
             if self._writer is None:
                 raise GalleryError(f"{self.path} is readonly here: it was opened for reading")
@@ -133,16 +143,20 @@ class Database:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open_for_reading()
+            is_sound = True
             try:
                 yield connection
+            except sqlite3.Error as error:
+                is_sound = not getattr(error, "sqlite_errorname", "").startswith(_UNSOUND)
+                raise
             finally:
-                if self._closed:
-                    connection.close()
-                else:
+                if is_sound and not self._closed:
                     self._idle.append(connection)
+                else:
+                    connection.close()
 
     def _open_for_writing(self) -> sqlite3.Connection:
-        connection = _connect(str(self.path))
+        connection = _connect(str(self.path), self._patience)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
@@ -158,7 +172,7 @@ class Database:
         idle = not log.exists() or log.stat().st_size == 0
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         for attempt in (uri, f"{uri}&immutable=1") if idle else (uri,):
-            connection = _connect(attempt)
+            connection = _connect(attempt, self._patience)
             try:
                 connection.execute("SELECT count(*) FROM facts").fetchone()
                 check_layout(connection, self.path)
@@ -185,8 +199,12 @@ class Database:
         code = getattr(error, "sqlite_errorname", "")
         if code == "SQLITE_INTERRUPT":
             return QueryTimeout(f"{self.path}: a query took too long")
-        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            return GalleryError(f"{self.path}: {error}; free some space and run the same command again to go on")
+        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return GalleryBusy(f"{self.path}: another process has kept it from being written; try again ({error})")
+        if code.startswith(_NO_ROOM):
+            return GalleryFull(f"{self.path}: {error}; free some space and run the same command again to go on")
+        if code.startswith("SQLITE_IOERR"):
+            return GalleryError(f"{self.path}: {error}; check the disk, and run the same command again to go on")
         if code.startswith("SQLITE_CANTOPEN"):
             return GalleryError(
                 f"{self.path}: {error}; on a read-only disk no {self.path.name}-wal may lie beside it: "
@@ -200,7 +218,7 @@ class Database:
         return GalleryError(f"{self.path}: {error}")
 
 
-def _connect(target: str) -> sqlite3.Connection:
+def _connect(target: str, patience: float) -> sqlite3.Connection:
     return sqlite3.connect(
-        target, uri=target.startswith("file:"), timeout=30, check_same_thread=False, isolation_level=None
+        target, uri=target.startswith("file:"), timeout=patience, check_same_thread=False, isolation_level=None
     )

@@ -12,9 +12,11 @@ gallery/
 """
 
 import fcntl
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from index.accelerators.recall import QUERIES, K, effort_for, is_refuted, measur
 from index.errors import GalleryDamaged, GalleryError, GalleryLocked, ModelMismatch
 from index.gallery.base_files import FINGERPRINTS, fingerprints
 from index.gallery.catalogue import Catalogue
+from index.gallery.database import PATIENCE
 from index.gallery.generations import Generation, GenerationManifest, generation_folder, load_generation
 from index.gallery.publishing import base_is_due, publish_base, publish_changes, publish_layer
 from index.gallery.uris import own_uris
@@ -35,6 +38,7 @@ __all__ = ["Gallery", "sampled_recall"]
 
 _SEED = 1  # of the queries that a check measures recall with; they differ from those that chose the effort
 _URIS = "relative"  # name of the fact that photos inside the gallery have relative URIs
+_RETRY_SECONDS = 0.01  # between two attempts to become the one that writes
 _ROUNDING = 1e-6  # error of a mapped vector, relative to the root mean square length of vectors
 
 
@@ -76,8 +80,13 @@ class Gallery:
         return gallery
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> "Gallery":
+    def open(cls, path: Path, *, write: bool = False, patience: float = PATIENCE) -> "Gallery":
         """Opens an existing gallery.
+
+        Args:
+            path: the gallery's folder.
+            write: allow writing.
+            patience: seconds that a change waits for other processes that write to the catalogue.
 
         Raises:
             GalleryError: if there is no gallery at ``path``.
@@ -85,7 +94,7 @@ class Gallery:
         """
         if not (path / "catalogue.sqlite").is_file():
             raise GalleryError(f"{path} is not a gallery; make one with `svdraw index build`")
-        return cls(path, Catalogue(path / "catalogue.sqlite", create=write))
+        return cls(path, Catalogue(path / "catalogue.sqlite", create=write, patience=patience))
 
     def close(self) -> None:
         """Closes the catalogue."""
@@ -97,19 +106,31 @@ class Gallery:
         return self.path / "model"
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, patience: float = 0) -> Iterator[None]:
         """Keeps other processes from writing to the gallery until the block ends.
+
+        Args:
+            patience: seconds to wait for another process that is writing.
 
         Raises:
             GalleryLocked: if another process is writing.
         """
+        end = time.monotonic() + patience
         with (self.path / "writer.lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise GalleryLocked(f"another process is writing to {self.path}; wait for it to end") from error
+            while not _locks(file, fcntl.LOCK_EX):
+                if time.monotonic() >= end:
+                    raise GalleryLocked(f"another process is writing to {self.path}; wait for it to end")
+                time.sleep(_RETRY_SECONDS)
             self._own_uris()
             yield
+
+    def is_being_written(self) -> bool:
+        """Tells whether a process is writing to the gallery."""
+        lock = self.path / "writer.lock"
+        if not lock.exists():
+            return False
+        with lock.open() as file:
+            return not _locks(file, fcntl.LOCK_SH)
 
     def configure(self, kind: KindChoice | None, target: float | None, neighbours: int | None = None) -> None:
         """Records the kind of index, the recall target and the number of neighbours that the next base uses."""
@@ -222,6 +243,15 @@ class Gallery:
                 copied = copy_bundle(model, self.model_directory)
                 facts = {"dim": str(len(copied.spectrum)), "uris": _URIS, "model": digest}
                 self.catalogue.set_facts(facts)  # after the copy, because they state that the model is there
+
+
+def _locks(file: TextIO, kind: int) -> bool:
+    """Tries to lock a file until it is closed."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sampled_recall(generation: Generation) -> float:

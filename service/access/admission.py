@@ -1,9 +1,11 @@
-"""Admission: API key, scope, rate and concurrency of a request, checked before its body is read."""
+"""Admission of requests: API key, scope and rate before the body is read; concurrency until the answer is sent."""
 
+import heapq
 import math
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -12,8 +14,11 @@ from starlette.datastructures import Headers
 
 from service.access.keys import KeyRing, Scope
 from service.errors import RequestProblem
+from service.http.clients import client_name
+from service.http.limits import await_body
 from service.http.metrics import Metrics
 from service.http.origins import is_foreign
+from service.http.protocol import answer_sent
 from service.settings import ServiceSettings
 
 __all__ = ["Gate", "RateLimiter", "monitor", "reader", "writer"]
@@ -23,6 +28,9 @@ _CLIENTS = 10_000  # clients whose rates are remembered
 
 class RateLimiter:
     """Limits the rate of requests by client. The token buckets use the generic cell rate algorithm: one number each.
+
+    If there are too many clients, those are forgotten whose buckets are nearly full: however many clients come, one
+    that was refused stays refused.
 
     Args:
         rate: requests per second and client; 0 means no limit.
@@ -34,7 +42,7 @@ class RateLimiter:
         self._interval = 1 / rate if rate else 0.0
         self._burst = burst
         self._clock = clock
-        self._full_at: OrderedDict[str, float] = OrderedDict()  # when each client's bucket is full again
+        self._full_at: dict[str, float] = {}  # when each client's bucket is full again
 
     def wait(self, client: str) -> float:
         """Takes a token and returns 0, or returns the seconds until the next token is there."""
@@ -46,9 +54,8 @@ class RateLimiter:
         if excess > 1e-9:
             return excess
         self._full_at[client] = full_at
-        self._full_at.move_to_end(client)
-        while len(self._full_at) > _CLIENTS:
-            self._full_at.popitem(last=False)
+        if len(self._full_at) > _CLIENTS:
+            self._full_at = dict(heapq.nlargest(_CLIENTS // 2, self._full_at.items(), key=lambda item: item[1]))
         return 0.0
 
 
@@ -69,10 +76,12 @@ class Gate:
         self._limiter = RateLimiter(settings.rate_limit, settings.rate_burst)
         self._origins = frozenset(settings.cors_origins)
         self._max_concurrent = settings.max_concurrent
+        self._max_of_client = settings.max_concurrent_per_client
         self._metrics = metrics
         self._running = 0
+        self._by_client: Counter[str] = Counter()
 
-    def check(self, address: str, secret: str | None, needed: Scope) -> None:
+    def check(self, address: str, secret: str | None, needed: Scope) -> str:
         """Admits a request, or raises the problem to answer with.
 
         Args:
@@ -80,14 +89,18 @@ class Gate:
             secret: API key that the client sent, if any.
             needed: scope that the request needs.
 
+        Returns:
+            The name of the client: that of its key, or of its address; see ``client_name``.
+
         Raises:
             RequestProblem: 401 or 403 for the key, 429 for the rate, 503 if no key can be trusted.
         """
         key = self._keys.find(secret) if secret is not None else None
         scope = key.scope if key else self._anonymous if secret is None else Scope.NONE
+        client = f"key {key.name}" if key else f"address {client_name(address)}"
         if needed is Scope.METRICS and scope >= needed:
-            return  # a service that refuses others for their rate has to be seen
-        wait = self._limiter.wait(f"key {key.name}" if key else f"address {address}")
+            return client  # a service that refuses others for their rate has to be seen
+        wait = self._limiter.wait(client)
         if wait:
             self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
         if secret is not None and not self._keys.trusted:  # the key may be right, so 401 would be wrong
@@ -98,6 +111,7 @@ class Gate:
             self._refuse("key", 401, "send a key: `Authorization: Bearer KEY` or `api-key: KEY`", _challenge())
         if scope < needed:
             self._refuse("scope", 403, f"this key may not {needed.name.lower()}")
+        return client
 
     def check_site(self, headers: Headers) -> None:
         """Refuses a write that a page of another origin has a browser send, unless that origin is named.
@@ -108,7 +122,26 @@ class Gate:
         if is_foreign(headers, self._origins):
             self._refuse("site", 403, "pages of other origins may not write; --cors-origins names those that may")
 
-    def enter(self) -> None:
+    @contextmanager
+    def counted(self, client: str) -> Iterator[None]:
+        """Counts a request of a client from the beginning of its body to the end of its answer.
+
+        Raises:
+            RequestProblem: 429 if the client has too many.
+        """
+        if self._by_client[client] >= self._max_of_client:
+            detail = f"you have {self._max_of_client} requests running, which is the limit; wait for their answers"
+            self._refuse("client", 429, detail, {"Retry-After": "1"})
+        self._by_client[client] += 1
+        try:
+            yield
+        finally:
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
         """Takes one of the places for running requests.
 
         Raises:
@@ -118,11 +151,11 @@ class Gate:
             self._refuse("concurrency", 429, "too many requests at once; try again soon", {"Retry-After": "1"})
         self._running += 1
         self._metrics.running.set(self._running)
-
-    def leave(self) -> None:
-        """Frees the place of a request that has ended."""
-        self._running -= 1
-        self._metrics.running.set(self._running)
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._metrics.running.set(self._running)
 
     def _refuse(self, reason: str, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         self._metrics.refused.labels(reason).inc()
@@ -147,15 +180,15 @@ def _admission(needed: Scope) -> Callable[..., AsyncIterator[None]]:
         if needed is Scope.WRITE:
             gate.check_site(request.headers)
         secret = bearer.credentials if bearer else header
-        gate.check(request.client.host if request.client else "", secret, needed)
+        client = gate.check(request.client.host if request.client else "", secret, needed)
         if needed is Scope.METRICS:  # a service whose places are all taken has to be seen
             yield
             return
-        gate.enter()
-        try:
-            yield
-        finally:
-            gate.leave()
+        with gate.counted(client):
+            await await_body(request.scope)
+            with gate.place():
+                yield
+                await answer_sent(request.scope)  # the memory of an answer is in use until its client has read it
 
     return admit
 

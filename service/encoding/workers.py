@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
 from service.errors import RequestProblem
@@ -30,6 +31,7 @@ class Workers:
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._admitted = 0
+        self.finished = 0  # calls that have ended; it stands still if the threads are stuck
 
     async def run(
         self,
@@ -49,11 +51,15 @@ class Workers:
 
         def work() -> Result:
             stopwatch.add("queue", queued)
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.finished += 1
 
         self._admit(1)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            context = copy_context()  # so that what the thread logs names the request
+            return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
         finally:
             self._admit(-1)
 

@@ -1,12 +1,11 @@
 """The engine: answers requests, and switches to a new generation or model without failing a request."""
 
 import logging
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -14,18 +13,21 @@ import anyio.to_thread
 from index.errors import GalleryError
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
-from index.gallery.photos import NewPhoto, Photo, content_key
+from index.gallery.photos import Photo
 from index.gallery.searcher import Change
 from service.encoding.decoding import Decoder
 from service.encoding.plan import make_plan
 from service.encoding.workers import Workers
 from service.engine.building import build_base, should_build_base
+from service.engine.changes import add_photo, changes_after, describe_photo, remove_photo
+from service.engine.line import Line
 from service.engine.loops import Loop
 from service.engine.memory import Leftovers
 from service.engine.pictures import Thumbnails
+from service.engine.probing import probe
 from service.engine.serving import Serving, open_serving
 from service.engine.tenure import Tenure
-from service.engine.uploads import Upload, discard_upload, keep_upload
+from service.engine.uploads import Upload
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
@@ -35,10 +37,11 @@ __all__ = ["Engine"]
 
 logger = logging.getLogger(__name__)
 
-Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
+_PROBE_SECONDS = 2.0  # between two searches that show whether searches are answered
 _PUBLISH_SECONDS = 2.0  # between two checks of how much has changed live, or fallen out of use
 _BASE_SECONDS = 10.0  # between two checks of how much has changed since the base was built
+_OTHERS_SECONDS = 0.5  # in which another service has made its change; a job takes longer
 _STORE_SECONDS = 60.0  # between two times that sums over the sketches are stored
 
 
@@ -69,6 +72,7 @@ class Engine:
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self._leftovers = Leftovers()
         self.loops = [
+            Loop("search", self.search_once, _PROBE_SECONDS, metrics, vital=True),
             Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics),
             Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics),
             Loop("memory", self.release_memory, _PUBLISH_SECONDS, metrics),
@@ -77,26 +81,22 @@ class Engine:
             self.loops.append(Loop("queries", self.store_drawn, _STORE_SECONDS, metrics))
         if settings.reload_seconds:
             self.loops.append(Loop("reload", self.reload_if_changed, settings.reload_seconds, metrics))
-        self._line = anyio.CapacityLimiter(1)  # changes and switches queue here one at a time, without a thread,
-        self._changing = threading.Lock()  # and here: a cancelled request leaves that queue before its thread ends
+        self._line = Line()  # of changes and switches
+        self._seen = self._tenure.serving.searcher.manifest.revision  # of the catalogue; searches know of what is in it
         self._closed = False
         self._observe()
 
     @property
     def alarms(self) -> list[str]:
-        """Problems in the background that have occurred several times in a row."""
+        """What keeps searches from being answered, and problems in the background that occur again and again."""
         return [loop.alarm for loop in self.loops if loop.alarm]
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Serving]:
-        """Yields the gallery that is served now, and keeps it open until the block ends.
-
-        Raises:
-            RequestProblem: 503 if the engine is closed.
-        """
+        """Yields what is served now, and keeps it open until the block ends; 503 if the engine is closed."""
         while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
             if self._closed:
-                raise _stopping()
+                raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
         try:
             yield serving
         finally:
@@ -108,8 +108,8 @@ class Engine:
         try:
             self.workers.close()
         finally:
-            with self._changing:
-                self._tenure.retire()
+            self._line.close()
+            self._tenure.retire()
 
     async def reload(self) -> Serving:
         """Switches to the generation that was published last. Running requests finish on the old one.
@@ -117,16 +117,23 @@ class Engine:
         Raises:
             SvdrawError: if the new generation cannot be served; the old one stays in service.
         """
-        return await self._in_line(self._reload)
+        return await self._line.run(self._reload)
 
     async def reload_if_changed(self) -> None:
-        """Switches to a new generation if one was published.
+        """Switches to a new generation if one was published, or takes over what other processes have changed since.
 
         Raises:
             SvdrawError: if the new generation cannot be served; the old one stays in service.
         """
-        if await anyio.to_thread.run_sync(self._is_outdated):
+        try:
+            outdated = await anyio.to_thread.run_sync(self._is_outdated)
+        except Exception:
+            self.metrics.reloads.labels("failed").inc()
+            raise
+        if outdated:
             await self.reload()
+        elif await anyio.to_thread.run_sync(self._is_behind):
+            await self._line.run(self._catch_up)
 
     async def publish_if_due(self) -> None:
         """Publishes a generation with the same base once many photos were changed live.
@@ -135,7 +142,7 @@ class Engine:
             SvdrawError: if the generation cannot be published.
         """
         if len(self._tenure.serving.searcher.changes) >= self._settings.live_changes:
-            await self._in_line(self._publish)
+            await self._line.run(self._publish)
 
     async def build_base_if_due(self) -> None:
         """Has a child process build a new base if one is due, and switches to it. A job builds its own when it ends.
@@ -144,9 +151,14 @@ class Engine:
             SvdrawError: if the base cannot be built or served.
         """
         path = self._tenure.serving.path
-        if await self._in_line(should_build_base, path):
+        if await self._line.run(should_build_base, path):
             await build_base(path, self.metrics)
             await self.reload_if_changed()
+
+    async def search_once(self) -> None:
+        """Searches as a request does, and fails if that would fail."""
+        async with self.lease() as serving:
+            await probe(serving, self.workers)
 
     async def release_memory(self) -> None:
         """Gives back the memory of a base once no request uses it any more."""
@@ -169,37 +181,39 @@ class Engine:
 
         Raises:
             GalleryLocked: if a job is writing to the gallery.
-            RequestProblem: 409 if the service switched to another gallery in the meantime.
+            GalleryBusy: if another process keeps the catalogue from being written.
+            GalleryFull: if the disk is full.
+            RequestProblem: 409 if the service switched to another gallery in the meantime; 503 if other changes take
+                too long.
         """
-        return await self._in_line(self._add, serving, upload)
+        return await self._write(serving, lambda gallery: add_photo(gallery, upload))
 
     async def remove(self, serving: Serving, identifier: int) -> None:
         """Removes a photo. Searches that begin afterwards do not find it.
 
         Raises:
-            GalleryLocked: if a job is writing to the gallery.
-            RequestProblem: 404 if there is no such photo, 409 if it is the last one.
+            RequestProblem: 404 if there is no such photo, 409 if it is the last one; see ``add`` for other errors.
         """
-        await self._in_line(self._remove, serving, identifier)
+        await self._write(serving, lambda gallery: remove_photo(gallery, serving.photo(identifier)))
 
     async def describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
         """Changes the ``label`` or the ``metadata`` of a photo.
 
         Raises:
-            GalleryLocked: if a job is writing to the gallery.
-            RequestProblem: 404 if there is no such photo.
+            RequestProblem: 404 if there is no such photo; see ``add`` for other errors.
         """
-        return await self._in_line(self._describe, serving, identifier, changes)
+        return await self._write(serving, lambda gallery: describe_photo(gallery, serving.photo(identifier), changes))
 
-    async def _in_line(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Calls a function that changes photos or switches generations in a thread; only one runs at a time."""
-        return await anyio.to_thread.run_sync(lambda: self._alone(function, *arguments), limiter=self._line)
+    async def _write(self, serving: Serving, change: Callable[[Gallery], tuple[Result, list[Change]]]) -> Result:
+        until = time.monotonic() + self._settings.write_seconds
 
-    def _alone(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        with self._changing:
-            if self._closed:
-                raise _stopping()
-            return function(*arguments)
+        def write() -> Result:
+            with self._writing(serving, until) as gallery:
+                result, changes = change(gallery)
+                self._change_own(changes)
+                return result
+
+        return await self._line.run(write, until=until)
 
     def _reload(self) -> Serving:
         retiring = self._tenure
@@ -209,6 +223,8 @@ class Engine:
             self.metrics.reloads.labels("failed").inc()
             raise
         self._tenure = Tenure(new)
+        published = new.searcher.manifest.revision
+        self._seen = max(self._seen, published) if new.identity == retiring.serving.identity else published
         base = retiring.serving.searcher.base
         if base is not None and base is not new.searcher.base:
             self._leftovers.watch(base.accelerator)
@@ -235,50 +251,45 @@ class Engine:
         serving, path = self._tenure.serving, self._settings.gallery.resolve()
         return path != serving.path or read_generation(path) != serving.searcher.manifest
 
+    def _is_behind(self) -> bool:
+        return self._tenure.serving.gallery.catalogue.revision > self._seen
+
+    def _catch_up(self) -> None:
+        """Lets searches know of what other processes have changed; a job publishes a generation of its own."""
+        serving = self._tenure.serving
+        if serving.gallery.is_being_written():
+            return
+        found = changes_after(serving.gallery.catalogue, self._seen, serving.searcher.dim, self._settings.live_changes)
+        if found is None:
+            self._publish()
+        else:
+            changes, self._seen = found
+            self._change(changes)
+
     def _publish(self) -> None:
         with closing(Gallery.open(self._tenure.serving.path, write=True)) as gallery:
             if gallery.publish_layer() is None:
                 raise GalleryError("the live changes cannot be published before a new base is built")
         self._reload()
 
-    def _add(self, serving: Serving, upload: Upload) -> tuple[Photo, bool]:
-        with self._writing(serving) as gallery:
-            photo = _stored(gallery.path, upload)
-            known = bool(gallery.catalogue.ids([photo.uri]))
-            gallery.catalogue.add([photo])
-            identifier = gallery.catalogue.ids([photo.uri])[photo.uri]
-            self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), photo.vector))
-            return gallery.catalogue.photos([identifier])[identifier], not known
-
-    def _remove(self, serving: Serving, identifier: int) -> None:
-        with self._writing(serving) as gallery:
-            photo = serving.photo(identifier)
-            if not gallery.catalogue.has_others([identifier]):
-                raise RequestProblem(409, "this is the last photo; a gallery cannot be empty")
-            gallery.catalogue.remove([identifier])
-            self._change(Change(gallery.catalogue.revision, identifier, content_key(photo.sha256), None))
-            try:
-                discard_upload(gallery.path, photo.uri)
-            except OSError as error:  # the photo is out of the gallery, as the client asked
-                logger.warning("the file of a removed photo could not be deleted: %s", error)
-
-    def _describe(self, serving: Serving, identifier: int, changes: dict[str, Any]) -> Photo:
-        with self._writing(serving) as gallery:
-            photo = serving.photo(identifier)._replace(**changes)
-            gallery.catalogue.describe({identifier: (photo.label, photo.metadata)})
-            return photo
-
     @contextmanager
-    def _writing(self, serving: Serving) -> Iterator[Gallery]:
+    def _writing(self, serving: Serving, until: float) -> Iterator[Gallery]:
         """Opens the gallery that the request began with for writing, if it is still the one in service."""
         current = self._tenure.serving
         if current.identity != serving.identity or current.bundle.digest != serving.bundle.digest:
             raise RequestProblem(409, "the service has switched to another gallery; send the request again")
-        with closing(Gallery.open(current.path, write=True)) as gallery, gallery.writing():
+        patience = max(_OTHERS_SECONDS, until - time.monotonic())
+        opened = closing(Gallery.open(current.path, write=True, patience=patience))
+        with opened as gallery, gallery.writing(_OTHERS_SECONDS):
             yield gallery
 
-    def _change(self, change: Change) -> None:
-        self._tenure.change([change])
+    def _change_own(self, changes: Sequence[Change]) -> None:
+        if [change.revision for change in changes] == [self._seen + 1]:  # else another process has changed more
+            self._seen += 1
+        self._change(changes)
+
+    def _change(self, changes: Sequence[Change]) -> None:
+        self._tenure.change(changes)
         self._observe()
 
     def _observe(self) -> None:
@@ -286,15 +297,3 @@ class Engine:
         self.metrics.photos.set(searcher.count)
         self.metrics.generation.set(searcher.generation)
         self.metrics.changes.set(len(searcher.changes))
-
-
-def _stopping() -> RequestProblem:
-    return RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
-
-
-def _stored(gallery: Path, upload: Upload) -> NewPhoto:
-    try:
-        return keep_upload(gallery, upload)
-    except OSError as error:
-        logger.error("a photo cannot be stored: %s", error)
-        raise RequestProblem(503, "the photo cannot be stored at the moment; the service's log says why") from error

@@ -27,12 +27,23 @@ class Loop:
         job: the job to repeat.
         seconds: time between two attempts, in seconds.
         metrics: metrics that count failures.
+        vital: whether requests are not answered if the job fails. Then any failure raises the alarm, and it is tried
+            again as often as before.
     """
 
-    def __init__(self, name: str, job: Callable[[], Awaitable[None]], seconds: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        job: Callable[[], Awaitable[None]],
+        seconds: float,
+        metrics: Metrics,
+        *,
+        vital: bool = False,
+    ) -> None:
         self.name = name
         self._job = job
         self._seconds = seconds
+        self._vital = vital
         self._counter = metrics.loop_failures.labels(name)
         self._failures = 0
         self._last: tuple[type[Exception], str] | None = None  # not the error itself, which would keep its frames alive
@@ -44,6 +55,8 @@ class Loop:
         An ``SvdrawError`` raises no alarm: it is foreseen, the generation in service stays as it is, and another
         process would meet the same error.
         """
+        if self._vital and self._last is not None:
+            return f"{self.name} fails ({self._last[0].__name__}); the service's log says why"
         if self._failures < ALARMING or self._last is None or issubclass(self._last[0], SvdrawError):
             return None
         kind = self._last[0].__name__
@@ -52,6 +65,8 @@ class Loop:
     @property
     def pause(self) -> float:
         """Seconds until the next attempt."""
+        if self._vital:
+            return self._seconds
         doubled: float = self._seconds * 2.0 ** min(self._failures, 16)
         return min(doubled, max(self._seconds, _LONGEST))
 

@@ -1,11 +1,12 @@
 """A search from query to results, in the thread of a worker."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.errors import MetadataError
 from index.gallery.filters import conditions
 from index.gallery.photos import Photo
 from index.gallery.searcher import Hit
@@ -20,18 +21,34 @@ from service.schemas import SearchResponse, SearchResult
 from service.searches import SearchForm, SearchOptions, SearchRequest
 from training.model.truncation import truncate
 
-__all__ = ["MAX_CONTRIBUTIONS", "check_contributions", "search_by_images", "search_by_json", "search_by_request"]
+__all__ = [
+    "MAX_CONTRIBUTIONS",
+    "MAX_RESULTS",
+    "check_answer",
+    "search_by_images",
+    "search_by_json",
+    "search_by_request",
+]
 
 _FILTER_SECONDS = 5.0  # that a filter may take; one by fields that are filterable takes a hundredth
 MAX_CONTRIBUTIONS = 250_000  # numbers in one answer: about 5 MB of JSON, written in one go
+MAX_RESULTS = 10_000  # photos in one answer: about 3 MB of JSON without what their owners say of them
+MAX_METADATA = 4_000_000  # bytes of that in one answer
 
 
-def check_contributions(serving: Serving, searches: Iterable[SearchOptions]) -> None:
-    """Refuses searches that together ask for too many contributions.
+def check_answer(serving: Serving, searches: Sequence[SearchOptions]) -> None:
+    """Refuses searches that together ask for too many photos or contributions.
 
     Raises:
         RequestProblem: 422.
     """
+    photos = sum(search.limit for search in searches)
+    if photos > MAX_RESULTS:
+        raise RequestProblem(
+            422,
+            f"the searches ask for {photos} photos, the sum of every 'limit', more than the limit of {MAX_RESULTS}; "
+            "lower 'limit', or send fewer searches at once",
+        )
     most, default = serving.searcher.dim, serving.bundle.default_dimensions
     asking = [search for search in searches if search.with_contributions]
     wanted = sum(search.limit * min(search.dimensions or default, most) for search in asking)
@@ -54,7 +71,9 @@ def search_by_json(
     return search_by_request(serving, SearchRequest.model_validate({**given, **parse_object(body)}), root, stopwatch)
 
 
-def search_by_request(serving: Serving, request: SearchRequest, root: str, stopwatch: Stopwatch) -> SearchResponse:
+def search_by_request(
+    serving: Serving, request: SearchRequest, root: str, stopwatch: Stopwatch, searches: int = 1
+) -> SearchResponse:
     """Searches by the sketches and photos that a JSON request names.
 
     Args:
@@ -62,15 +81,16 @@ def search_by_request(serving: Serving, request: SearchRequest, root: str, stopw
         request: the request.
         root: path below which the service is reached; the addresses of images begin with it.
         stopwatch: measures the stages of the search.
+        searches: number of searches that share the answer; each may fill its part with metadata.
 
     Raises:
-        RequestProblem: if an image cannot be used, or a photo does not exist.
+        RequestProblem: if an image cannot be used, a photo does not exist, or the answer would be too large.
         DimensionsError: if the gallery does not have this number of dimensions.
         FilterError: if the filter is not valid.
         QueryTimeout: if the filter takes too long.
     """
     _check(serving, request)
-    return _find(serving, images_of(request), request, root, stopwatch)
+    return _find(serving, images_of(request), request, root, stopwatch, searches)
 
 
 def search_by_images(
@@ -99,21 +119,31 @@ def search_by_images(
 
 def _check(serving: Serving, options: SearchOptions) -> None:
     """Refuses what makes no sense before a sketch is embedded for it."""
-    check_contributions(serving, [options])
+    check_answer(serving, [options])
     conditions(options.filter or {})
 
 
 def _find(
-    serving: Serving, images: Sequence[Image], options: SearchOptions, root: str, stopwatch: Stopwatch
+    serving: Serving,
+    images: Sequence[Image],
+    options: SearchOptions,
+    root: str,
+    stopwatch: Stopwatch,
+    searches: int = 1,
 ) -> SearchResponse:
     judge = relevance_judge(serving, images, options)
     query = query_vector(serving, images, options, stopwatch)
     with stopwatch.stage("search"):
-        return _nearest(serving, query, options, root, judge)
+        return _nearest(serving, query, options, root, judge, MAX_METADATA // searches)
 
 
 def _nearest(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, root: str, judge: Judge | None
+    serving: Serving,
+    query: NDArray[np.float32],
+    options: SearchOptions,
+    root: str,
+    judge: Judge | None,
+    metadata: int,
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
@@ -133,7 +163,7 @@ def _nearest(
     if options.min_relevance is not None:
         kept = [row for row, value in enumerate(relevance) if value is not None and value >= options.min_relevance]
         hits, relevance = [hits[row] for row in kept], [relevance[row] for row in kept]
-    photos = serving.gallery.catalogue.photos([hit.id for hit in hits])
+    photos = _photos(serving, hits, metadata if options.with_payload else 0)
     found = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]  # the others were removed in the meantime
     judged = {hit.id: value for hit, value in zip(hits, relevance, strict=True)}
     results = [_result(hit, photo, judged[hit.id], options, root) for hit, photo in found]
@@ -149,6 +179,14 @@ def _nearest(
         total=searcher.count,
         generation=searcher.generation,
     )
+
+
+def _photos(serving: Serving, hits: Sequence[Hit], metadata: int) -> dict[int, Photo]:
+    try:
+        return serving.gallery.catalogue.photos([hit.id for hit in hits], most=metadata)
+    except MetadataError as error:
+        detail = f"{error}, the limit of this answer; lower 'limit', or leave it out with 'with_payload': false"
+        raise RequestProblem(422, detail) from error
 
 
 def _result(hit: Hit, photo: Photo, relevance: float | None, options: SearchOptions, root: str) -> SearchResult:

@@ -6,6 +6,7 @@ which takes memory and, where it is wrong, an error.
 
 import base64
 import binascii
+import logging
 import string
 from collections.abc import Callable, Sequence, Sized
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
 from service.errors import RequestProblem
+from training.base.artifacts import NO_ROOM
 
 __all__ = [
     "MAX_FIELDS",
@@ -29,6 +31,8 @@ __all__ = [
     "read_form_or_images",
     "read_json",
 ]
+
+logger = logging.getLogger(__name__)
 
 Parsed = TypeVar("Parsed")
 
@@ -118,6 +122,16 @@ async def read_form_or_images(request: Request, names: Sequence[str], most: int)
 
 
 async def _read_form(request: Request, names: Sequence[str], most: int) -> tuple[Files, dict[str, Any]]:
+    try:
+        return await _read_parts(request, names, most)
+    except OSError as error:  # large files of a form are kept on the disk until they are read
+        if error.errno not in NO_ROOM:
+            raise
+        logger.error("a form cannot be kept in the temporary folder: %s", error)
+        raise RequestProblem(507, "there is no room for the form's files; send the image as the body itself") from error
+
+
+async def _read_parts(request: Request, names: Sequence[str], most: int) -> tuple[Files, dict[str, Any]]:
     async with request.form(max_files=most, max_fields=20) as form:  # an unreadable form is a 400 of Starlette's own
         fields = {name: value for name, value in form.items() if name not in names}
         if sum(len(value) for value in fields.values() if isinstance(value, str)) > MAX_TEXT_BYTES:

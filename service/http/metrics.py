@@ -47,6 +47,8 @@ class Metrics:
         self.reloads = Counter(
             "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
         )
+        for result in ("failed", "switched"):  # a counter that begins with its first failure does not rise by it
+            self.reloads.labels(result)
         self.base_builds_running = Gauge(
             "svdraw_gallery_base_builds_running", "Child processes that build a new base.", registry=self.registry
         )
@@ -56,6 +58,8 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        for result in ("failed", "killed", "succeeded"):
+            self.base_builds.labels(result)
         self.loop_failures = Counter(
             "svdraw_loop_failures_total", "Failures of background jobs.", ("loop",), registry=self.registry
         )
@@ -70,6 +74,11 @@ class Metrics:
         )
         self.keys_failed_reads = Counter(
             "svdraw_keys_failed_reads_total", "Failed attempts to read the file of API keys.", registry=self.registry
+        )
+        self.dropped_lines = Counter(
+            "svdraw_log_lines_dropped_total",
+            "Lines of the log that were dropped because nobody read it.",
+            registry=self.registry,
         )
         self.rejected = Counter(
             "svdraw_rejected_queries_total", "Queries that were not a usable image.", registry=self.registry

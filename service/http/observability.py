@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import uuid
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +20,8 @@ __all__ = ["JsonFormatter", "ObservabilityMiddleware"]
 access_log = logging.getLogger("svdraw.access")
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_REQUEST: ContextVar[str | None] = ContextVar("request_id", default=None)  # for what is logged on behalf of a request
+_MAX_PATH = 1000  # characters in the log; a client may send many, and a log has little room
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -48,6 +51,7 @@ class ObservabilityMiddleware:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        _REQUEST.set(request_id)  # for good: the server logs an unexpected error after this has ended, in the same task
         mark_request(request_id)
         stopwatch = Stopwatch()
         scope.setdefault("state", {}).update(request_id=request_id, stopwatch=stopwatch)
@@ -82,13 +86,13 @@ class ObservabilityMiddleware:
         self._metrics.requests.labels(method, route, str(status)).observe(seconds)
         fields = {
             "method": scope["method"],
-            "path": scope["path"],
+            "path": scope["path"][:_MAX_PATH],
             "status": status,
             "duration_seconds": round(seconds, 6),
             "request_id": request_id,
             "client": (scope.get("client") or ("",))[0],
         }
-        access_log.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
+        access_log.info("%s %s %d", scope["method"], fields["path"], status, extra={"fields": fields})
 
 
 def _route(scope: Scope) -> str:
@@ -99,7 +103,7 @@ def _route(scope: Scope) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, message, trace ids and the record's ``fields``."""
+    """Formats a record as one line of JSON: time, level, logger, message, ids of request and trace, and ``fields``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""
@@ -108,6 +112,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **({"request_id": request_id} if (request_id := _REQUEST.get()) else {}),
             **trace_ids(),
             **getattr(record, "fields", {}),
         }

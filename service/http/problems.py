@@ -10,9 +10,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from index.errors import DimensionsError, FilterError, GalleryLocked, PageError, QueryTimeout
+from index.errors import (
+    DimensionsError,
+    FilterError,
+    GalleryBusy,
+    GalleryFull,
+    GalleryLocked,
+    PageError,
+    QueryTimeout,
+)
 from service.errors import RequestProblem
 from service.http.openapi import allowed_methods, reference
 from service.http.root_path import own_path, root_path
@@ -70,6 +79,8 @@ def as_problem(error: Exception) -> Problem:
         return _problem(error.status, error.detail)
     if isinstance(error, HTTPException):
         return _problem(error.status_code, error.detail)
+    if isinstance(error, ClientDisconnect):
+        return _problem(400, "the client left before its body had arrived")
     if isinstance(error, RequestValidationError):
         return _invalid(error.errors())
     if isinstance(error, ValidationError):
@@ -80,6 +91,12 @@ def as_problem(error: Exception) -> Problem:
         return _problem(503, str(error))
     if isinstance(error, GalleryLocked):
         return _problem(409, "an indexing job is writing to the gallery; try again when it has ended")
+    if isinstance(error, GalleryBusy):
+        logger.warning("%s", error)
+        return _problem(503, "another process keeps the gallery from being changed at the moment; try again soon")
+    if isinstance(error, GalleryFull):
+        logger.error("%s", error)
+        return _problem(507, "the disk of the gallery is full, nothing was changed; try again when it has room")
     if isinstance(error, SvdrawError):
         logger.error("%s", error)
         return _problem(503, "the gallery cannot be used at the moment; the service's log says why")
@@ -113,7 +130,7 @@ def install_problem_handlers(app: FastAPI) -> None:
             headers["Allow"] = allowed  # Starlette names those of one route only
         return problem_response(request.scope, problem, headers)
 
-    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, Exception):
+    for kind in (SvdrawError, ValidationError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)
 
 

@@ -1,17 +1,24 @@
 """HTTP/1.1 with limits on slow clients and endless input, which uvicorn lacks."""
 
 import asyncio
+import fcntl
 import socket
 import struct
+import sys
+import termios
 import uuid
 from http import HTTPStatus
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.http.connections import Connections
 from service.http.problems import MEDIA_TYPE
 from service.schemas import Problem
 
-__all__ = ["patient_protocol"]
+__all__ = ["answer_sent", "patient_protocol"]
+
+_SENT = "svdraw.sent"  # extension of a request's scope: waits until its answer has left this process
 
 _HEAD_BYTES = 65_536
 _DETAILS = {
@@ -24,7 +31,15 @@ _DROPPED = 16  # times a head: what is read and dropped after a refusal, so that
 _RESET = struct.pack("ii", 1, 0)  # drops unsent bytes when the connection is closed
 
 
-def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpToolsProtocol]:
+async def answer_sent(scope: Scope) -> None:
+    """Waits until the client has accepted the answer to a request, but for what the system keeps for it, or is gone."""
+    if sent := scope.get("extensions", {}).get(_SENT):  # other servers have no such thing
+        await sent()
+
+
+def patient_protocol(
+    head_seconds: float, send_seconds: float, rate: float = 0, connections: Connections | None = None
+) -> type[HttpToolsProtocol]:
     """Returns a protocol class that drops clients that are too slow or send too much.
 
     A connection is dropped if its client does not complete the head of a request in time, keeps sending after the
@@ -34,6 +49,8 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
     Args:
         head_seconds: time for a head, from the start of the connection or from the first byte after an answer.
         send_seconds: time in which the client must accept at least one byte of an answer.
+        rate: smallest rate at which the client must accept an answer, in bytes per second; 0 means none.
+        connections: counts connections by client, and refuses those beyond a limit, which are closed at once.
     """
 
     class PatientProtocol(HttpToolsProtocol):
@@ -43,10 +60,16 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
         _allowed = _HEAD_BYTES
         _head = 0  # bytes of the URL and the headers of the present request
         _refused = False
+        _counted: str | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             transport.set_write_buffer_limits(high=0)  # writing pauses as soon as any byte waits to be sent
+            if connections is not None and self.client is not None:
+                if not connections.take(self.client[0]):
+                    transport.abort()
+                    return
+                self._counted = self.client[0]
             self._wait_for_head()
 
         def data_received(self, data: bytes) -> None:
@@ -64,6 +87,7 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self.scope["extensions"] = {_SENT: self.flow.drain}  # type: ignore[dict-item]
             self._head = 0
 
         def on_url(self, url: bytes) -> None:
@@ -87,13 +111,16 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
             self._refuse(400)
 
         def connection_lost(self, exc: Exception | None) -> None:
+            if connections is not None and self._counted is not None:
+                connections.release(self._counted)
+                self._counted = None
             self._stop_waiting()
             self.resume_writing()
             super().connection_lost(exc)
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._wait_for_reader(self.transport.get_write_buffer_size())
+            self._wait_for_reader(self._unsent())
 
         def resume_writing(self) -> None:
             if self._send_deadline is not None:
@@ -119,13 +146,17 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
             self._send_deadline = self.loop.call_later(send_seconds, self._check_reader, unsent)
 
         def _check_reader(self, unsent: int) -> None:
-            now = self.transport.get_write_buffer_size()
-            if now >= unsent:
+            now = self._unsent()
+            if now >= unsent or unsent - now < rate * send_seconds:
                 connection = self.transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # drops the unsent answer
                 self.transport.abort()
             else:
                 self._wait_for_reader(now)
+
+        def _unsent(self) -> int:
+            """Bytes of answers that the client has not accepted, those that the system keeps for it among them."""
+            return self.transport.get_write_buffer_size() + _outgoing(self.transport.get_extra_info("socket"))
 
         def _count(self, size: int, status: int) -> None:
             self._head += size
@@ -155,6 +186,14 @@ def patient_protocol(head_seconds: float, send_seconds: float) -> type[HttpTools
             return self.cycle is not None and not self.cycle.response_complete
 
     return PatientProtocol
+
+
+def _outgoing(connection: socket.socket) -> int:
+    """Bytes in a socket's queue that the other side has not acknowledged."""
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        return 0  # a socket that is closing, or a system that does not tell
 
 
 def _answer(status: int) -> bytes:

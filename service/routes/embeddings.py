@@ -4,8 +4,9 @@ import base64
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from index.errors import DimensionsError
@@ -32,14 +33,18 @@ router = APIRouter(
 _BODY = {"application/json": {"schema": reference(EmbeddingRequest)}}
 
 
-@router.post("/v1/embeddings", openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+@router.post(
+    "/v1/embeddings",
+    response_model=EmbeddingResponse,
+    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
+)
 async def embeddings(
     request: Request,
     serving: ServingDependency,
     workers: WorkersDependency,
     stopwatch: StopwatchDependency,
     settings: SettingsDependency,
-) -> EmbeddingResponse:
+) -> Response:
     """Embeds sketches or photos. The inner product of a sketch's and a photo's embedding is their score."""
     if media_type(request) != "application/json":
         raise RequestProblem(415, "send JSON with the images in field 'input', in base64")
@@ -58,11 +63,15 @@ async def embeddings(
         workers.run(stopwatch, _embed, serving, image, wanted, number, stopwatch) for number, image in enumerate(images)
     ]
     vectors = truncate(np.stack(await finish_all(jobs)), dimensions)
+    return await anyio.to_thread.run_sync(_answer, vectors, wanted.encoding_format, model)
+
+
+def _answer(vectors: NDArray[np.float32], encoding_format: str, model: str) -> Response:
     data = [
-        Embedding(index=number, embedding=_encoded(vector, wanted.encoding_format))
-        for number, vector in enumerate(vectors)
+        Embedding(index=number, embedding=_encoded(vector, encoding_format)) for number, vector in enumerate(vectors)
     ]
-    return EmbeddingResponse(data=data, model=model)
+    answer = EmbeddingResponse(data=data, model=model)
+    return Response(answer.model_dump_json(), media_type="application/json")  # written in this thread
 
 
 def _validated(max_items: int, fields: dict[str, Any]) -> EmbeddingRequest:

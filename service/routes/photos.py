@@ -27,6 +27,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/photos", tags=["photos"], responses=documented(401, 403, 422, 429, 503))
 
+_MAX_LISTED = 4_000_000  # bytes of metadata after which a page of photos ends
 _CONVERTED = 2048  # pixels of the longer side at most
 _CACHED = "private, max-age=3600"
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified"}}
@@ -41,10 +42,10 @@ def list_photos(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="an id; photos with larger ones follow")] = 0,
 ) -> Response:
-    """Photos of the gallery, by id."""
-    found = serving.gallery.catalogue.page(after, limit + 1)
-    page = found[:limit]
-    next_after = page[-1].id if len(found) > limit else None
+    """Photos of the gallery, by id. Where they have much metadata, a page has fewer than `limit`."""
+    catalogue = serving.gallery.catalogue
+    page = catalogue.page(after, limit, most=_MAX_LISTED)
+    next_after = page[-1].id if page and catalogue.page(page[-1].id, 1) else None
     answer = PhotoPage(photos=[_info(photo) for photo in page], next_after=next_after)
     return Response(answer.model_dump_json(), media_type="application/json")  # written in this thread
 
@@ -55,7 +56,7 @@ def list_photos(
     dependencies=[writer],
     responses={
         200: {"model": PhotoInfo, "description": "The same file was there already; its description was replaced"},
-        **documented(400, 408, 409, 413, 415),
+        **documented(400, 408, 409, 413, 415, 507),
     },
     openapi_extra={"requestBody": {"required": True, "content": body_content(PhotoDescription)}},
 )
@@ -89,7 +90,7 @@ def photo_info(photo_id: int, serving: ServingDependency) -> PhotoInfo:
 @router.patch(
     "/{photo_id}",
     dependencies=[writer],
-    responses=documented(400, 404, 408, 409, 413),
+    responses=documented(400, 404, 408, 409, 413, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -105,7 +106,7 @@ async def describe_photo(
     return _info(await engine.describe(serving, photo_id, description.model_dump(exclude_unset=True)))
 
 
-@router.delete("/{photo_id}", status_code=204, dependencies=[writer], responses=documented(404, 409))
+@router.delete("/{photo_id}", status_code=204, dependencies=[writer], responses=documented(404, 409, 507))
 async def remove_photo(photo_id: int, engine: EngineDependency, serving: ServingDependency) -> None:
     """Removes a photo; searches do not find it any more. Only files that were uploaded are deleted."""
     await engine.remove(serving, photo_id)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from service.access.admission import reader
 from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
 from service.encoding.workers import Workers, finish_all
-from service.engine.searching import check_contributions, search_by_images, search_by_json, search_by_request
+from service.engine.searching import check_answer, search_by_images, search_by_json, search_by_request
 from service.engine.serving import Serving
 from service.errors import RequestProblem
 from service.http.bodies import MAX_FIELDS, check_query, check_size, media_type, read_form_or_images, read_json
@@ -29,7 +29,7 @@ Arguments = ParamSpec("Arguments")
 router = APIRouter(
     tags=["search"],
     dependencies=[reader, Depends(check_query)],
-    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 507),
 )
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -122,9 +122,10 @@ async def search_batch(
     """Searches for several sketches or photos at once; one that fails, fails alone."""
     with stopwatch.stage("read"):
         searches = await read_json(request, partial(_validated, settings.max_items))
-    check_contributions(serving, [search for search in searches if isinstance(search, SearchRequest)])
+    check_answer(serving, [search for search in searches if isinstance(search, SearchRequest)])
     root = root_path(request.scope)
-    items = await finish_all([_search_one(serving, workers, stopwatch, search, root) for search in searches])
+    count = len(searches)
+    items = await finish_all([_search_one(serving, workers, stopwatch, search, root, count) for search in searches])
     answer = BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
     return await anyio.to_thread.run_sync(_serialised, lambda: answer)
 
@@ -151,12 +152,12 @@ def _validated_one(fields: Any) -> SearchRequest | BatchItem:
 
 
 async def _search_one(
-    serving: Serving, workers: Workers, stopwatch: Stopwatch, search: SearchRequest | BatchItem, root: str
+    serving: Serving, workers: Workers, stopwatch: Stopwatch, search: SearchRequest | BatchItem, root: str, count: int
 ) -> BatchItem:
     if isinstance(search, BatchItem):
         return search
     try:
-        answer = await workers.run(stopwatch, search_by_request, serving, search, root, stopwatch)
+        answer = await workers.run(stopwatch, search_by_request, serving, search, root, stopwatch, count)
     except EXPECTED as error:
         return _failed(error)
     return BatchItem(status=200, results=answer.results, dimensions=answer.dimensions, baseline=answer.baseline)

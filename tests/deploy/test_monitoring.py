@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from service.access.keys import read_keys
 from service.http.metrics import Metrics
@@ -30,6 +33,33 @@ def test_only_metrics_that_exist_are_shown(file):
     used = set(re.findall(r"svdraw_\w+", " ".join(expressions(file))))
     assert used
     assert used <= known
+
+
+def alerts():
+    groups = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"]
+    return {rule["alert"] for group in groups for rule in group["rules"]}
+
+
+def test_every_alert_is_seen_to_be_raised_and_not_to_be():
+    cases = yaml.safe_load((DEPLOY / "alerts_test.yml").read_text())["tests"]
+    seen = {(test["alertname"], bool(test["exp_alerts"])) for case in cases for test in case["alert_rule_test"]}
+    assert seen == {(name, raised) for name in alerts() for raised in (True, False)}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool, which Debian's package prometheus has")
+@pytest.mark.parametrize("check", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")])
+def test_prometheus_takes_the_alerts(check):
+    result = subprocess.run(["promtool", *check], cwd=DEPLOY, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_what_has_not_happened_yet_is_counted_as_zero():
+    """Prometheus sees no increase where a counter begins with its first failure."""
+    text = generate_latest(Metrics().registry).decode()
+    for result in ("failed", "switched"):
+        assert f'svdraw_gallery_reloads_total{{result="{result}"}} 0.0' in text
+    for result in ("failed", "killed", "succeeded"):
+        assert f'svdraw_gallery_base_builds_total{{result="{result}"}} 0.0' in text
 
 
 def test_documented_metrics_exist():

@@ -12,6 +12,7 @@ from index.jobs import index_photos
 from index.sources import list_photos
 from service.app import create_app
 from service.engine.lifecycle import Engine
+from service.http.connections import Connections
 from service.http.metrics import Metrics
 from service.http.protocol import patient_protocol
 from service.server import _listen
@@ -75,13 +76,20 @@ def sketch(shapes):
 
 
 @contextmanager
-def serving(**options):
+def serving(*, connections=1000, **options):
     """Runs the service on a socket of its own, in a thread; gives its URL."""
     settings = ServiceSettings(**{"device": "cpu", "runtime": "torch", "reload_seconds": 0} | options)
     app = create_app(settings, Engine(settings, Metrics()))
     with closing(_listen("127.0.0.1", 0)) as listener:
-        protocol = patient_protocol(settings.header_seconds, settings.send_seconds)
-        server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", log_config=None))
+        proxies = settings.trusted_proxies
+        protocol = patient_protocol(
+            settings.header_seconds,
+            settings.send_seconds,
+            settings.min_client_rate,
+            Connections(connections, proxies, app.state.metrics),
+        )
+        config = uvicorn.Config(app, http=protocol, ws="none", log_config=None, forwarded_allow_ips=proxies)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

@@ -16,6 +16,7 @@ from service.engine import searching
 from service.engine.lifecycle import Engine
 from service.http import bodies
 from service.http.metrics import Metrics
+from service.routes import photos
 from service.settings import ServiceSettings
 
 JSON = {"Content-Type": "application/json"}
@@ -131,7 +132,7 @@ def recorded(monkeypatch):
     record(bodies, "from_json")
     for model in (searches.SearchRequest, searches.SearchForm, schemas.EmbeddingRequest, schemas.PhotoDescription):
         record(model, "model_validate")
-    for model in (schemas.SearchResponse, schemas.BatchResponse, schemas.PhotoPage):
+    for model in (schemas.SearchResponse, schemas.BatchResponse, schemas.PhotoPage, schemas.EmbeddingResponse):
         record(model, "model_dump_json")
     return calls
 
@@ -148,7 +149,7 @@ def test_bodies_are_read_and_answers_written_in_other_threads(writing, image, sk
     assert calls_of(send(writing, "/v1/search/batch", {"searches": [{"photo_id": 1}]})) == read | checked | written
     assert calls_of(writing.post("/v1/search", content=sketch, headers=PNG)) == checked | written
     assert calls_of(writing.post("/v1/search", files={"file": sketch}, data={"limit": 3})) == checked | written
-    assert calls_of(send(writing, "/v1/embeddings", {"input": [image]})) == read | checked
+    assert calls_of(send(writing, "/v1/embeddings", {"input": [image]})) == read | checked | written
     assert calls_of(send(writing, "/v1/photos/1", {"metadata": {"a": 1}})) == read | checked
     assert calls_of(writing.post("/v1/photos", files={"file": sketch}, data={"metadata": "{}"})) == checked
     assert calls_of(writing.get("/v1/photos")) == written
@@ -168,6 +169,7 @@ def nested(depth):
         (unknown(json_fields.MAX_METADATA_KEYS + 1), "keys, not 257"),
         (nested(json_fields.MAX_METADATA_DEPTH), "deep"),
         ({"a": nested(100)}, "deep"),
+        ({"k" * (json_fields.MAX_METADATA_KEY + 1): 1}, "200 characters"),
         ({"a": "x" * json_fields.MAX_METADATA_BYTES}, "bytes"),
         ({"a": ["xyz"] * 20_000}, "bytes"),
     ],
@@ -193,6 +195,7 @@ def test_metadata_at_its_limits(writing):
         unknown(json_fields.MAX_METADATA_KEYS),
         nested(json_fields.MAX_METADATA_DEPTH - 1),
         {"a": "x" * 60_000},
+        {"k" * json_fields.MAX_METADATA_KEY: 1},
     ):
         answer = send(writing, "/v1/photos/1", {"metadata": metadata})
         assert answer.json()["metadata"] == metadata
@@ -212,6 +215,59 @@ def test_contributions_are_limited_for_a_whole_answer(writing, image, monkeypatc
     assert answer.status_code == 422
     assert "asks for 120 numbers" in answer.json()["detail"]
     assert not searched
+
+
+def test_results_are_limited_for_a_whole_answer(writing, monkeypatch):
+    searched = []
+    monkeypatch.setattr(searching, "_find", lambda *args, **options: searched.append(args))
+    answer = send(writing, "/v1/search/batch", {"searches": [{"photo_id": 1, "limit": 1000}] * 11})
+    assert answer.status_code == 422
+    assert "ask for 11000 photos, the sum of every 'limit', more than the limit of 10000" in answer.json()["detail"]
+    assert not searched
+
+
+@pytest.fixture
+def wordy(writing):
+    """The client, with photos that have 1.4 MB of metadata together."""
+    for number in range(1, 25):
+        assert send(writing, f"/v1/photos/{number}", {"metadata": {"a": "x" * 60_000}}).status_code == 200
+    yield writing
+    for number in range(1, 25):
+        assert send(writing, f"/v1/photos/{number}", {"metadata": {}}).status_code == 200
+
+
+def test_metadata_is_limited_for_a_whole_answer(wordy, monkeypatch):
+    monkeypatch.setattr(searching, "MAX_METADATA", 1_000_000)
+    search = {"photo_id": 1, "limit": 24}
+    refused = send(wordy, "/v1/search", search)
+    assert refused.status_code == 422
+    assert "more than 1000000 bytes, the limit of this answer; lower 'limit'" in refused.json()["detail"]
+    assert len(send(wordy, "/v1/search", search | {"with_payload": False}).json()["results"]) == 24
+    assert len(send(wordy, "/v1/search", search | {"limit": 10}).json()["results"]) == 10
+    batch = {"searches": [search | {"limit": 10}] * 4 + [search | {"limit": 4}] * 4}
+    answer = send(wordy, "/v1/search/batch", batch)
+    assert [item["status"] for item in answer.json()["items"]] == [422] * 4 + [422] * 4
+    batch = {"searches": [search | {"limit": 10}, search | {"limit": 4}]}
+    answer = send(wordy, "/v1/search/batch", batch)
+    assert [item["status"] for item in answer.json()["items"]] == [422, 200]
+    assert len(answer.content) < 1_000_000
+
+
+def test_pages_of_photos_end_early_where_there_is_much_metadata(wordy, monkeypatch):
+    monkeypatch.setattr(photos, "_MAX_LISTED", 200_000)
+    found, after = [], 0
+    while after is not None:
+        answer = wordy.get("/v1/photos", params={"limit": 10, "after": after})
+        assert len(answer.content) < 400_000
+        found += [photo["id"] for photo in answer.json()["photos"]]
+        after = answer.json()["next_after"]
+    assert found[:24] == list(range(1, 25))
+
+
+def test_a_long_path_takes_little_room_in_the_log(writing, caplog):
+    with caplog.at_level("INFO"):
+        assert writing.get("/" + "é" * 8000).status_code == 404
+    assert max(len(str(vars(record))) for record in caplog.records if record.name == "svdraw.access") < 5000
 
 
 def test_contributions_within_the_limit(writing, monkeypatch):

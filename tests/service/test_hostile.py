@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from index.gallery.directory import Gallery
 from service.client.rest import Client
 from tests.service.conftest import serving, wait_until
 from tests.training.model.test_images import png_header
@@ -194,16 +195,40 @@ def test_slow_heads_are_dropped_while_others_are_answered(url):
         connection.close()
 
 
+def test_a_client_has_only_so_many_connections(gallery_path):
+    """The others, and the proxies, can still come: the system lets a process have only so many."""
+    with serving(gallery=gallery_path, trusted_proxies="192.0.2.1", connections=4) as url:
+        kept = [connect(url) for _ in range(4)]
+        for connection in kept:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        with closing(connect(url)) as refused:
+            assert read_all(refused) == b""
+        for connection in kept:
+            connection.close()
+        wait_until(lambda: answers(url))
+        assert 'svdraw_refused_requests_total{reason="connections"}' in httpx.get(f"{url}/metrics").text
+    with serving(gallery=gallery_path, connections=0) as url:  # the address of this machine is a proxy's by itself
+        assert httpx.get(f"{url}/livez").status_code == 200
+
+
+def answers(url):
+    try:
+        return httpx.get(f"{url}/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_silent_connections_are_dropped(url):
     with closing(connect(url)) as connection:
         assert read_all(connection) == b""
 
 
-def send_part(url, size=1000):
+def send_part(url, size=1000, part=b"abc"):
     """A search whose body never ends."""
     connection = connect(url)
     head = f"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
-    connection.sendall(head.encode() + b"abc")
+    connection.sendall(head.encode() + part)
     return connection
 
 
@@ -212,13 +237,30 @@ def status_and_problem(connection):
     return int(head.split(b" ", 2)[1]), json.loads(body)["status"]
 
 
-def test_slow_bodies_get_408_and_give_their_place_back(url):
-    slow = [send_part(url) for _ in range(8)]  # as many as may run at once
+def test_slow_bodies_keep_nobody_waiting_and_get_408(url):
+    slow = [send_part(url) for _ in range(20)]  # more than twice as many as may run at once
+    with Client(url) as client:
+        assert client.search(FILES["PNG"]).results
+    assert running(url) == 0
     for connection in slow:
         assert status_and_problem(connection) == (408, 408)
         connection.close()
-    with Client(url) as client:
-        assert client.search(FILES["PNG"]).results
+
+
+def test_a_client_has_only_so_many_bodies_on_their_way(gallery_path):
+    with serving(gallery=gallery_path, max_concurrent_per_client=2) as url:
+        with closing(send_part(url)), closing(send_part(url)):
+            wait_until(lambda: httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG).status_code == 429)
+            assert httpx.get(f"{url}/readyz").status_code == 200
+        wait_until(lambda: httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG).status_code == 200)
+
+
+def test_a_body_on_its_way_that_takes_too_much_memory_is_refused(gallery_path):
+    with serving(gallery=gallery_path, max_body_bytes=100_000, max_received_bytes=100_000) as url:
+        with closing(send_part(url, 90_000, bytes(80_000))):
+            wait_until(lambda: httpx.post(f"{url}/v1/search", content=bytes(30_000), headers=PNG).status_code == 503)
+            assert httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG).status_code == 200
+        wait_until(lambda: httpx.post(f"{url}/v1/search", content=bytes(30_000), headers=PNG).status_code == 400)
 
 
 def running(url):
@@ -226,22 +268,47 @@ def running(url):
     return float(value)
 
 
-def test_more_at_once_than_may_run_get_429(gallery_path):
-    with serving(gallery=gallery_path, max_concurrent=2) as url, closing(send_part(url)), closing(send_part(url)):
-        wait_until(lambda: running(url) == 2)
-        refused = httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG)
-        assert (refused.status_code, refused.json()["status"]) == (429, 429)
-        assert refused.headers["retry-after"]
-        assert httpx.get(f"{url}/readyz").status_code == 200
+@pytest.fixture
+def wordy(own_gallery):
+    """A gallery whose photos are listed in 1.5 MB."""
+    with closing(Gallery.open(own_gallery, write=True)) as gallery:
+        gallery.catalogue.describe({identifier: (None, {"text": "x" * 60_000}) for identifier in range(1, 25)})
+    return own_gallery
 
 
-def test_clients_that_leave_give_their_place_back(gallery_path):
-    with serving(gallery=gallery_path, max_concurrent=2) as url:
-        for _ in range(3):
-            with closing(send_part(url)), closing(send_part(url)):
-                wait_until(lambda: running(url) == 2)
-            wait_until(lambda: running(url) == 0)
+def ask_and_do_not_read(url, times=20):
+    """Asks for more than the system keeps for a connection, and takes none of it."""
+    connection = connect(url)
+    connection.sendall(times * b"GET /v1/photos?limit=24 HTTP/1.1\r\nHost: x\r\n\r\n")
+    return connection
+
+
+def test_an_answer_that_is_not_read_keeps_its_place_until_its_client_leaves(wordy):
+    with serving(gallery=wordy, max_concurrent=2) as url:
+        with closing(ask_and_do_not_read(url)), closing(ask_and_do_not_read(url)):
+            wait_until(lambda: httpx.get(f"{url}/v1/gallery").status_code == 429)
+            refused = httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG)
+            assert (refused.status_code, refused.json()["status"]) == (429, 429)
+            assert refused.headers["retry-after"]
+            assert httpx.get(f"{url}/readyz").status_code == 200
+        wait_until(lambda: running(url) == 0)
         assert httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG).status_code == 200
+
+
+def test_an_answer_that_is_not_read_is_dropped_and_gives_its_place_back(wordy):
+    with serving(gallery=wordy, max_concurrent=1, send_seconds=0.3) as url, closing(ask_and_do_not_read(url)):
+        wait_until(lambda: running(url) == 1)
+        wait_until(lambda: running(url) == 0)
+
+
+def test_whoever_leaves_before_the_end_of_a_body_is_no_error_of_the_service(gallery_path, caplog):
+    with serving(gallery=gallery_path) as url:
+        for _ in range(3):
+            send_part(url).close()
+        text = 'route="/v1/search",status="400"'
+        wait_until(lambda: text in httpx.get(f"{url}/metrics").text)
+        assert 'status="500"' not in httpx.get(f"{url}/metrics").text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_going_on_after_the_answer_is_no_use(url):

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from index.errors import GalleryDamaged, GalleryError, QueryTimeout
+from index.errors import GalleryBusy, GalleryDamaged, GalleryError, QueryTimeout
 from index.gallery.database import Database
 
 PHOTO = "INSERT INTO photos (uri, sha256, bytes, width, height, revision, metadata) VALUES (?, '', 1, 1, 1, 0, ?)"
@@ -188,6 +188,31 @@ def test_a_full_disk_is_named_and_nothing_is_lost(path):
         database.write((PHOTO, [("new", bytes(4000))]))
     with closing(Database(path)) as database:
         assert len(uris(database)) == 101
+
+
+def test_what_was_read_while_the_file_was_damaged_is_forgotten_once_it_is_whole(path):
+    """As after the restoration of a backup, or a disk that came back."""
+    with closing(Database(path, create=True)) as database:
+        database.compact()
+    content = path.read_bytes()
+    with closing(Database(path)) as database:
+        path.write_bytes(content[:100] + b"x" * (len(content) - 100))
+        with pytest.raises(GalleryDamaged):
+            uris(database)
+        path.write_bytes(content)
+        assert len(uris(database)) == 100
+
+
+def test_a_writer_waits_as_long_as_it_may_for_another_process(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, closing(Database(path)) as reader:
+        other.execute("BEGIN IMMEDIATE")
+        with closing(Database(path, create=True, patience=0.05)) as database:
+            with pytest.raises(GalleryBusy, match="try again"):
+                database.write((PHOTO, [("new", b"")]))
+            assert len(uris(database)) == len(uris(reader)) == 100
+            other.execute("ROLLBACK")
+            database.write((PHOTO, [("new", b"")]))
+            assert len(uris(reader)) == 101
 
 
 def test_compacting_gives_room_back(path):

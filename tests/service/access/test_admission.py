@@ -11,6 +11,7 @@ from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from tests.service.access.test_keys import line
+from tests.service.conftest import serving
 
 PNG = {"Content-Type": "image/png"}
 
@@ -85,6 +86,21 @@ def test_metrics_are_read_while_all_places_are_taken(start):
     assert "svdraw_requests_running 1.0" in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "statuses"),
+    [
+        ("127.0.0.1", ["1.1.1.1", "2.2.2.2"], [200, 200]),
+        ("127.0.0.1", ["1.1.1.1, 9.9.9.9", "2.2.2.2, 9.9.9.9"], [200, 429]),
+        ("127.0.0.1,9.9.9.0/24", ["1.1.1.1, 9.9.9.9", "2.2.2.2, 9.9.9.9"], [200, 200]),
+        ("192.0.2.1", ["1.1.1.1", "2.2.2.2"], [200, 429]),
+    ],
+)
+def test_only_proxies_that_are_named_say_who_the_client_is(gallery_path, proxies, forwarded, statuses):
+    with serving(gallery=gallery_path, trusted_proxies=proxies, rate_limit=0.001, rate_burst=1) as url:
+        answers = [httpx.get(f"{url}/v1/gallery", headers={"X-Forwarded-For": value}) for value in forwarded]
+    assert [answer.status_code for answer in answers] == statuses
+
+
 def test_openai_clients_get_errors_they_know(start):
     client = start(anonymous="none")
     response = client.post("/v1/embeddings", json={})
@@ -142,13 +158,37 @@ def test_too_many_at_once_are_refused_and_the_rest_answered(start, sketch):
     assert after.status_code == 200
 
 
-def test_only_so_many_clients_are_remembered(monkeypatch):
-    monkeypatch.setattr("service.access.admission._CLIENTS", 3)
-    limiter = RateLimiter(1, 1, lambda: 0.0)
-    assert [limiter.wait(client) for client in "abcd"] == [0] * 4
-    assert limiter.wait("d") > 0
-    assert limiter.wait("a") == 0  # forgotten, for the sake of the others
-    assert len(limiter._full_at) == 3
+def test_only_so_many_clients_are_remembered_and_those_that_are_refused_among_them(monkeypatch):
+    monkeypatch.setattr("service.access.admission._CLIENTS", 10)
+    limiter = RateLimiter(1, 3, lambda: 0.0)
+    while not limiter.wait("greedy"):
+        pass
+    for number in range(100):
+        assert limiter.wait(f"fresh {number}") == 0
+        assert len(limiter._full_at) <= 10
+    assert limiter.wait("greedy") > 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::1", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::1%eth1", True),
+    ],
+)
+def test_whoever_has_a_network_of_ipv6_is_one_client(first, second, same):
+    gate = Gate(ServiceSettings(gallery="unused", rate_limit=0.001, rate_burst=1), Metrics())
+    gate.check(first, None, Scope.READ)
+    if not same:
+        gate.check(second, None, Scope.READ)
+        return
+    with pytest.raises(RequestProblem) as caught:
+        gate.check(second, None, Scope.READ)
+    assert caught.value.status == 429
 
 
 def test_the_rate_counts_before_the_key(keys):
@@ -168,14 +208,24 @@ def test_the_rate_counts_before_the_key(keys):
 def test_places_are_taken_and_given_back():
     metrics = Metrics()
     gate = Gate(ServiceSettings(gallery="unused", max_concurrent=2), metrics)
-    gate.enter()
-    gate.enter()
-    with pytest.raises(RequestProblem) as caught:
-        gate.enter()
-    assert caught.value.status == 429
-    gate.leave()
-    gate.enter()
-    assert metrics.registry.get_sample_value("svdraw_requests_running") == 2
+    with gate.place():
+        with gate.place(), pytest.raises(RequestProblem) as caught, gate.place():
+            pass
+        assert caught.value.status == 429
+        with gate.place():
+            assert metrics.registry.get_sample_value("svdraw_requests_running") == 2
+    assert metrics.registry.get_sample_value("svdraw_requests_running") == 0
+
+
+def test_a_client_has_only_so_many_places_and_the_others_have_theirs():
+    gate = Gate(ServiceSettings(gallery="unused", max_concurrent_per_client=2), Metrics())
+    with gate.counted("a"):
+        with gate.counted("a"), gate.counted("b"), pytest.raises(RequestProblem) as caught, gate.counted("a"):
+            pass
+        assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
+        with gate.counted("a"):
+            pass
+    assert not gate._by_client
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), RequestProblem(422, "x")])

@@ -11,7 +11,8 @@ from index.errors import GalleryDamaged, GalleryError, GalleryLocked
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
-from service.engine import lifecycle
+from service.engine import changes, lifecycle
+from service.engine.changes import add_photo
 from service.engine.lifecycle import Engine
 from service.engine.tenure import Tenure
 from service.engine.uploads import Upload
@@ -71,7 +72,7 @@ def sample(engine, name, **labels):
 
 
 def test_photos_come_and_go_and_change_their_description(engine, own_gallery):
-    async def changes():
+    async def make_changes():
         photo, is_new = await add(engine, label="first")
         again, is_new_again = await add(engine, label="second")
         assert (is_new, is_new_again, photo.id) == (True, False, again.id)
@@ -88,7 +89,7 @@ def test_photos_come_and_go_and_change_their_description(engine, own_gallery):
                     await change(serving, photo.id)
             assert caught.value.status == 404
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
     assert sample(engine, "svdraw_gallery_photos") == 24
     assert sample(engine, "svdraw_gallery_live_changes") == 3
 
@@ -187,6 +188,65 @@ def test_a_reload_that_is_not_needed_does_not_happen(engine, own_gallery):
     assert engine._tenure is not before
 
 
+def test_a_generation_that_is_missing_is_a_reload_that_failed(engine, own_gallery):
+    shutil.rmtree(own_gallery / "generations")
+
+    async def fails():
+        with pytest.raises(GalleryDamaged):
+            await engine.reload_if_changed()
+        assert await count(engine) == 24
+
+    asyncio.run(fails())
+    assert sample(engine, "svdraw_gallery_reloads_total", result="failed") == 1
+
+
+def change_elsewhere(path, *, remove=(), add=()):
+    """What another service does."""
+    with closing(Gallery.open(path, write=True)) as gallery, gallery.writing():
+        for content in add:
+            add_photo(gallery, upload(content))
+        gallery.catalogue.remove(list(remove))
+
+
+def test_changes_by_other_processes_are_searched_each_once(engine, own_gallery):
+    async def changes_of_both():
+        change_elsewhere(own_gallery, remove=[5])
+        await remove(engine, 6)  # before it knows of the other's
+        await engine.reload_if_changed()
+        assert await count(engine) == 22
+        change_elsewhere(own_gallery, add=[b"theirs"])
+        await add(engine, b"ours")
+        await engine.reload_if_changed()
+        assert await count(engine) == 24
+        known = sample(engine, "svdraw_gallery_live_changes")
+        await engine.reload_if_changed()
+        assert sample(engine, "svdraw_gallery_live_changes") == known
+
+    asyncio.run(changes_of_both())
+    engine._reload()
+    assert asyncio.run(count(engine)) == 24
+
+
+def test_what_a_job_adds_waits_for_its_generation(engine, own_gallery):
+    async def job():
+        with closing(Gallery.open(own_gallery, write=True)) as gallery, gallery.writing():
+            gallery.catalogue.remove([5])
+            await engine.reload_if_changed()
+            assert await count(engine) == 24
+        await engine.reload_if_changed()
+        assert await count(engine) == 23
+
+    asyncio.run(job())
+
+
+def test_many_changes_by_other_processes_are_published(make, own_gallery):
+    engine = make(live_changes=2)
+    change_elsewhere(own_gallery, remove=[5, 6, 7])
+    asyncio.run(engine.reload_if_changed())
+    assert asyncio.run(count(engine)) == 21
+    assert read_generation(own_gallery).generation == 2
+
+
 def test_a_photo_for_a_gallery_that_is_no_longer_served(make, own_gallery, tmp_path):
     other = shutil.copytree(own_gallery, tmp_path / "other")
     link = tmp_path / "link"
@@ -212,7 +272,7 @@ def test_a_photo_for_a_gallery_that_is_no_longer_served(make, own_gallery, tmp_p
 def test_changes_are_published_once_there_are_many(make, own_gallery):
     engine = make(live_changes=2)
 
-    async def changes():
+    async def make_changes():
         await remove(engine, 1)
         await engine.publish_if_due()
         assert read_generation(own_gallery).generation == 1
@@ -221,13 +281,13 @@ def test_changes_are_published_once_there_are_many(make, own_gallery):
         async with engine.lease() as serving:
             assert (serving.searcher.generation, serving.searcher.count, serving.searcher.changes) == (2, 22, ())
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
 
 
 def test_changes_are_published_while_a_job_is_writing(make, own_gallery):
     engine = make(live_changes=1)
 
-    async def changes():
+    async def make_changes():
         await remove(engine, 1)
         with closing(Gallery.open(own_gallery, write=True)) as job, job.writing():
             with pytest.raises(GalleryLocked):
@@ -235,13 +295,13 @@ def test_changes_are_published_while_a_job_is_writing(make, own_gallery):
             await engine.publish_if_due()
         assert read_generation(own_gallery).generation == 2
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
 
 
 def test_generations_share_what_they_have_in_common(make, own_gallery):
     engine = make(live_changes=1)
 
-    async def changes():
+    async def make_changes():
         base = engine._tenure.serving.searcher.base
         await remove(engine, 1)
         await engine.publish_if_due()
@@ -254,7 +314,7 @@ def test_generations_share_what_they_have_in_common(make, own_gallery):
             assert old.searcher.base is base
             assert not engine._leftovers.clear()
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
     assert engine._leftovers.clear()
 
 
@@ -286,13 +346,13 @@ def test_more_changes_than_a_layer_holds_wait_for_the_base(make, own_gallery, mo
     engine = make(live_changes=1)
     monkeypatch.setattr(Gallery, "publish_layer", lambda gallery: None)
 
-    async def changes():
+    async def make_changes():
         await remove(engine, 1)
         with pytest.raises(GalleryError, match="before a new base is built"):
             await engine.publish_if_due()
         assert await count(engine) == 23
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
 
 
 def test_changes_that_cannot_be_published_are_tried_again(make, own_gallery, monkeypatch):
@@ -302,7 +362,7 @@ def test_changes_that_cannot_be_published_are_tried_again(make, own_gallery, mon
     def fail(gallery):
         raise OSError("disk full")
 
-    async def changes():
+    async def make_changes():
         await remove(engine, 1)
         with monkeypatch.context() as patch:
             patch.setattr(Gallery, "publish_layer", fail)
@@ -313,7 +373,7 @@ def test_changes_that_cannot_be_published_are_tried_again(make, own_gallery, mon
         await loop.attempt()
         assert engine.alarms == []
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
     assert sample(engine, "svdraw_loop_failures_total", loop="publish") == 3
     assert read_generation(own_gallery).generation == 2
 
@@ -326,18 +386,18 @@ def test_a_change_that_was_cancelled_is_over_before_the_next_begins(engine):
         go_on.wait(60)
         ended.append("slow")
 
-    async def changes():
-        first = asyncio.create_task(engine._in_line(slow))
+    async def make_changes():
+        first = asyncio.create_task(engine._line.run(slow))
         await asyncio.to_thread(begun.wait, 60)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        second = asyncio.create_task(engine._in_line(ended.append, "next"))
+        second = asyncio.create_task(engine._line.run(ended.append, "next"))
         await asyncio.wait({second}, timeout=0.2)
         go_on.set()
         await second
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
     assert ended == ["slow", "next"]
 
 
@@ -345,15 +405,15 @@ def test_a_disk_that_is_full_takes_no_photo(engine, monkeypatch, caplog):
     def fail(*args):
         raise OSError("disk full")
 
-    async def changes():
+    async def make_changes():
         with monkeypatch.context() as patch:
-            patch.setattr(lifecycle, "keep_upload", fail)
+            patch.setattr(changes, "keep_upload", fail)
             with pytest.raises(RequestProblem) as caught:
                 await add(engine)
         assert (caught.value.status, await count(engine)) == (503, 24)
         await add(engine)
 
-    asyncio.run(changes())
+    asyncio.run(make_changes())
     assert "disk full" in caplog.text
 
 
@@ -361,7 +421,7 @@ def test_a_removed_photo_is_gone_even_if_its_file_is_not(engine, monkeypatch, ca
     def fail(*args):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(lifecycle, "discard_upload", fail)
+    monkeypatch.setattr(changes, "discard_upload", fail)
     asyncio.run(remove(engine, 7))
     assert asyncio.run(count(engine)) == 23
     assert "read-only" in caplog.text

@@ -60,6 +60,17 @@ def test_what_was_foreseen_is_logged_in_a_line_and_alarms_nobody(caplog):
     ]
 
 
+@pytest.mark.parametrize("error", [OSError("disk"), GalleryDamaged("half-written")])
+def test_what_is_vital_alarms_at_once_and_is_tried_as_often_as_before(error):
+    loop = Loop("search", Job(error, error), 5, Metrics(), vital=True)
+    for _ in range(2):
+        attempt(loop, 1)
+        assert loop.alarm == f"search fails ({type(error).__name__}); the service's log says why"
+        assert loop.pause == 5
+    attempt(loop, 1)
+    assert loop.alarm is None
+
+
 def test_pauses_grow_with_failures(monkeypatch):
     class EndError(Exception):
         pass

@@ -5,6 +5,7 @@ from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
+from starlette.requests import ClientDisconnect
 
 from index.errors import DimensionsError, FilterError, GalleryDamaged, GalleryLocked, QueryTimeout
 from service.errors import RequestProblem
@@ -29,6 +30,7 @@ def invalid():
 ERRORS = [
     (RequestProblem(413, "too large"), 413, "too large"),
     (HTTPException(404, "no photo"), 404, "no photo"),
+    (ClientDisconnect(), 400, "the client left"),
     (invalid(), 422, "limit: Input should be a valid integer"),
     (DimensionsError(99, 16), 422, "16"),
     (FilterError("no such comparison"), 422, "no such comparison"),
@@ -46,7 +48,7 @@ def test_every_error_has_a_status_and_tells_no_secrets(error, status, detail):
     assert detail in problem.detail
     assert SECRET not in problem.model_dump_json()
     is_expected = status < 500 or isinstance(error, QueryTimeout)
-    assert isinstance(error, EXPECTED) == (is_expected and not isinstance(error, HTTPException))
+    assert isinstance(error, EXPECTED) == (is_expected and not isinstance(error, HTTPException | ClientDisconnect))
 
 
 def many_errors():

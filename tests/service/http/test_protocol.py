@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.http.protocol import patient_protocol
+from service.http.protocol import answer_sent, patient_protocol
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /v1/search HTTP/1.1\r\nHost: x\r\n"
@@ -87,6 +87,9 @@ class Transport(asyncio.Transport):
     def getsockname(self):
         return ("127.0.0.1", 1)
 
+    def fileno(self):
+        return -1  # the system keeps nothing for this one
+
     def getpeername(self):
         return ("127.0.0.1", 2)
 
@@ -105,10 +108,10 @@ async def app(scope, receive, send):
 
 
 class Connection:
-    def __init__(self):
+    def __init__(self, rate=0):
         self.loop, self.transport = Loop(), Transport()
         config = uvicorn.Config(app, ws="none", log_config=None)
-        kind = patient_protocol(head_seconds=10, send_seconds=30)
+        kind = patient_protocol(head_seconds=10, send_seconds=30, rate=rate)
         self.protocol = kind(config, ServerState(), {}, _loop=self.loop)
         self.protocol.connection_made(self.transport)
 
@@ -197,6 +200,29 @@ def test_a_slow_reader_gets_its_answer(connection):
     connection.protocol.resume_writing()
     connection.loop.pass_(1000)
     assert not connection.transport.aborted
+
+
+@pytest.mark.parametrize(("step", "dropped"), [(299, True), (300, False)])
+def test_a_reader_slower_than_the_smallest_rate_is_dropped(step, dropped):
+    connection = Connection(rate=10)
+    stalled(connection, 100_000)
+    for number in range(1, 20):
+        connection.transport.unsent = 100_000 - number * step
+        connection.loop.pass_(30)
+    assert connection.transport.aborted == dropped
+
+
+def test_an_answer_is_sent_once_it_has_left_the_process(connection):
+    async def waits():
+        waiting = asyncio.create_task(answer_sent(connection.protocol.scope))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        connection.protocol.resume_writing()
+        await waiting
+
+    stalled(connection, 1000)
+    asyncio.run(waits())
+    asyncio.run(answer_sent({"type": "http"}))  # a server that has no such thing
 
 
 def assert_refused(connection, status):

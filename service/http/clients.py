@@ -1,0 +1,20 @@
+"""Who a client is, by its address."""
+
+import ipaddress
+
+__all__ = ["client_name"]
+
+_HOUSEHOLD = 64  # bits of an IPv6 address that tell networks apart; whoever has one has all addresses in it
+
+
+def client_name(address: str) -> str:
+    """The address of IPv4, also where it is written as one of IPv6, or the network of an IPv6 address."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address  # such as the name of a test
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed.packed, _HOUSEHOLD), strict=False))
