@@ -22,9 +22,9 @@ from service.encoding.workers import Workers
 from service.engine.building import build_base, should_build_base
 from service.engine.loops import Loop
 from service.engine.memory import Leftovers
-from service.engine.pictures import Thumbnails
 from service.engine.serving import Serving, open_serving
 from service.engine.tenure import Tenure
+from service.engine.thumbnails import Thumbnails
 from service.engine.uploads import Upload, discard_upload, keep_upload
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
@@ -63,12 +63,13 @@ class Engine:
         self._settings = settings
         self.metrics = metrics
         plan = make_plan(settings, resolve_device(settings.device))
-        self._decoder = Decoder(plan.cores, settings.max_pixels)
+        self._decoder = Decoder.for_service(settings, plan.cores, metrics)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
         self.workers = Workers(plan.workers, plan.waiting, metrics)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self._leftovers = Leftovers()
         self.loops = [
+            Loop("decoding", self._decoder.check, _PUBLISH_SECONDS, metrics),
             Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics),
             Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics),
             Loop("memory", self.release_memory, _PUBLISH_SECONDS, metrics),
@@ -103,9 +104,10 @@ class Engine:
             tenure.release()
 
     def close(self) -> None:
-        """Answers the waiting requests and closes all files."""
+        """Ends the requests that still wait for an image, answers the others, and closes all files."""
         self._closed = True
         try:
+            self._decoder.close()
             self.workers.close()
         finally:
             with self._changing:

@@ -85,7 +85,12 @@ def open_image(
 
 
 def read_image(
-    content: bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None, drawing: bool = False
+    content: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    draft: int | None = None,
+    drawing: bool = False,
+    bounded: bool = False,
 ) -> tuple[ImageFacts, Image.Image]:
     """Says what an image is and decodes it to 8-bit sRGB, upright, with transparency flattened.
 
@@ -102,6 +107,8 @@ def read_image(
         draft: lets a JPEG be decoded at a reduced scale whose shorter side is still at least this many
             pixels; the scale is exact and several times faster for large photos.
         drawing: whether it may be an SVG drawing, as sketches may.
+        bounded: whether this process has limits of time and memory and may crash, so that an SVG drawing is drawn in
+            it; otherwise that is done in a process of its own.
 
     Returns:
         The facts of the whole image, and the image as decoded.
@@ -119,7 +126,7 @@ def read_image(
         turn = _TURNS.get(_orientation(image) if orientation is None else orientation)
         return _facts(opened), to_srgb(image if turn is None else image.transpose(turn), image)
 
-    return _examine(content, decode, max_pixels, drawing)
+    return _examine(content, decode, max_pixels, drawing, bounded)
 
 
 def describe_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
@@ -138,12 +145,14 @@ def _may_be_file(path: Path) -> bool:
         return True
 
 
-def _examine(content: bytes, use: Callable[[Opened], Result], max_pixels: int, drawing: bool = False) -> Result:
+def _examine(
+    content: bytes, use: Callable[[Opened], Result], max_pixels: int, drawing: bool = False, bounded: bool = False
+) -> Result:
     """What ``use`` makes of the opened image; whatever goes wrong with the image is an ``ImageError``."""
     if not content:
         raise ImageError("empty file")
     try:
-        if opened := _open_other(content, max_pixels, drawing):
+        if opened := _open_other(content, max_pixels, drawing, bounded):
             _check_size(opened.width, opened.height, opened.held, max_pixels)
             return use(opened)
         try:
@@ -161,13 +170,13 @@ def _examine(content: bytes, use: Callable[[Opened], Result], max_pixels: int, d
         raise ImageError(f"truncated or damaged image ({type(error).__name__}: {why})") from error
 
 
-def _open_other(content: bytes, max_pixels: int, drawing: bool) -> Opened | None:
+def _open_other(content: bytes, max_pixels: int, drawing: bool, bounded: bool) -> Opened | None:
     """The opened image if it is none that Pillow reads."""
     if not is_drawing(content):
         return open_extra(content)
     if not drawing:
         raise ImageError("an SVG drawing, which only sketches may be")
-    return open_drawing(content, max_pixels)
+    return open_drawing(content, max_pixels, bounded)
 
 
 def _use(content: bytes, use: Callable[[Opened], Result], max_pixels: int) -> Result:
