@@ -1,6 +1,6 @@
 """Decoding within bounds of memory and time: few images at the same time, in processes that can be killed.
 
-- **Places.** As many images as there are cores are decoded or encoded at the same time.
+- **Places.** As many images as there are cores are decoded, encoded or searched by at the same time.
 - **Images that take long.** A decoder that takes longer than a second gives its place to others and goes on at low
   priority, at most as many as there are cores. So a few costly images do not keep others waiting.
 - **Large images.** Those of more than 16 million pixels that must be held whole are decoded one at a time.
@@ -52,7 +52,7 @@ class _Ended(Exception):  # noqa: N818 - not an error of its own
 
 
 class Place:
-    """A share of the machine, which is held while an image is decoded or encoded."""
+    """A share of the machine, which is held while an image is decoded, encoded or searched by."""
 
     def __init__(self, places: threading.Semaphore) -> None:
         self._places = places

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Self
 
@@ -75,7 +75,7 @@ class EncodingModel:
                 such part, takes too long to decode, or is a blank sketch.
         """
         queued = stopwatch.now()
-        with self._decoder.place() as place:
+        with self.place() as place:
             stopwatch.add("queue", queued)
             with stopwatch.stage("decode"):
                 image = self._decode(content, modality, crop, place)
@@ -85,6 +85,10 @@ class EncodingModel:
                 place.take()
             with stopwatch.stage("encode"):
                 return self._embedders[modality](image)
+
+    def place(self) -> AbstractContextManager[Place]:
+        """Waits for a share of the machine; see ``Decoder.place``."""
+        return self._decoder.place()
 
     def describe(self, content: bytes) -> ImageFacts:
         """What a photo's file is.

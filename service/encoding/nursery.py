@@ -71,6 +71,7 @@ def _answer(control: socket.socket) -> None:
 
 
 def _fork(control: socket.socket, descriptor: int) -> int:
+    parent = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
@@ -82,7 +83,7 @@ def _fork(control: socket.socket, descriptor: int) -> int:
     status = 1
     try:
         control.close()
-        _confine()
+        _confine(parent)
         with socket.socket(fileno=descriptor) as connection:
             _serve(connection)
         status = 0
@@ -95,10 +96,12 @@ def _end(pid: int) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def _confine() -> None:
-    """Takes from a decoder what it does not need."""
+def _confine(parent: int) -> None:
+    """Binds a decoder to its parent, and takes from it what it does not need."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended before this
+            os._exit(1)
     with suppress(OSError):  # where there is no such file, nothing is lost
         Path("/proc/self/oom_score_adj").write_text(str(_HARMLESS))
     nothing = os.open(os.devnull, os.O_RDWR)

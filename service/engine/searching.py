@@ -118,17 +118,18 @@ def _nearest(
     dimensions = options.dimensions or serving.bundle.default_dimensions
     only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
     searcher = serving.searcher
-    [hits] = searcher.search(
-        query[None],
-        options.limit,
-        dimensions=dimensions,
-        offset=options.offset,
-        score_threshold=options.score_threshold,
-        recall=options.recall,
-        ids=only,
-        unique=options.unique,
-        without=marked(options),
-    )
+    with serving.model.place():
+        [hits] = searcher.search(
+            query[None],
+            options.limit,
+            dimensions=dimensions,
+            offset=options.offset,
+            score_threshold=options.score_threshold,
+            recall=options.recall,
+            ids=only,
+            unique=options.unique,
+            without=marked(options),
+        )
     relevance = [None] * len(hits) if judge is None else judge(searcher, query, dimensions, hits)
     if options.min_relevance is not None:
         kept = [row for row, value in enumerate(relevance) if value is not None and value >= options.min_relevance]

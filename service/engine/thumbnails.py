@@ -18,7 +18,7 @@ from training.base.errors import ImageError, ImageTooCostly, ImageTooLarge
 
 __all__ = ["SIZES", "Thumbnails", "ladder_size"]
 
-SIZES = (64, 128, 256, 384, 512, 768, 1024, 2048)
+SIZES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048)
 """Sides of the squares that thumbnails fit, in pixels."""
 
 _REMEMBERED = 100_000  # files whose content is known

@@ -160,9 +160,9 @@ async def photo_thumbnail(
     thumbnails: ThumbnailsDependency,
     size: Annotated[int, Query(ge=32, le=1024)] = 256,
 ) -> Response:
-    """The photo as it is now, as WebP, scaled down to fit a square: of 64, 128, 256, 384, 512, 768 or 1024 pixels.
+    """The photo as it is now, as WebP, scaled down to fit a square of ``size`` pixels or a little more.
 
-    ``size`` is at most the side of that square.
+    The square's side is the next of 32, 64, 128, 256, 384, 512, 768 and 1024 pixels.
     """
     side = ladder_size(size)
     photo = await anyio.to_thread.run_sync(serving.photo, photo_id)

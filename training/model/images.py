@@ -1,6 +1,5 @@
 """Opening images that may be corrupt, huge or hostile."""
 
-import io
 import stat
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import read_regular
 from training.model.colours import to_srgb
+from training.model.costs import check_directory, open_checked
 from training.model.formats import FORMAT_SUFFIXES, Opened, open_extra
 from training.model.vector_drawings import is_drawing, open_drawing
 
@@ -114,7 +114,8 @@ def read_image(
         The facts of the whole image, and the image as decoded.
 
     Raises:
-        ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that.
+        ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that,
+            ImageTooCostly if it is made so that it takes far more work than its pixels (see ``training.model.costs``).
         MemoryError: if the machine has not the memory for an image within the limit.
     """
 
@@ -180,7 +181,7 @@ def _open_other(content: bytes, max_pixels: int, drawing: bool, bounded: bool) -
 
 
 def _use(content: bytes, use: Callable[[Opened], Result], max_pixels: int) -> Result:
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+    with open_checked(content, _FORMATS) as image:
         held = _held(image)
         _check_size(image.width, image.height, held, max_pixels)
         orientation = _orientation(image)
@@ -210,7 +211,7 @@ def _check_size(width: int, height: int, held: int, max_pixels: int) -> None:
 def _held(image: Image.Image) -> int:
     """Pixels that decoding an image holds at least."""
     width, height = image.size
-    if image.format in _JPEG and "progressive" not in image.info:  # a progressive one is held whole
+    if image.format in _JPEG and "progressive" not in image.info:  # others are held whole
         width, height = (width + 1) // 2, (height + 1) // 2
     return width * height
 
@@ -238,6 +239,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, where the file has none or one that is no whole number."""
     if image.format == "PNG":
         image.load()  # EXIF data may lie behind the pixels
+    check_directory(image.info.get("exif", b""))
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged EXIF data; the picture is as good without
