@@ -41,6 +41,7 @@ _BYTES_A_PIXEL = 20  # at most, with transparency and a profile
 _BYTES = 96 << 20  # for anything but pixels
 _SKETCH_SHARE = 0.3  # of the time for a photo that a sketch may take
 _ENDS: dict[int, str] = {signal.SIGPROF: "time", signal.SIGKILL: "killed"}  # by signal; others are crashes
+_ERRORS = {"image": ImageError, "pixels": ImageTooLarge, "cost": ImageTooCostly}  # by what a decoder calls them
 
 
 class _Ended(Exception):  # noqa: N818 - not an error of its own
@@ -223,10 +224,10 @@ class Decoder:
             try:
                 answer = self._wait(process, task, content, place)
             except _Ended as ended:
-                self._metrics.decoder_kills.labels(ended.reason).inc()
-                logger.warning("a decoder has ended (%s), and another takes its place", ended.reason)
                 if self._closed:
                     raise _stopping() from ended
+                self._metrics.decoder_kills.labels(ended.reason).inc()
+                logger.warning("a decoder has ended (%s), and another takes its place", ended.reason)
                 if ended.reason != "killed" or is_last:
                     return {"error": ended.reason}, b""
                 continue
@@ -276,26 +277,23 @@ class Decoder:
             ImageError: that it reports.
             RequestProblem: likewise.
         """
-        error = answer.get("error")
+        error, reason = answer.get("error"), answer.get("reason", "")
         if error is None:
             return answer
         if error == "request":
-            raise RequestProblem(answer["status"], answer["reason"])
-        if error == "pixels":
-            raise ImageTooLarge(answer["reason"])
-        if error == "image":
-            raise ImageError(answer["reason"])
+            raise RequestProblem(answer["status"], reason)
+        if error == "killed":
+            raise RequestProblem(503, "the image's decoder was killed by somebody; try again", {"Retry-After": "2"})
         if error == "memory":
             self._metrics.decoder_kills.labels("memory").inc()
             raise ImageTooLarge(f"decoding it takes more than {task.memory >> 20} MiB of memory")
-        if error == "killed":
-            raise RequestProblem(503, "the image's decoder was killed by somebody; try again", {"Retry-After": "2"})
+        if error == "time":
+            raise ImageTooCostly(f"decoding it takes more than {task.seconds:g} seconds of processor time")
+        if error == "clock":
+            raise ImageTooCostly(f"decoding it takes more than {_CLOCK * task.seconds:g} seconds")
         if error == "crash":
             raise ImageTooCostly("its decoder crashed")
-        seconds = _CLOCK * task.seconds if error == "clock" else task.seconds
-        raise ImageTooCostly(
-            f"decoding it takes more than {seconds:g} seconds{'' if error == 'clock' else ' of processor time'}"
-        )
+        raise _ERRORS[error](reason)
 
 
 def _limited(task: Task, max_pixels: int) -> Task:

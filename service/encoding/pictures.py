@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.encoding.messages import Header
 from service.errors import RequestProblem
-from training.base.errors import ImageTooLarge
+from training.base.errors import ImageTooCostly, ImageTooLarge
 from training.base.rejects import reject_reason
 from training.drawings.ink import is_blank
 from training.model.images import ImageFacts, describe_image, read_image
@@ -65,6 +65,8 @@ def perform(task: Task, content: bytes) -> tuple[Header, bytes]:
         return {"error": "request", "status": problem.status, "reason": problem.detail}, b""
     except ImageTooLarge as error:
         return {"error": "pixels", "reason": error.reason}, b""
+    except ImageTooCostly as error:
+        return {"error": "cost", "reason": error.reason}, b""
     except MemoryError:
         return {"error": "memory", "reason": ""}, b""
     except Exception as error:  # decoders of hostile bytes raise nearly anything

@@ -81,7 +81,10 @@ def serving(**options):
     app = create_app(settings, Engine(settings, Metrics()))
     with closing(_listen("127.0.0.1", 0)) as listener:
         protocol = patient_protocol(settings.header_seconds, settings.send_seconds)
-        server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", log_config=None))
+        grace = settings.drain_seconds
+        server = uvicorn.Server(
+            uvicorn.Config(app, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=grace)
+        )
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
