@@ -13,16 +13,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import anyio.to_thread
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from service.encoding.messages import Header
 from service.encoding.pictures import Crop, Task
 from service.encoding.processes import DecoderProcess, DecoderProcesses, prepare
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
+from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
 from training.base.errors import ImageError, ImageTooCostly, ImageTooLarge
 from training.model.images import ImageFacts
@@ -73,9 +76,9 @@ class Place:
 
 
 class Arranged(NamedTuple):
-    """An image as an encoder sees it, and whether it shows anything."""
+    """An image as an encoder sees it, ``(size, size, 3)`` uint8, and whether it shows nothing."""
 
-    image: Image.Image
+    pixels: NDArray[np.uint8]
     is_blank: bool
 
 
@@ -106,6 +109,7 @@ class Decoder:
         self._metrics = metrics or Metrics()
         self._processes = DecoderProcesses(self._metrics)
         self._places = threading.Semaphore(max_at_once)
+        self._own = threading.local()  # the place that a thread has
         self._slow = threading.Semaphore(max_at_once)
         self._large = threading.Semaphore(1)
         self._closed = False
@@ -123,14 +127,24 @@ class Decoder:
         )
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """Waits for a share of the machine, and gives it back when the block ends."""
-        place = Place(self._places)
+    def place(self, stopwatch: Stopwatch | None = None) -> Iterator[Place]:
+        """Waits for a share of the machine, and gives it back when the block ends; blocks within use the same one.
+
+        Args:
+            stopwatch: records the time of waiting as the stage ``queue``.
+        """
+        outer: Place | None = getattr(self._own, "place", None)
+        place = self._own.place = outer or Place(self._places)
+        queued = stopwatch.now() if stopwatch else 0
         place.take()
+        if stopwatch and outer is None:
+            stopwatch.add("queue", queued)
         try:
             yield place
         finally:
-            place.leave()
+            if outer is None:
+                place.leave()
+                self._own.place = None
 
     def arranged(
         self, content: bytes, preprocessing: Preprocessing, place: Place, *, sketch: bool, crop: Crop | None = None
@@ -154,11 +168,12 @@ class Decoder:
             max_pixels=self._sketch_pixels if sketch else self._max_pixels,
             drawing=sketch,
             crop=crop,
-            preprocessing=preprocessing.model_dump_json(),
+            preprocessing=_as_json(preprocessing),
             seconds=self._seconds * (_SKETCH_SHARE if sketch else 1),
         )
         answer, pixels = self._perform(task, content, place)
-        return Arranged(Image.frombytes("RGB", (preprocessing.size,) * 2, pixels), answer["blank"])
+        seen = np.frombuffer(pixels, np.uint8).reshape(preprocessing.size, preprocessing.size, 3)
+        return Arranged(seen, answer["blank"])
 
     def thumbnail(self, content: bytes, size: int, known_pixels: int = 0) -> bytes:
         """Makes a WebP file of a photo, scaled down to fit a square of ``size`` pixels.
@@ -252,7 +267,7 @@ class Decoder:
         end = time.monotonic() + _CLOCK * task.seconds
         gave_way = False
         try:
-            process.send(task.model_dump(), content)
+            process.send(task.header(), content)
             is_ready = process.is_ready(_QUICK)
             while not is_ready and time.monotonic() < end:
                 if not gave_way and (not place.is_held or self._slow.acquire(blocking=False)):
@@ -296,8 +311,13 @@ class Decoder:
         raise _ERRORS[error](reason)
 
 
+@lru_cache(maxsize=8)
+def _as_json(preprocessing: Preprocessing) -> str:
+    return preprocessing.model_dump_json()
+
+
 def _limited(task: Task, max_pixels: int) -> Task:
-    return task.model_copy(update={"max_pixels": max_pixels, "memory": _BYTES + _BYTES_A_PIXEL * max_pixels})
+    return task._replace(max_pixels=max_pixels, memory=_BYTES + _BYTES_A_PIXEL * max_pixels)
 
 
 def _stopping() -> RequestProblem:

@@ -22,9 +22,10 @@ def send(connection: socket.socket, header: Header, content: bytes = b"") -> Non
         OSError: if the other side has ended, or does not take the message in the connection's timeout.
     """
     text = json.dumps(header).encode()
-    connection.sendall(_SIZES.pack(len(text), len(content)) + text)
-    if content:
-        connection.sendall(content)
+    start = _SIZES.pack(len(text), len(content)) + text
+    sent = connection.sendmsg([start, content])  # in one go: each part would wake the other side
+    if sent < len(start) + len(content):
+        connection.sendall(memoryview(start + content)[sent:])
 
 
 def receive(connection: socket.socket) -> tuple[Header, bytes]:

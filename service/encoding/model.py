@@ -74,9 +74,7 @@ class EncodingModel:
             RequestProblem: 400 if the bytes are not a usable image, 413 if the image is too large, 422 if it has no
                 such part, takes too long to decode, or is a blank sketch.
         """
-        queued = stopwatch.now()
-        with self.place() as place:
-            stopwatch.add("queue", queued)
+        with self.place(stopwatch) as place:
             with stopwatch.stage("decode"):
                 image = self._decode(content, modality, crop, place)
             if self._batchers:  # an image that waits for its batch keeps no core
@@ -86,9 +84,9 @@ class EncodingModel:
             with stopwatch.stage("encode"):
                 return self._embedders[modality](image)
 
-    def place(self) -> AbstractContextManager[Place]:
+    def place(self, stopwatch: Stopwatch) -> AbstractContextManager[Place]:
         """Waits for a share of the machine; see ``Decoder.place``."""
-        return self._decoder.place()
+        return self._decoder.place(stopwatch)
 
     def describe(self, content: bytes) -> ImageFacts:
         """What a photo's file is.
@@ -129,7 +127,7 @@ class EncodingModel:
         if modality == "sketch" and arranged.is_blank:
             self._metrics.rejected.inc()
             raise RequestProblem(422, "the sketch is blank: draw something, or send an image that shows lines")
-        return preprocessing.tensor(arranged.image)
+        return preprocessing.tensor(arranged.pixels)
 
     @contextmanager
     def _refusing(self, modality: Modality) -> Iterator[None]:

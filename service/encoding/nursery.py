@@ -118,7 +118,7 @@ def _serve(connection: socket.socket) -> None:
             header, content = receive(connection)
         except (EOFError, ConnectionError):
             return
-        task = Task.model_validate(header)
+        task = Task.from_header(header)
         _limit_memory(own + len(content) + task.memory)
         signal.setitimer(signal.ITIMER_PROF, task.seconds)  # then SIGPROF ends the process, whatever it is doing
         answer, result = perform(task, content)

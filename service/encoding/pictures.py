@@ -5,10 +5,9 @@ This runs in the processes of ``service.encoding.nursery``, which have no PyTorc
 
 import io
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
 from service.encoding.messages import Header
 from service.errors import RequestProblem
@@ -30,31 +29,39 @@ class Crop(NamedTuple):
     height: int
 
 
-class Task(BaseModel):
+class Task(NamedTuple):
     """What to do with an image.
 
     Attributes:
         result: ``arranged`` for the pixels that an encoder sees, ``(size, size, 3)`` uint8; ``thumbnail`` for a WebP
             file; ``facts`` for what the image is.
         max_pixels: see ``read_image``.
+        seconds: processor time that this may take.
         drawing: see ``read_image``.
         crop: part of the image to keep; all of it when omitted.
         preprocessing: the encoder's, as JSON.
         size: side of the square that a thumbnail fits, in pixels.
-        seconds: processor time that this may take.
         memory: bytes that this may take beside the content.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     result: Literal["arranged", "thumbnail", "facts"]
     max_pixels: int
+    seconds: float
     drawing: bool = False
     crop: Crop | None = None
     preprocessing: str = ""
     size: int = 0
-    seconds: float = 10
     memory: int = 0
+
+    def header(self) -> Header:
+        """The task as the header of a message."""
+        return self._asdict()
+
+    @classmethod
+    def from_header(cls, header: Header) -> Self:
+        """The task that a header holds."""
+        crop = header.pop("crop")
+        return cls(**header, crop=crop and Crop(*crop))
 
 
 def perform(task: Task, content: bytes) -> tuple[Header, bytes]:

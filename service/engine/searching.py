@@ -107,29 +107,37 @@ def _find(
     serving: Serving, images: Sequence[Image], options: SearchOptions, root: str, stopwatch: Stopwatch
 ) -> SearchResponse:
     judge = relevance_judge(serving, images, options)
-    query = query_vector(serving, images, options, stopwatch)
-    with stopwatch.stage("search"):
-        return _nearest(serving, query, options, root, judge)
+    with serving.model.place(stopwatch) as place:
+        query = query_vector(serving, images, options, stopwatch)
+        with stopwatch.stage("search"):
+            if options.filter:  # one that takes long must not keep others waiting
+                place.leave()
+            only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
+            place.take()
+            return _nearest(serving, query, options, only, root, judge)
 
 
 def _nearest(
-    serving: Serving, query: NDArray[np.float32], options: SearchOptions, root: str, judge: Judge | None
+    serving: Serving,
+    query: NDArray[np.float32],
+    options: SearchOptions,
+    only: NDArray[np.int64] | None,
+    root: str,
+    judge: Judge | None,
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
-    only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
     searcher = serving.searcher
-    with serving.model.place():
-        [hits] = searcher.search(
-            query[None],
-            options.limit,
-            dimensions=dimensions,
-            offset=options.offset,
-            score_threshold=options.score_threshold,
-            recall=options.recall,
-            ids=only,
-            unique=options.unique,
-            without=marked(options),
-        )
+    [hits] = searcher.search(
+        query[None],
+        options.limit,
+        dimensions=dimensions,
+        offset=options.offset,
+        score_threshold=options.score_threshold,
+        recall=options.recall,
+        ids=only,
+        unique=options.unique,
+        without=marked(options),
+    )
     relevance = [None] * len(hits) if judge is None else judge(searcher, query, dimensions, hits)
     if options.min_relevance is not None:
         kept = [row for row, value in enumerate(relevance) if value is not None and value >= options.min_relevance]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,8 +57,12 @@ class Preprocessing(BaseModel):
         """
         return self.tensor(self.arrange(image))
 
-    def tensor(self, arranged: Image.Image) -> "Tensor":
-        """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32."""
+    def tensor(self, arranged: Image.Image | NDArray[np.uint8]) -> "Tensor":
+        """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32.
+
+        Args:
+            arranged: the image, or its pixels, ``(size, size, 3)``.
+        """
         import torch
 
         pixels = torch.from_numpy(np.array(arranged)).permute(2, 0, 1).float().div_(255)

@@ -81,7 +81,7 @@ def test_images_are_arranged_as_they_are_here(decoder):
     for content, sketch in [(SKETCH, True), (encoded(draw_shape("square", 2, filled=True), "JPEG"), False)]:
         expected = SEEN.arrange(open_image(content, draft=SEEN.draft))
         found = arranged(decoder, content, sketch=sketch)
-        np.testing.assert_array_equal(found.image, expected)
+        np.testing.assert_array_equal(found.pixels, expected)
         assert not found.is_blank
     assert arranged(decoder, encoded(Image.new("L", (50, 50), 255))).is_blank
 
@@ -243,14 +243,14 @@ def test_where_no_process_can_be_started_images_get_503(decoder, monkeypatch):
 
 def test_many_threads(decoder):
     contents = [SKETCH, encoded(draw_shape("line", 2, filled=False)), b"nothing"] * 10
-    expected = {content: arranged(decoder, content).image.tobytes() for content in contents[:2]}
+    expected = {content: arranged(decoder, content).pixels.tobytes() for content in contents[:2]}
     with ThreadPoolExecutor(8) as pool:
         results = [(content, pool.submit(arranged, decoder, content)) for content in contents]
         for content, result in results:
             if content == b"nothing":
                 assert isinstance(result.exception(), ImageError)
             else:
-                assert result.result().image.tobytes() == expected[content]
+                assert result.result().pixels.tobytes() == expected[content]
     assert len(decoder._processes._all) <= 2
     assert threading.active_count() < 20
 
