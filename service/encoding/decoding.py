@@ -11,8 +11,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import NamedTuple, Self
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from service.encoding.messages import Header
 from service.encoding.pictures import Crop, Task
+from service.encoding.places import Place, Places
 from service.encoding.processes import DecoderProcess, DecoderProcesses, prepare
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
@@ -31,7 +31,7 @@ from training.base.errors import ImageError, ImageTooCostly, ImageTooLarge
 from training.model.images import ImageFacts
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["Crop", "Decoder", "Place"]
+__all__ = ["Crop", "Decoder"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +53,6 @@ class _Ended(Exception):  # noqa: N818 - not an error of its own
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class Place:
-    """A share of the machine, which is held while an image is decoded, encoded or searched by."""
-
-    def __init__(self, places: threading.Semaphore) -> None:
-        self._places = places
-        self.is_held = False
-
-    def take(self) -> None:
-        """Waits for the place, unless it is held."""
-        if not self.is_held:
-            self._places.acquire()
-            self.is_held = True
-
-    def leave(self) -> None:
-        """Leaves it to others, if it is held."""
-        if self.is_held:
-            self.is_held = False
-            self._places.release()
 
 
 class Arranged(NamedTuple):
@@ -108,8 +88,7 @@ class Decoder:
         self._seconds = seconds
         self._metrics = metrics or Metrics()
         self._processes = DecoderProcesses(self._metrics)
-        self._places = threading.Semaphore(max_at_once)
-        self._own = threading.local()  # the place that a thread has
+        self._places = Places(max_at_once)
         self._slow = threading.Semaphore(max_at_once)
         self._large = threading.Semaphore(1)
         self._closed = False
@@ -126,25 +105,9 @@ class Decoder:
             metrics=metrics,
         )
 
-    @contextmanager
-    def place(self, stopwatch: Stopwatch | None = None) -> Iterator[Place]:
-        """Waits for a share of the machine, and gives it back when the block ends; blocks within use the same one.
-
-        Args:
-            stopwatch: records the time of waiting as the stage ``queue``.
-        """
-        outer: Place | None = getattr(self._own, "place", None)
-        place = self._own.place = outer or Place(self._places)
-        queued = stopwatch.now() if stopwatch else 0
-        place.take()
-        if stopwatch and outer is None:
-            stopwatch.add("queue", queued)
-        try:
-            yield place
-        finally:
-            if outer is None:
-                place.leave()
-                self._own.place = None
+    def place(self, stopwatch: Stopwatch | None = None) -> AbstractContextManager[Place]:
+        """Waits for a share of the machine; see ``Places.hold``."""
+        return self._places.hold(stopwatch)
 
     def arranged(
         self, content: bytes, preprocessing: Preprocessing, place: Place, *, sketch: bool, crop: Crop | None = None

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.encoding.batching import MicroBatcher
-from service.encoding.decoding import Crop, Decoder, Place
+from service.encoding.decoding import Crop, Decoder
 from service.encoding.inference import build_runner
+from service.encoding.places import Place
 from service.encoding.plan import make_plan
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
@@ -85,7 +86,7 @@ class EncodingModel:
                 return self._embedders[modality](image)
 
     def place(self, stopwatch: Stopwatch) -> AbstractContextManager[Place]:
-        """Waits for a share of the machine; see ``Decoder.place``."""
+        """Waits for a share of the machine; see ``Places.hold``."""
         return self._decoder.place(stopwatch)
 
     def describe(self, content: bytes) -> ImageFacts:

@@ -18,7 +18,8 @@ class Plan(NamedTuple):
     """Numbers of threads and images that fit a machine.
 
     Attributes:
-        workers: images that are processed at the same time, or wait for a core.
+        workers: threads for images, some of which may wait for a core.
+        at_once: images that are processed at the same time.
         waiting: largest number of images that wait for a worker.
         max_batch: largest number of images encoded together; 1 means that each worker encodes its own image.
         threads: threads of one call of the encoder.
@@ -26,6 +27,7 @@ class Plan(NamedTuple):
     """
 
     workers: int
+    at_once: int
     waiting: int
     max_batch: int
     threads: int
@@ -42,4 +44,12 @@ def make_plan(settings: ServiceSettings, device: torch.device) -> Plan:
     cores = processors()
     max_batch = 1 if device.type == "cpu" else _GPU_BATCH
     waiting = settings.max_concurrent + _BATCHES_WAITING * settings.max_items
-    return Plan(cores + _MORE_WORKERS, waiting, max_batch, threads=1 if max_batch == 1 else cores, cores=cores)
+    workers = cores + _MORE_WORKERS
+    return Plan(
+        workers,
+        cores if max_batch == 1 else workers,
+        waiting,
+        max_batch,
+        threads=1 if max_batch == 1 else cores,
+        cores=cores,
+    )

@@ -65,7 +65,7 @@ class Engine:
         plan = make_plan(settings, resolve_device(settings.device))
         self._decoder = Decoder.for_service(settings, plan.cores, metrics)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
-        self.workers = Workers(plan.workers, plan.waiting, metrics)
+        self.workers = Workers(plan.workers, plan.waiting, metrics, plan.at_once)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self._leftovers = Leftovers()
         self.loops = [
@@ -104,10 +104,10 @@ class Engine:
             tenure.release()
 
     def close(self) -> None:
-        """Ends the requests that still wait for an image, answers the others, and closes all files."""
+        """Ends what still waits for an image, answers other requests, and closes all files."""
         self._closed = True
+        self._decoder.close()
         try:
-            self._decoder.close()
             self.workers.close()
         finally:
             with self._changing:

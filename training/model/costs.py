@@ -13,7 +13,7 @@ from PIL import Image
 
 from training.base.errors import ImageTooCostly
 
-__all__ = ["check_directory", "open_checked"]
+__all__ = ["check_directory", "open_checked", "webp_size"]
 
 _MAX_SCANS = 100  # libjpeg writes 10, optimisers up to 64
 _MAX_SEGMENTS = 2000  # of a JPEG; metadata come in parts of 64 KiB, and each scan has one or a few
@@ -57,6 +57,18 @@ def open_checked(content: bytes, formats: tuple[str, ...]) -> Image.Image:
     if scans > 1:
         image.info["progressive"] = 1
     return image
+
+
+def webp_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a WebP states, whose decoder takes memory for them when it is opened; None for others."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
+        return None
+    if content[12:16] == b"VP8X":
+        return int.from_bytes(content[24:27], "little") + 1, int.from_bytes(content[27:30], "little") + 1
+    if content[12:16] == b"VP8L":
+        bits = int.from_bytes(content[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(content[26:28], "little") & 0x3FFF, int.from_bytes(content[28:30], "little") & 0x3FFF
 
 
 def check_directory(tiff: bytes) -> None:

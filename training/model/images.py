@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import read_regular
 from training.model.colours import to_srgb
-from training.model.costs import check_directory, open_checked
+from training.model.costs import check_directory, open_checked, webp_size
 from training.model.formats import FORMAT_SUFFIXES, Opened, open_extra
 from training.model.vector_drawings import is_drawing, open_drawing
 
@@ -181,6 +181,8 @@ def _open_other(content: bytes, max_pixels: int, drawing: bool, bounded: bool) -
 
 
 def _use(content: bytes, use: Callable[[Opened], Result], max_pixels: int) -> Result:
+    if size := webp_size(content):
+        _check_size(*size, size[0] * size[1], max_pixels)
     with open_checked(content, _FORMATS) as image:
         held = _held(image)
         _check_size(image.width, image.height, held, max_pixels)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.training.model.test_images import encoded, png_chunk
-from training.base.errors import ImageTooCostly
-from training.model import costs
+from training.base.errors import ImageTooCostly, ImageTooLarge
+from training.model import costs, images
 from training.model.images import describe_image, open_image, read_image
 
 GREY = Image.new("L", (64, 64), 128)
@@ -126,3 +126,14 @@ def test_a_jpeg_of_several_scans_is_held_whole():
     with Image.open(io.BytesIO(one_by_one(3))) as opened:
         assert "progressive" not in opened.info
     assert costs.open_checked(one_by_one(3), ("JPEG",)).info["progressive"]
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": Image.Exif()}, {"save_all": True}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_size_of_a_webp_is_known_before_it_is_opened(mode, options, monkeypatch):
+    content = encoded(Image.new(mode, (300, 7)), "WEBP", append_images=[Image.new(mode, (300, 7), 5)], **options)
+    assert costs.webp_size(content) == (300, 7)
+    assert costs.webp_size(encoded(GREY)) is None
+    monkeypatch.setattr(images, "open_checked", None)  # which would take memory for it
+    with pytest.raises(ImageTooLarge, match="300 x 7 px is more than the limit of 2099"):
+        describe_image(content, max_pixels=2099)
