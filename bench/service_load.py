@@ -10,6 +10,8 @@ names, by default all but the soak:
                runtime and preprocessing of the service but is fed from memory. Then one client, the encoder in batches
                and PyTorch with one sketch at a time, as in a simple handler
     swap       the same load while photos are added, found and removed, and generations are switched
+    decoders   one sketch after the other, decoded here and in a process of its own: processor time, memory, and how
+               much longer an image takes when its decoder is killed
     flood      --flood connections at once to a service that answers 16, then one: the time until searches succeed again
     soak       load for --soak seconds, and memory over that time, plotted to --plot
 
@@ -21,13 +23,18 @@ from pathlib import Path
 
 from measurements.command import Parser, positive, run
 
+PHASES = ("load", "swap", "decoders", "flood")
+
 
 def parser() -> Parser:
     found = Parser(__doc__)
     found.add_argument("--gallery", type=Path, required=True, help="folder of the gallery; it is copied")
     found.add_argument("--sketches", type=Path, required=True, help="folder of sketches that are used as queries")
     found.add_argument(
-        "--phases", nargs="+", choices=("load", "swap", "flood", "soak"), default=["load", "swap", "flood"]
+        "--phases",
+        nargs="+",
+        choices=("load", "swap", "decoders", "flood", "soak"),
+        default=["load", "swap", "decoders", "flood"],
     )
     found.add_argument("--clients", type=positive, default=16, help="number of clients that search at the same time")
     found.add_argument("--seconds", type=positive, default=60, help="seconds of load")

@@ -7,8 +7,8 @@ from fastapi import Depends, Request
 
 from service.encoding.workers import Workers
 from service.engine.lifecycle import Engine
-from service.engine.pictures import Thumbnails
 from service.engine.serving import Serving
+from service.engine.thumbnails import Thumbnails
 from service.errors import RequestProblem
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings

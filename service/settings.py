@@ -66,6 +66,11 @@ class ServiceSettings(BaseModel):
 
     max_body_bytes: int = Field(20_000_000, ge=1024, description="largest body of a request, in bytes")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image of a request, width times height")
+    max_sketch_bytes: int = Field(16_000_000, ge=1024, description="largest file of a sketch, in bytes")
+    max_sketch_pixels: int = Field(25_000_000, ge=1, description="largest sketch, width times height")
+    decode_seconds: float = Field(
+        10, gt=0, description="processor time in which a photo must be decoded, in seconds; a sketch gets 0.3 of it"
+    )
     max_items: int = Field(32, ge=1, description="largest number of images in a batch request")
     max_concurrent: int = Field(64, ge=1, description="largest number of simultaneous requests; others get status 429")
     max_concurrent_per_client: int = Field(
@@ -104,7 +109,9 @@ class ServiceSettings(BaseModel):
         description="add up the embeddings of sketches, from which the next base index learns the order of dimensions; "
         "no sketch is kept",
     )
-    thumbnail_cache_bytes: int = Field(64_000_000, ge=0, description="memory for thumbnails, in bytes")
+    thumbnail_cache_bytes: int = Field(
+        256_000_000, ge=0, description="disk space for thumbnails in the user's cache, in bytes; 0 keeps none"
+    )
 
     @field_validator("root_path")
     @classmethod

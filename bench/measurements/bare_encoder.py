@@ -36,8 +36,9 @@ class BareEncoder:
         self.bundle = load_bundle(gallery / "model", "cpu")
         self.plan = make_plan(settings, self.bundle.device)
         torch.set_num_threads(self.plan.threads)
-        decoder = Decoder(self.plan.cores, settings.max_pixels)
-        self.model = EncodingModel(self.bundle, settings, Metrics(), decoder)
+        metrics = Metrics()
+        decoder = Decoder.for_service(settings, self.plan.cores, metrics)
+        self.model = EncodingModel(self.bundle, settings, metrics, decoder)
         self.model.warm_up()
 
     def throughput(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:

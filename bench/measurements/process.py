@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cpu_seconds", "latencies_ms", "peak_memory", "private_memory", "rate", "resident_memory"]
+__all__ = [
+    "cpu_seconds",
+    "family",
+    "latencies_ms",
+    "peak_memory",
+    "private_memory",
+    "rate",
+    "resident_memory",
+    "shared_memory",
+]
 
 
 def resident_memory() -> int:
@@ -36,9 +45,24 @@ def _status(process: str, field: str) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and its threads so far, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time so far of a process with its threads, and of all processes below it that run, in seconds."""
+    total = 0
+    for each in family(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    below = [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+    return [pid, *(each for child in below for each in family(child))]
+
+
+def shared_memory(pid: int) -> int:
+    """Memory of a process in bytes; what several processes share is divided by their number."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return 1024 * int(dict(line.split(":", 1) for line in lines)["Pss"].split()[0])
 
 
 def latencies_ms(call: Callable[[int], object], count: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from measurements.bare_encoder import BareEncoder
 from measurements.command import BenchmarkError
+from measurements.decoders import measure_decoders
 from measurements.http_load import Answer, search_request, send_many, send_until
 from measurements.process import cpu_seconds, private_memory
 from measurements.running_service import KEY, RunningService, service
@@ -51,6 +52,8 @@ def measure_service(options: Namespace) -> None:
                     report["swap"] = asyncio.run(_swap(running, requests, clients, seconds / 3))
                 if "soak" in phases:
                     report["soak"] = _soak(running, requests, clients, options.soak, options.plot)
+        if "decoders" in phases:
+            report["decoders"] = measure_decoders(gallery, sketches)
         if "flood" in phases:
             with service(gallery, folder, max_concurrent=16) as running:
                 _send(running, requests, 8, 2)

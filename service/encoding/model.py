@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Self
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.encoding.decoding import Crop, Decoder
+from service.encoding.places import Place
 from service.encoding.plan import make_plan
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
-from training.base.errors import ImageTooLarge
+from training.base.errors import ImageTooCostly, ImageTooLarge
 from training.base.rejects import reject_reason
-from training.drawings.ink import is_blank
 from training.inference.batching import MicroBatcher
 from training.inference.runners import build_runner
 from training.model.bundle import Bundle
@@ -30,6 +30,7 @@ from training.model.images import ImageFacts
 __all__ = ["EncodingModel"]
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
+_STATUSES = {ImageTooLarge: 413, ImageTooCostly: 422}
 
 
 class EncodingModel:
@@ -46,6 +47,7 @@ class EncodingModel:
         self.bundle = bundle
         self._decoder = decoder
         self._metrics = metrics
+        self._sketch_bytes = settings.max_sketch_bytes
         plan = make_plan(settings, bundle.device)
         sketch = build_runner(bundle.sketch, settings.runtime, settings.precision, threads=plan.threads)
         self._runners = {
@@ -70,13 +72,22 @@ class EncodingModel:
         """Embeds an image file or a part of it, ``(dim,)``, and records the stages ``decode`` and ``encode``.
 
         Raises:
-            RequestProblem: 400 if the bytes are not a usable image, 413 if the image has too many pixels, 422 if it
-                has no such part, or is a blank sketch.
+            RequestProblem: 400 if the bytes are not a usable image, 413 if the image is too large, 422 if it has no
+                such part, takes too long to decode, or is a blank sketch.
         """
-        with stopwatch.stage("decode"):
-            image = self._decode(content, modality, crop)
-        with stopwatch.stage("encode"):
-            return self._embedders[modality](image)
+        with self.place(stopwatch) as place:
+            with stopwatch.stage("decode"):
+                image = self._decode(content, modality, crop, place)
+            if self._batchers:  # an image that waits for its batch keeps no core
+                place.leave()
+            else:
+                place.take()
+            with stopwatch.stage("encode"):
+                return self._embedders[modality](image)
+
+    def place(self, stopwatch: Stopwatch) -> AbstractContextManager[Place]:
+        """Waits for a share of the machine; see ``Places.hold``."""
+        return self._decoder.place(stopwatch)
 
     def describe(self, content: bytes) -> ImageFacts:
         """What a photo's file is.
@@ -108,15 +119,16 @@ class EncodingModel:
         self._batchers.append(MicroBatcher(partial(self._encode, modality), max_batch))
         return self._batchers[-1].embed
 
-    def _decode(self, content: bytes, modality: Modality, crop: Crop | None) -> Tensor:
+    def _decode(self, content: bytes, modality: Modality, crop: Crop | None, place: Place) -> Tensor:
+        if modality == "sketch" and len(content) > self._sketch_bytes:
+            raise RequestProblem(413, f"the sketch is larger than the limit of {self._sketch_bytes} bytes")
         preprocessing = self.bundle.encoders.encoder(modality).preprocessing
-        decoded = self._decoder.image(content, preprocessing.draft, crop, drawing=modality == "sketch")
-        with self._refusing(modality), decoded as image:
-            arranged = preprocessing.arrange(image)
-        if modality == "sketch" and is_blank(arranged):
+        with self._refusing(modality):
+            arranged = self._decoder.arranged(content, preprocessing, place, sketch=modality == "sketch", crop=crop)
+        if modality == "sketch" and arranged.is_blank:
             self._metrics.rejected.inc()
             raise RequestProblem(422, "the sketch is blank: draw something, or send an image that shows lines")
-        return preprocessing.tensor(arranged)
+        return preprocessing.tensor(arranged.pixels)
 
     @contextmanager
     def _refusing(self, modality: Modality) -> Iterator[None]:
@@ -127,7 +139,7 @@ class EncodingModel:
             raise
         except Exception as error:
             self._metrics.rejected.inc()
-            status = 413 if isinstance(error, ImageTooLarge) else 400
+            status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 400)
             raise RequestProblem(status, f"the {modality} cannot be used: {reject_reason(error)}") from error
 
     def _encode(self, modality: Modality, images: Sequence[Tensor]) -> NDArray[np.float32]:

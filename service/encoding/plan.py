@@ -10,6 +10,7 @@ from training.base.machine import processors
 __all__ = ["Plan", "make_plan"]
 
 _GPU_BATCH = 16
+_MORE_WORKERS = 2 * _GPU_BATCH  # that prepare the next batch, or wait for images that take long to decode
 _BATCHES_WAITING = 4
 
 
@@ -17,14 +18,16 @@ class Plan(NamedTuple):
     """Numbers of threads and images that fit a machine.
 
     Attributes:
-        workers: images that are processed at the same time.
+        workers: threads for images, some of which may wait for a core.
+        at_once: images that are processed at the same time.
         waiting: largest number of images that wait for a worker.
         max_batch: largest number of images encoded together; 1 means that each worker encodes its own image.
         threads: threads of one call of the encoder.
-        cores: images that are decoded at the same time.
+        cores: images that are decoded, or encoded one by one, at the same time.
     """
 
     workers: int
+    at_once: int
     waiting: int
     max_batch: int
     threads: int
@@ -36,9 +39,17 @@ def make_plan(settings: ServiceSettings, device: torch.device) -> Plan:
 
     On a CPU, each core gets one image and one thread: a batch would not fit the core's cache, and threads that share
     an image wait for each other. A GPU works best with batches, so there are enough workers to prepare the next batch.
+    On a CPU as many wait for a core, so that images that take long to decode do not keep others from it.
     """
     cores = processors()
     max_batch = 1 if device.type == "cpu" else _GPU_BATCH
-    workers = cores if max_batch == 1 else cores + 2 * max_batch
     waiting = settings.max_concurrent + _BATCHES_WAITING * settings.max_items
-    return Plan(workers, waiting, max_batch, threads=1 if max_batch == 1 else cores, cores=cores)
+    workers = cores + _MORE_WORKERS
+    return Plan(
+        workers,
+        cores if max_batch == 1 else workers,
+        waiting,
+        max_batch,
+        threads=1 if max_batch == 1 else cores,
+        cores=cores,
+    )

@@ -23,11 +23,13 @@ class Workers:
         count: number of threads.
         max_waiting: largest number of requests in the queue.
         metrics: metrics of the queue.
+        at_once: number of requests that do not wait for others; all that have a thread when omitted.
     """
 
-    def __init__(self, count: int, max_waiting: int, metrics: Metrics) -> None:
+    def __init__(self, count: int, max_waiting: int, metrics: Metrics, at_once: int | None = None) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._count = count
+        self._at_once = at_once or count
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._admitted = 0
@@ -69,7 +71,7 @@ class Workers:
 
     def _admit(self, change: int) -> None:
         self._admitted += change
-        self._metrics.waiting.set(max(0, self._admitted - self._count))
+        self._metrics.waiting.set(max(0, self._admitted - self._at_once))
 
 
 async def finish_all(jobs: Sequence[Awaitable[Result]]) -> list[Result]:

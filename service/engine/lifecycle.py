@@ -23,10 +23,10 @@ from service.engine.changes import add_photo, changes_after, describe_photo, rem
 from service.engine.line import Line
 from service.engine.loops import Loop
 from service.engine.memory import Leftovers
-from service.engine.pictures import Thumbnails
 from service.engine.probing import probe
 from service.engine.serving import Serving, open_serving
 from service.engine.tenure import Tenure
+from service.engine.thumbnails import Thumbnails
 from service.engine.uploads import Upload
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
@@ -66,13 +66,14 @@ class Engine:
         self._settings = settings
         self.metrics = metrics
         plan = make_plan(settings, resolve_device(settings.device))
-        self._decoder = Decoder(plan.cores, settings.max_pixels)
+        self._decoder = Decoder.for_service(settings, plan.cores, metrics)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
-        self.workers = Workers(plan.workers, plan.waiting, metrics)
+        self.workers = Workers(plan.workers, plan.waiting, metrics, plan.at_once)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self._leftovers = Leftovers()
         self.loops = [
             Loop("search", self.search_once, _PROBE_SECONDS, metrics, vital=True),
+            Loop("decoding", self._decoder.check, _PUBLISH_SECONDS, metrics),
             Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics),
             Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics),
             Loop("memory", self.release_memory, _PUBLISH_SECONDS, metrics),
@@ -103,8 +104,9 @@ class Engine:
             tenure.release()
 
     def close(self) -> None:
-        """Answers the waiting requests and closes all files."""
+        """Ends what still waits for an image, answers other requests, and closes all files."""
         self._closed = True
+        self._decoder.close()
         try:
             self.workers.close()
         finally:

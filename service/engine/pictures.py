@@ -1,28 +1,22 @@
-"""Image files of photos in their present state, and thumbnails in bounded memory."""
+"""Image files of photos in their present state."""
 
 import errno
 import hashlib
 import io
 import logging
 import os
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-import anyio
-import anyio.to_thread
 from fsspec.core import url_to_fs
 
 from index.gallery.photos import Photo
 from index.gallery.uris import local_path, resolve_uri
-from service.encoding.decoding import Decoder
 from service.errors import RequestProblem
-from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import MAX_BYTES, UnusableFile, open_regular
 
-__all__ = ["PhotoFile", "Thumbnails", "open_photo"]
+__all__ = ["PhotoFile", "open_photo"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +42,18 @@ class PhotoFile:
     version: str
     is_local: bool
     pixels: int = 0
+
+    def read(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            RequestProblem: 503 if it cannot be read at the moment.
+        """
+        try:
+            self.file.seek(0)
+            return self.file.read(MAX_BYTES if self.size is None else self.size)
+        except Exception as error:  # each kind of storage has its own exceptions
+            raise _unreadable(self.uri, error) from error
 
 
 def open_photo(gallery: Path, photo: Photo) -> PhotoFile:
@@ -113,68 +119,3 @@ def _open_remote(uri: str) -> PhotoFile:
 
 def _digest(*facts: object) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-class Thumbnails:
-    """A cache of thumbnails that drops the least recently used ones first.
-
-    Args:
-        max_bytes: memory for finished thumbnails, in bytes.
-        decoder: decoder of photos.
-    """
-
-    def __init__(self, max_bytes: int, decoder: Decoder) -> None:
-        self._max_bytes = max_bytes
-        self._decoder = decoder
-        self._line = anyio.CapacityLimiter(decoder.max_at_once)  # more threads would only wait for the decoder
-        self._kept: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
-        self._used = 0
-        self._lock = threading.Lock()
-
-    async def get(self, opened: PhotoFile, size: int) -> bytes:
-        """Returns the photo as WebP, scaled down to fit a square of ``size`` pixels.
-
-        Args:
-            opened: the photo's file.
-            size: side of the square, in pixels.
-
-        Raises:
-            RequestProblem: 404 if the file is no longer an image, or the image is too large; 503 if it cannot be read
-                at the moment.
-        """
-        key = (opened.uri, opened.version, size)
-        if known := self._find(key):
-            return known
-        return await anyio.to_thread.run_sync(self._make, key, opened, size, limiter=self._line)
-
-    def _make(self, key: tuple[str, str, int], opened: PhotoFile, size: int) -> bytes:
-        content = self._find(key) or self._render(opened, size)  # another request may have made it in the meantime
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = content
-                self._used += len(content)
-            while self._used > self._max_bytes:
-                self._used -= len(self._kept.popitem(last=False)[1])
-        return content
-
-    def _find(self, key: tuple[str, str, int]) -> bytes | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def _render(self, opened: PhotoFile, size: int) -> bytes:
-        try:
-            content = opened.file.read(MAX_BYTES if opened.size is None else opened.size)
-        except Exception as error:  # each kind of storage has its own exceptions
-            raise _unreadable(opened.uri, error) from error
-        try:
-            with self._decoder.image(content, size, known_pixels=opened.pixels) as image:
-                image.thumbnail((size, size))
-        except ImageTooLarge as error:
-            raise RequestProblem(404, f"there is no thumbnail: {error.reason}") from error
-        except ImageError as error:
-            raise RequestProblem(404, f"the photo's file is no longer an image: {error.reason}") from error
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=82)
-        return buffer.getvalue()

@@ -132,21 +132,26 @@ def _find(
     searches: int = 1,
 ) -> SearchResponse:
     judge = relevance_judge(serving, images, options)
-    query = query_vector(serving, images, options, stopwatch)
-    with stopwatch.stage("search"):
-        return _nearest(serving, query, options, root, judge, MAX_METADATA // searches)
+    with serving.model.place(stopwatch) as place:
+        query = query_vector(serving, images, options, stopwatch)
+        with stopwatch.stage("search"):
+            if options.filter:  # one that takes long must not keep others waiting
+                place.leave()
+            only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
+            place.take()
+            return _nearest(serving, query, options, only, root, judge, MAX_METADATA // searches)
 
 
 def _nearest(
     serving: Serving,
     query: NDArray[np.float32],
     options: SearchOptions,
+    only: NDArray[np.int64] | None,
     root: str,
     judge: Judge | None,
     metadata: int,
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
-    only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
     searcher = serving.searcher
     [hits] = searcher.search(
         query[None],

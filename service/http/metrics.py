@@ -39,6 +39,16 @@ class Metrics:
             registry=self.registry,
         )
         self.waiting = Gauge("svdraw_encoder_queue_size", "Requests waiting for a worker.", registry=self.registry)
+        self.decoders = Gauge("svdraw_decoders", "Processes that decode images.", registry=self.registry)
+        self.decoder_starts = Counter(
+            "svdraw_decoder_starts_total", "Processes that decode images, started so far.", registry=self.registry
+        )
+        self.decoder_kills = Counter(
+            "svdraw_decoder_kills_total",
+            "Images whose decoder passed a limit, crashed or was killed, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.photos = Gauge("svdraw_gallery_photos", "Photos in the served generation.", registry=self.registry)
         self.generation = Gauge("svdraw_gallery_generation", "Number of the served generation.", registry=self.registry)
         self.changes = Gauge(

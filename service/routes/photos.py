@@ -12,6 +12,7 @@ from index.gallery.photos import Photo
 from service.access.admission import reader, writer
 from service.dependencies import EngineDependency, ServingDependency, StopwatchDependency, ThumbnailsDependency
 from service.engine.pictures import open_photo
+from service.engine.thumbnails import SIZES, ladder_size
 from service.engine.uploads import prepare_upload
 from service.errors import RequestProblem
 from service.http.bodies import read_form_or_image, read_json
@@ -28,7 +29,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/photos", tags=["photos"], responses=documented(401, 403, 422, 429, 503))
 
 _MAX_LISTED = 4_000_000  # bytes of metadata after which a page of photos ends
-_CONVERTED = 2048  # pixels of the longer side at most
+_CONVERTED = SIZES[-1]  # pixels of the longer side at most
 _CACHED = "private, max-age=3600"
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified"}}
 _PARTIAL: dict[int | str, dict[str, Any]] = {206: {"description": "Partial Content"}}
@@ -160,14 +161,18 @@ async def photo_thumbnail(
     thumbnails: ThumbnailsDependency,
     size: Annotated[int, Query(ge=32, le=1024)] = 256,
 ) -> Response:
-    """The photo as it is now, as WebP, scaled down to fit a square of ``size`` pixels."""
+    """The photo as it is now, as WebP, scaled down to fit a square of ``size`` pixels or a little more.
+
+    The square's side is the next of 32, 64, 128, 256, 384, 512, 768 and 1024 pixels.
+    """
+    side = ladder_size(size)
     photo = await anyio.to_thread.run_sync(serving.photo, photo_id)
     opened = await anyio.to_thread.run_sync(open_photo, serving.path, photo)
     with opened.file:
-        headers = {"ETag": f'"{opened.version}-{size}"', "Cache-Control": _CACHED}
+        headers = {"ETag": f'"{opened.version}-{side}"', "Cache-Control": _CACHED}
         if not_modified(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        content = await thumbnails.get(opened, size)
+        content = await thumbnails.get(opened, side)
         return Response(content, media_type="image/webp", headers=headers)
 
 

@@ -81,14 +81,21 @@ def serving(*, connections=1000, **options):
     settings = ServiceSettings(**{"device": "cpu", "runtime": "torch", "reload_seconds": 0} | options)
     app = create_app(settings, Engine(settings, Metrics()))
     with closing(_listen("127.0.0.1", 0)) as listener:
-        proxies = settings.trusted_proxies
+        proxies, grace = settings.trusted_proxies, settings.drain_seconds
         protocol = patient_protocol(
             settings.header_seconds,
             settings.send_seconds,
             settings.min_client_rate,
             Connections(connections, proxies, app.state.metrics),
         )
-        config = uvicorn.Config(app, http=protocol, ws="none", log_config=None, forwarded_allow_ips=proxies)
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            forwarded_allow_ips=proxies,
+            timeout_graceful_shutdown=grace,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -18,7 +18,6 @@ from tests.conftest import draw_shape
 from tests.service.access.test_keys import line
 from tests.service.conftest import wait_until
 from tests.training.model.test_images import MEANINGLESS_EXIF
-from training.model.preprocessing import Preprocessing
 
 PNG = {"Content-Type": "image/png"}
 
@@ -155,15 +154,6 @@ def test_large_jpegs_are_photos_like_others_and_larger_ones_for_none(start, own_
     refused = client.post("/v1/photos", content=too_large, headers=PNG)
     assert refused.status_code == 413
     assert "4010 x 1000 px is more than the limit of 1000000 pixels" in refused.json()["detail"]
-
-
-def test_whatever_a_photo_raises_is_its_reason(changing, photo, monkeypatch):
-    def fail(*args):
-        raise TypeError("odd picture")
-
-    monkeypatch.setattr(Preprocessing, "arrange", fail)
-    answer = changing.post("/v1/photos", content=photo, headers=PNG)
-    assert (answer.status_code, answer.json()["detail"]) == (400, "the photo cannot be used: odd picture")
 
 
 def test_only_uploaded_files_are_deleted(changing, own_gallery, photo, shapes):

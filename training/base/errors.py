@@ -5,7 +5,8 @@ SvdrawError
 │   ├── DataError          a data set that cannot be trained on or evaluated
 │   │   └── SplitError     a split that does not fit the data set
 │   ├── ImageError         one image that cannot be used
-│   │   └── ImageTooLarge  more pixels than the limit
+│   │   ├── ImageTooLarge   more pixels than the limit
+│   │   └── ImageTooCostly  more work to decode than any picture is worth
 │   ├── BackboneError      an unknown backbone, or weights that cannot be had
 │   ├── CheckpointError    a run that cannot be resumed
 │   ├── DivergenceError    a training whose loss or parameters are no longer finite
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "ImageError",
+    "ImageTooCostly",
     "ImageTooLarge",
     "SplitError",
     "SvdrawError",
@@ -58,6 +60,10 @@ class ImageError(TrainingError):
 
 class ImageTooLarge(ImageError):  # noqa: N818 - says what is the matter
     """An image with more pixels than the limit."""
+
+
+class ImageTooCostly(ImageError):  # noqa: N818
+    """An image made so that decoding it takes far more work than its size lets expect."""
 
 
 class BackboneError(TrainingError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from training.base.errors import ImageError
+from training.model.costs import open_checked
 from training.model.jpeg_xl import read_header
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _open_jxl(content: bytes) -> Opened:
         except RuntimeError as error:  # which tells people how to build libjxl
             raise ImageError("truncated or damaged image (JPEG XL)") from error
         if is_jpeg:  # the very JPEG that was compressed once more, as it was before
-            return Image.open(io.BytesIO(data), formats=["JPEG"]), orientation
+            return open_checked(data, ("JPEG",)), orientation
         image = Image.frombytes(facts.mode, (facts.width, facts.height), data)
         image.info["icc_profile"] = profile
         return image, 1
@@ -174,7 +175,7 @@ def _preview(raw: "rawpy.RawPy") -> Image.Image | None:
         return None
     if stored.format != rawpy.ThumbFormat.JPEG or not isinstance(stored.data, bytes):
         return None
-    image = Image.open(io.BytesIO(stored.data), formats=["JPEG"])
+    image = open_checked(stored.data, ("JPEG",))
     return image if min(image.size) >= _LEAST_PREVIEW else None
 
 

@@ -1,6 +1,5 @@
 """Opening images that may be corrupt, huge or hostile."""
 
-import io
 import stat
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from training.base.errors import ImageError, ImageTooLarge
 from training.base.regular_files import read_regular
 from training.model.colours import to_srgb
+from training.model.costs import check_directory, open_checked, webp_size
 from training.model.formats import FORMAT_SUFFIXES, Opened, open_extra
 from training.model.vector_drawings import is_drawing, open_drawing
 
@@ -85,7 +85,12 @@ def open_image(
 
 
 def read_image(
-    content: bytes, *, max_pixels: int = MAX_PIXELS, draft: int | None = None, drawing: bool = False
+    content: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    draft: int | None = None,
+    drawing: bool = False,
+    bounded: bool = False,
 ) -> tuple[ImageFacts, Image.Image]:
     """Says what an image is and decodes it to 8-bit sRGB, upright, with transparency flattened.
 
@@ -102,12 +107,15 @@ def read_image(
         draft: lets a JPEG be decoded at a reduced scale whose shorter side is still at least this many
             pixels; the scale is exact and several times faster for large photos.
         drawing: whether it may be an SVG drawing, as sketches may.
+        bounded: whether this process has limits of time and memory and may crash, so that an SVG drawing is drawn in
+            it; otherwise that is done in a process of its own.
 
     Returns:
         The facts of the whole image, and the image as decoded.
 
     Raises:
-        ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that.
+        ImageError: if the image is empty, not an image, truncated or damaged; ImageTooLarge if it is that,
+            ImageTooCostly if it is made so that it takes far more work than its pixels (see ``training.model.costs``).
         MemoryError: if the machine has not the memory for an image within the limit.
     """
 
@@ -119,7 +127,7 @@ def read_image(
         turn = _TURNS.get(_orientation(image) if orientation is None else orientation)
         return _facts(opened), to_srgb(image if turn is None else image.transpose(turn), image)
 
-    return _examine(content, decode, max_pixels, drawing)
+    return _examine(content, decode, max_pixels, drawing, bounded)
 
 
 def describe_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
@@ -138,12 +146,14 @@ def _may_be_file(path: Path) -> bool:
         return True
 
 
-def _examine(content: bytes, use: Callable[[Opened], Result], max_pixels: int, drawing: bool = False) -> Result:
+def _examine(
+    content: bytes, use: Callable[[Opened], Result], max_pixels: int, drawing: bool = False, bounded: bool = False
+) -> Result:
     """What ``use`` makes of the opened image; whatever goes wrong with the image is an ``ImageError``."""
     if not content:
         raise ImageError("empty file")
     try:
-        if opened := _open_other(content, max_pixels, drawing):
+        if opened := _open_other(content, max_pixels, drawing, bounded):
             _check_size(opened.width, opened.height, opened.held, max_pixels)
             return use(opened)
         try:
@@ -161,17 +171,19 @@ def _examine(content: bytes, use: Callable[[Opened], Result], max_pixels: int, d
         raise ImageError(f"truncated or damaged image ({type(error).__name__}: {why})") from error
 
 
-def _open_other(content: bytes, max_pixels: int, drawing: bool) -> Opened | None:
+def _open_other(content: bytes, max_pixels: int, drawing: bool, bounded: bool) -> Opened | None:
     """The opened image if it is none that Pillow reads."""
     if not is_drawing(content):
         return open_extra(content)
     if not drawing:
         raise ImageError("an SVG drawing, which only sketches may be")
-    return open_drawing(content, max_pixels)
+    return open_drawing(content, max_pixels, bounded)
 
 
 def _use(content: bytes, use: Callable[[Opened], Result], max_pixels: int) -> Result:
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+    if size := webp_size(content):
+        _check_size(*size, size[0] * size[1], max_pixels)
+    with open_checked(content, _FORMATS) as image:
         held = _held(image)
         _check_size(image.width, image.height, held, max_pixels)
         orientation = _orientation(image)
@@ -201,7 +213,7 @@ def _check_size(width: int, height: int, held: int, max_pixels: int) -> None:
 def _held(image: Image.Image) -> int:
     """Pixels that decoding an image holds at least."""
     width, height = image.size
-    if image.format in _JPEG and "progressive" not in image.info:  # a progressive one is held whole
+    if image.format in _JPEG and "progressive" not in image.info:  # others are held whole
         width, height = (width + 1) // 2, (height + 1) // 2
     return width * height
 
@@ -229,6 +241,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, where the file has none or one that is no whole number."""
     if image.format == "PNG":
         image.load()  # EXIF data may lie behind the pixels
+    check_directory(image.info.get("exif", b""))
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged EXIF data; the picture is as good without

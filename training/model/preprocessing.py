@@ -1,14 +1,16 @@
 """Preprocessing of an image into the tensor that an encoder expects; it is saved as part of the model."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from training.drawings.ink import find_drawing
+
+if TYPE_CHECKING:
+    from torch import Tensor  # not loaded where images are only arranged
 
 __all__ = ["Preprocessing"]
 
@@ -47,7 +49,7 @@ class Preprocessing(BaseModel):
         """Pixels of the shorter side that decoding an image must leave: more, where a part of it may be enlarged."""
         return self.size * (_LARGEST_CANVAS if self.crop_to_ink else 1)
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: Image.Image) -> "Tensor":
         """Converts one RGB image.
 
         Returns:
@@ -55,13 +57,21 @@ class Preprocessing(BaseModel):
         """
         return self.tensor(self.arrange(image))
 
-    def tensor(self, arranged: Image.Image) -> Tensor:
-        """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32."""
+    def tensor(self, arranged: Image.Image | NDArray[np.uint8]) -> "Tensor":
+        """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32.
+
+        Args:
+            arranged: the image, or its pixels, ``(size, size, 3)``.
+        """
+        import torch
+
         pixels = torch.from_numpy(np.array(arranged)).permute(2, 0, 1).float().div_(255)
         return self.normalise(pixels)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalise(self, pixels: "Tensor") -> "Tensor":
         """Turns values 0..1, ``(..., 3, size, size)``, into those that the backbone was trained with."""
+        import torch
+
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
     def arrange(self, image: Image.Image) -> Image.Image:

@@ -2,7 +2,7 @@
 
 What is kept are lines, shapes, groups, gradients and style sheets. Pictures, text, scripts, animations, filters, masks
 and clips are left out, and so is every reference to something outside of the file. Entities are refused. The drawing is
-made by resvg, which comes with the extra ``formats``, in a process of its own that is ended if it takes too long.
+made by resvg, which comes with the extra ``formats``, in a process that is ended if it takes too long.
 """
 
 import io
@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from xml.parsers import expat
@@ -44,12 +45,13 @@ def is_drawing(content: bytes) -> bool:
     return start.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<") and b"<svg" in start.replace(b":svg", b"<svg")
 
 
-def open_drawing(content: bytes, max_pixels: int) -> Opened:
+def open_drawing(content: bytes, max_pixels: int, bounded: bool = False) -> Opened:
     """Reads an SVG drawing; it is drawn when it is decoded.
 
     Args:
         content: of the file.
         max_pixels: largest width times height that it is drawn in.
+        bounded: see ``read_image``.
 
     Raises:
         ImageError: if it is damaged, refused, has no size, or cannot be drawn; or if resvg is not installed.
@@ -64,10 +66,18 @@ def open_drawing(content: bytes, max_pixels: int) -> Opened:
     except expat.ExpatError as error:
         raise ImageError(f"a damaged SVG drawing ({error})") from error
     width, height = cleaner.size
-    return Opened("SVG", width, height, width * height, lambda: (_drawn("".join(cleaner.text)), 1))
+    draw = rasteriser.rasterise if bounded else _rasterised_apart
+    return Opened("SVG", width, height, width * height, lambda: (_drawn("".join(cleaner.text), draw), 1))
 
 
-def _drawn(text: str) -> Image.Image:
+def _drawn(text: str, draw: Callable[[str], bytes]) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(draw(text)), formats=["PNG"])
+    except ValueError as error:
+        raise ImageError(f"an SVG drawing that cannot be drawn ({str(error)[-200:]})") from error
+
+
+def _rasterised_apart(text: str) -> bytes:
     command = [sys.executable, "-I", str(Path(rasteriser.__file__))]
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_SECONDS, check=False)
@@ -76,8 +86,8 @@ def _drawn(text: str) -> Image.Image:
     if done is None or done.returncode < 0:
         raise ImageError("an SVG drawing that takes too long to draw")
     if done.returncode:
-        raise ImageError(f"an SVG drawing that cannot be drawn ({done.stderr.decode(errors='replace')[-200:]})")
-    return Image.open(io.BytesIO(done.stdout), formats=["PNG"])
+        raise ValueError(done.stderr.decode(errors="replace"))
+    return done.stdout
 
 
 class _Cleaner:

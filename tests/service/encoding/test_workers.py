@@ -49,7 +49,8 @@ def test_a_cpu_encodes_one_by_one_and_a_gpu_in_batches(monkeypatch):
     monkeypatch.setattr("service.encoding.plan.processors", lambda: 8)
     settings = ServiceSettings(gallery="unused")
     cpu, gpu = make_plan(settings, torch.device("cpu")), make_plan(settings, torch.device("cuda"))
-    assert (cpu.workers, cpu.max_batch, cpu.threads, cpu.cores) == (8, 1, 1, 8)
+    assert (cpu.workers, cpu.at_once, cpu.max_batch, cpu.threads, cpu.cores) == (8 + 32, 8, 1, 1, 8)
+    assert gpu.at_once == gpu.workers
     assert (gpu.max_batch, gpu.threads, gpu.cores) == (16, 8, 8)
     assert gpu.workers > 2 * gpu.max_batch
 

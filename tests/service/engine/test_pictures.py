@@ -1,26 +1,14 @@
-import io
 import os
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
-import anyio
 import fsspec
 import pytest
-from PIL import Image
 
 from index.gallery.directory import Gallery
-from service.encoding import decoding
-from service.encoding.decoding import Decoder
-from service.engine.pictures import PhotoFile, Thumbnails, open_photo
+from service.engine.pictures import open_photo
 from service.errors import RequestProblem
-from tests.conftest import draw_shape
-from tests.training.model.test_colours import DISPLAY_P3
-from training.model.images import open_image
-
-PNG = {"Content-Type": "image/png"}
 
 
 @pytest.fixture
@@ -115,88 +103,6 @@ def test_remote_files(photos):
         with pytest.raises(RequestProblem) as caught:
             opening(at(photo, uri))
         assert caught.value.status == status
-
-
-def thumbnail(thumbnails, photo, size=64):
-    async def get():
-        opened = opening(photo)
-        with opened.file:
-            return await thumbnails.get(opened, size)
-
-    return anyio.run(get)
-
-
-def test_thumbnails_keep_to_their_memory(photos):
-    sizes = [len(thumbnail(Thumbnails(10**6, Decoder(1, 10**6)), photo)) for photo in photos]
-    thumbnails = Thumbnails(sum(sizes[:5]), Decoder(1, 10**6))
-    for photo in photos:
-        content = thumbnail(thumbnails, photo)
-        assert thumbnail(thumbnails, photo) is content
-        assert thumbnails._used <= sum(sizes[:5])
-        assert thumbnails._used == sum(map(len, thumbnails._kept.values()))
-
-
-def test_a_changed_file_has_another_thumbnail(photos, file):
-    thumbnails, photo = Thumbnails(10**6, Decoder(1, 10**6)), at(photos[0], file)
-    before = thumbnail(thumbnails, photo)
-    draw_shape("line", 3, filled=True, size=80).save(file)
-    assert thumbnail(thumbnails, photo) != before
-    file.write_bytes(b"no image")
-    with pytest.raises(RequestProblem, match="no longer an image") as caught:
-        thumbnail(thumbnails, photo)
-    assert caught.value.status == 404
-
-
-def test_a_file_that_breaks_off_may_still_be_there(photos):
-    class Cut(io.BytesIO):
-        def read(self, *args):
-            raise RuntimeError("payload is not completed")
-
-    opened = PhotoFile("far://photo.png", Cut(), None, "1", is_local=False)
-    with pytest.raises(RequestProblem, match="cannot be read at the moment") as caught:
-        anyio.run(Thumbnails(10**6, Decoder(1, 10**6)).get, opened, 64)
-    assert caught.value.status == 503
-
-
-def test_a_thumbnail_has_the_colours_that_are_meant(tmp_path, photos):
-    file = tmp_path / "wide.png"
-    Image.new("RGB", (64, 64), (200, 120, 60)).save(file, icc_profile=DISPLAY_P3)
-    content = thumbnail(Thumbnails(10**6, Decoder(1, 10**6)), at(photos[0], file))
-    with Image.open(io.BytesIO(content)) as made:
-        assert "icc_profile" not in made.info
-        expected = open_image(file).getpixel((32, 32))
-        assert made.getpixel((32, 32)) == pytest.approx(expected, abs=4)
-
-
-def test_no_thumbnail_is_made_of_a_photo_with_too_many_pixels(photos):
-    thumbnails = Thumbnails(10**6, Decoder(1, 64 * 64 - 1))
-    with pytest.raises(RequestProblem, match="64 x 64 px is more than the limit of 4095 pixels"):
-        thumbnail(thumbnails, photos[0]._replace(width=63))
-
-
-def test_thumbnails_searches_and_uploads_share_the_limit_of_images_decoded_at_once(
-    start, own_gallery, sketch, monkeypatch
-):
-    """A third decoder would complete the barrier."""
-    monkeypatch.setattr("service.encoding.plan.processors", lambda: 2)
-    client = start(gallery=own_gallery, anonymous="write")
-    barrier, together = threading.Barrier(3, action=lambda: together.append(1)), []
-    decode = decoding.open_image
-
-    def slow(*args, **kwargs):
-        with suppress(threading.BrokenBarrierError):
-            barrier.wait(0.3)
-        return decode(*args, **kwargs)
-
-    monkeypatch.setattr(decoding, "open_image", slow)
-    buffer = io.BytesIO()
-    Image.effect_noise((50, 70), 90).save(buffer, "PNG")
-    with ThreadPoolExecutor(12) as pool:
-        answers = [pool.submit(client.get, f"/v1/photos/{number}/thumbnail") for number in range(1, 9)]
-        answers += [pool.submit(client.post, "/v1/search", content=sketch, headers=PNG) for _ in range(3)]
-        answers.append(pool.submit(client.post, "/v1/photos", content=buffer.getvalue(), headers=PNG))
-    assert sorted(answer.result().status_code for answer in answers) == [200] * 11 + [201]
-    assert together == []
 
 
 def by_link(file, target):

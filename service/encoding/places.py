@@ -1,0 +1,82 @@
+"""Shares of the machine: as many images are decoded, encoded or searched by at the same time as there are cores."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.http.stopwatch import Stopwatch
+
+__all__ = ["Place", "Places"]
+
+
+class Place:
+    """A share of the machine, which is held while an image is decoded, encoded or searched by."""
+
+    def __init__(self, places: "Places") -> None:
+        self._places = places
+        self.is_held = False
+
+    def take(self) -> None:
+        """Waits for the place, unless it is held."""
+        if not self.is_held:
+            self._places.take()
+            self.is_held = True
+
+    def leave(self) -> None:
+        """Leaves it to others, if it is held."""
+        if self.is_held:
+            self.is_held = False
+            self._places.leave()
+
+
+class Places:
+    """The shares that there are; whoever has waited longest is next. It may be used from many threads.
+
+    Args:
+        count: number of shares.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._line: deque[threading.Event] = deque()
+        self._lock = threading.Lock()
+        self._own = threading.local()  # the place that a thread has
+
+    @contextmanager
+    def hold(self, stopwatch: Stopwatch | None = None) -> Iterator[Place]:
+        """Waits for a place, and gives it back when the block ends; blocks within use the same one.
+
+        Args:
+            stopwatch: records the time of waiting as the stage ``queue``.
+        """
+        outer: Place | None = getattr(self._own, "place", None)
+        place = self._own.place = outer or Place(self)
+        queued = stopwatch.now() if stopwatch else 0
+        place.take()
+        if stopwatch and outer is None:
+            stopwatch.add("queue", queued)
+        try:
+            yield place
+        finally:
+            if outer is None:
+                place.leave()
+                self._own.place = None
+
+    def take(self) -> None:
+        """Waits in line for a share."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Event()
+            self._line.append(turn)
+        turn.wait()
+
+    def leave(self) -> None:
+        """Hands a share to whoever is next in line."""
+        with self._lock:
+            if self._line:
+                self._line.popleft().set()
+            else:
+                self._free += 1
