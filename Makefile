@@ -23,8 +23,9 @@ demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Train on li
 photos: | $(INSTALLED)
 	$(BIN)/svdraw index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --out $(DEMO)/photos
 
+# Files of tests run side by side, one a core, with one thread each for their arithmetic.
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types, the direction of imports, Dockerfile and compose files
 	$(BIN)/ruff check .

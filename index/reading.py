@@ -110,7 +110,7 @@ def read_photos(
         one_by_one(runner, plan.max_batch) as embed,
         tqdm(total=len(photos), desc="indexing", unit="photo", dynamic_ncols=True, mininterval=seconds) as progress,
     ):
-        for result in map_ahead(prepare, _with_states(gallery, photos), workers=plan.workers):
+        for result in map_ahead(prepare, _with_states(gallery, photos), workers=plan.at_once):
             yield result
             progress.update()
 

@@ -9,7 +9,6 @@ import torch
 import uvicorn
 
 from service.app import create_app
-from service.encoding.plan import make_plan
 from service.errors import AddressInUse, ServiceError
 from service.http.connections import Connections
 from service.http.log_stream import LogStream
@@ -18,6 +17,7 @@ from service.http.observability import JsonFormatter
 from service.http.protocol import patient_protocol
 from service.settings import ServiceSettings
 from training.base.command_line import Options
+from training.inference.plan import make_plan
 from training.model.devices import resolve_device
 
 __all__ = ["serve"]
@@ -40,7 +40,7 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         KeysError: if the file of API keys cannot be used.
         ServiceError: if the service did not start for another reason.
     """
-    plan = make_plan(settings, resolve_device(settings.device))
+    plan = make_plan(resolve_device(settings.device))
     torch.set_num_threads(plan.threads)  # each worker preprocesses its own image; several threads each would compete
     failures: list[Exception] = []
     app = create_app(settings, on_failure=lambda failure: stop(failure))

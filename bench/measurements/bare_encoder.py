@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from service.encoding.inference import build_runner
 
 from measurements.process import rate
 from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel
-from service.encoding.plan import make_plan
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
-from training.base.cache import default_cache_directory
+from training.inference.plan import make_plan
+from training.inference.runners import build_runner
 from training.model.bundle import load_bundle
 from training.model.images import open_image
 
@@ -34,7 +33,7 @@ class BareEncoder:
     def __init__(self, gallery: Path) -> None:
         settings = ServiceSettings.model_construct(gallery=gallery, device="cpu")  # ignores the environment
         self.bundle = load_bundle(gallery / "model", "cpu")
-        self.plan = make_plan(settings, self.bundle.device)
+        self.plan = make_plan(self.bundle.device)
         torch.set_num_threads(self.plan.threads)
         metrics = Metrics()
         decoder = Decoder.for_service(settings, self.plan.cores, metrics)
@@ -43,7 +42,7 @@ class BareEncoder:
 
     def throughput(self, sketches: Sequence[bytes], seconds: float) -> dict[str, float]:
         """Measures how many sketches are embedded from their bytes, by as many threads as the service has workers."""
-        watches = [Stopwatch() for _ in range(self.plan.workers)]
+        watches = [Stopwatch() for _ in range(self.plan.at_once)]
         end = time.perf_counter() + seconds
 
         def work(watch: Stopwatch) -> None:
@@ -71,7 +70,7 @@ class BareEncoder:
         """Measures preprocessed images per second: all cores on one batch, and PyTorch with one image at a time."""
         preprocess, encoder = self.bundle.sketch.preprocessing, self.bundle.sketch
         images = torch.stack([preprocess(open_image(sketch)) for sketch in sketches[:16]])
-        runner = build_runner(self.bundle, encoder, "onnx", default_cache_directory() / "onnx", self.plan.cores)
+        runner = build_runner(encoder, "onnx", threads=self.plan.cores)
         figures = {}
         for size in (1, 4, 16):
             figures[f"batch_of_{size}"] = size * rate(lambda size=size: runner(images[:size]), seconds)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from service.encoding.decoding import Crop, Decoder
 from service.encoding.places import Place
-from service.encoding.plan import make_plan
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
@@ -22,6 +21,7 @@ from service.settings import ServiceSettings
 from training.base.errors import ImageTooCostly, ImageTooLarge
 from training.base.rejects import reject_reason
 from training.inference.batching import MicroBatcher
+from training.inference.plan import make_plan
 from training.inference.runners import build_runner
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
@@ -48,7 +48,7 @@ class EncodingModel:
         self._decoder = decoder
         self._metrics = metrics
         self._sketch_bytes = settings.max_sketch_bytes
-        plan = make_plan(settings, bundle.device)
+        plan = make_plan(bundle.device)
         sketch = build_runner(bundle.sketch, settings.runtime, settings.precision, threads=plan.threads)
         self._runners = {
             "sketch": sketch,

@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
+from service.settings import ServiceSettings
+from training.inference.plan import Plan
 
-__all__ = ["Workers", "finish_all"]
+__all__ = ["MORE_WORKERS", "Workers", "finish_all"]
+
+MORE_WORKERS = 32  # than cores
+_BATCHES_WAITING = 4
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -34,6 +39,16 @@ class Workers:
         self._metrics = metrics
         self._admitted = 0
         self.finished = 0  # calls that have ended; it stands still if the threads are stuck
+
+    @classmethod
+    def for_service(cls, settings: ServiceSettings, plan: Plan, metrics: Metrics) -> Self:
+        """Threads for high throughput, with a queue that holds an image of each request and a few whole batches.
+
+        There are more threads than cores. Some prepare the next batch for a GPU. On a CPU they wait for a core, so that
+        images that take long to decode do not keep others from it.
+        """
+        waiting = settings.max_concurrent + _BATCHES_WAITING * settings.max_items
+        return cls(plan.cores + MORE_WORKERS, waiting, metrics, plan.at_once)
 
     async def run(
         self,

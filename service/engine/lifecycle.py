@@ -16,7 +16,6 @@ from index.gallery.generations import read_generation
 from index.gallery.photos import Photo
 from index.gallery.searcher import Change
 from service.encoding.decoding import Decoder
-from service.encoding.plan import make_plan
 from service.encoding.workers import Workers
 from service.engine.building import build_base, should_build_base
 from service.engine.changes import add_photo, changes_after, describe_photo, remove_photo
@@ -31,6 +30,7 @@ from service.engine.uploads import Upload
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
+from training.inference.plan import make_plan
 from training.model.devices import resolve_device
 
 __all__ = ["Engine"]
@@ -65,10 +65,10 @@ class Engine:
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self._settings = settings
         self.metrics = metrics
-        plan = make_plan(settings, resolve_device(settings.device))
+        plan = make_plan(resolve_device(settings.device))
         self._decoder = Decoder.for_service(settings, plan.cores, metrics)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
-        self.workers = Workers(plan.workers, plan.waiting, metrics, plan.at_once)
+        self.workers = Workers.for_service(settings, plan, metrics)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
         self._leftovers = Leftovers()
         self.loops = [

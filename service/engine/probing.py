@@ -20,7 +20,7 @@ _HITS = 10
 
 
 async def probe(serving: Serving, workers: Workers) -> None:
-    """Searches for the photos in a direction by chance, in the threads that requests use.
+    """Searches for the photos in a direction by chance, in the threads that requests use, and with a place among them.
 
     Busy threads are no failure, as long as they end their work.
 
@@ -44,8 +44,9 @@ async def probe(serving: Serving, workers: Workers) -> None:
 
 def _search(serving: Serving) -> None:
     direction = np.random.default_rng().standard_normal((1, serving.searcher.dim), np.float32)
-    [hits] = serving.searcher.search(direction, _HITS)
-    _read(serving, [hit.id for hit in hits])
+    with serving.model.place(Stopwatch()):
+        [hits] = serving.searcher.search(direction, _HITS)
+        _read(serving, [hit.id for hit in hits])
 
 
 def _read(serving: Serving, ids: list[int]) -> None:

@@ -291,7 +291,7 @@ def test_ending_is_in_order_even_if_the_engine_cannot_be_closed(gallery_path, mo
 
 def test_no_search_of_a_batch_goes_on_behind_its_answer(start, monkeypatch):
     """The first fails by an error that nobody expects, while the others have not begun."""
-    monkeypatch.setattr("service.encoding.plan.processors", lambda: 1)
+    monkeypatch.setattr("training.inference.plan.processors", lambda: 1)
     client = TestClient(start().app, raise_server_exceptions=False)
     running, order = [], []
 

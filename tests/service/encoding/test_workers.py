@@ -2,14 +2,13 @@ import asyncio
 import threading
 
 import pytest
-import torch
 
-from service.encoding.plan import make_plan
 from service.encoding.workers import Workers
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
+from training.inference.plan import Plan
 
 
 def test_a_full_line_is_a_503_until_it_moves():
@@ -45,17 +44,19 @@ def test_time_in_the_line_is_a_stage_and_failures_reach_the_caller():
     workers.close()
 
 
-def test_a_cpu_encodes_one_by_one_and_a_gpu_in_batches(monkeypatch):
-    monkeypatch.setattr("service.encoding.plan.processors", lambda: 8)
-    settings = ServiceSettings(gallery="unused")
-    cpu, gpu = make_plan(settings, torch.device("cpu")), make_plan(settings, torch.device("cuda"))
-    assert (cpu.workers, cpu.at_once, cpu.max_batch, cpu.threads, cpu.cores) == (8 + 32, 8, 1, 1, 8)
-    assert gpu.at_once == gpu.workers
-    assert (gpu.max_batch, gpu.threads, gpu.cores) == (16, 8, 8)
-    assert gpu.workers > 2 * gpu.max_batch
-
-
 @pytest.mark.parametrize(("concurrent", "items"), [(1, 32), (2, 1), (64, 32), (500, 100)])
 def test_the_line_holds_every_request_and_whole_batches(concurrent, items):
     settings = ServiceSettings(gallery="unused", max_concurrent=concurrent, max_items=items)
-    assert make_plan(settings, torch.device("cpu")).waiting >= max(concurrent, 2 * items)
+    workers, gate = Workers.for_service(settings, Plan(2, 1, 1, 2), Metrics()), threading.Event()
+
+    async def fill():
+        running = [
+            asyncio.create_task(workers.run(Stopwatch(), gate.wait, 60)) for _ in range(max(concurrent, 2 * items))
+        ]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in running)
+        gate.set()
+        assert all(await asyncio.gather(*running))
+
+    asyncio.run(fill())
+    workers.close()

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from service.encoding.workers import MORE_WORKERS
 from service.engine import probing
 from service.engine.lifecycle import Engine
 from service.http.metrics import Metrics
@@ -12,7 +13,7 @@ from service.settings import ServiceSettings
 
 @pytest.fixture
 def engine(gallery_path, monkeypatch):
-    monkeypatch.setattr("service.encoding.plan.processors", lambda: 1)
+    monkeypatch.setattr("training.inference.plan.processors", lambda: 1)
     settings = ServiceSettings(gallery=gallery_path, device="cpu", runtime="torch", reload_seconds=0, max_concurrent=1)
     engine = Engine(settings, Metrics())
     yield engine
@@ -35,7 +36,7 @@ def test_a_service_that_searches_is_ready(engine, loop):
     assert engine.alarms == []
 
 
-@pytest.mark.parametrize("count", [1, 10_000])
+@pytest.mark.parametrize("count", [1 + MORE_WORKERS, 10_000])
 def test_threads_that_are_stuck_are_an_alarm_until_they_go_on(engine, loop, monkeypatch, count):
     """Whether the queue has room for the search or not."""
     monkeypatch.setattr(probing, "_SECONDS", 0.3)
@@ -50,6 +51,24 @@ def test_threads_that_are_stuck_are_an_alarm_until_they_go_on(engine, loop, monk
         monkeypatch.setattr(probing, "_SECONDS", 60.0)
         await loop.attempt()
         assert engine.alarms == []
+
+    asyncio.run(run())
+
+
+def test_places_that_are_never_left_are_an_alarm(engine, loop, monkeypatch):
+    monkeypatch.setattr(probing, "_SECONDS", 0.3)
+    go_on = threading.Event()
+
+    def stay():
+        with engine._tenure.serving.model.place(Stopwatch()):
+            go_on.wait(60)
+
+    async def run():
+        tasks = await keep_busy(engine, 1, stay)
+        await loop.attempt()
+        assert "search fails (TimeoutError)" in engine.alarms[0]
+        go_on.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(run())
 

@@ -175,7 +175,7 @@ def test_no_thumbnail_is_made_of_a_photo_with_too_many_pixels(photo, tmp_path):
 def test_thumbnails_searches_and_uploads_share_the_limit_of_images_decoded_at_once(
     start, own_gallery, sketch, monkeypatch
 ):
-    monkeypatch.setattr("service.encoding.plan.processors", lambda: 2)
+    monkeypatch.setattr("training.inference.plan.processors", lambda: 2)
     client = start(gallery=own_gallery, anonymous="write", thumbnail_cache_bytes=0)
     now, most, lock = 0, [], threading.Lock()
     wait = Decoder._wait
