@@ -222,13 +222,13 @@ def _encoded(gallery: Gallery, bundle: Bundle, batch: list[Prepared], report: Jo
     if fresh:
         vectors = bundle.encode(bundle.photo, torch.stack([one.image for one in fresh.values()]))
         for (sha256, one), vector in zip(fresh.items(), vectors, strict=True):
-            known[sha256] = KnownContent(one.width, one.height, vector)
+            known[sha256] = KnownContent(one.width, one.height, vector, one.colors)
     report.encoded += len(fresh)
     report.copied += len(batch) - len(fresh)
     photos = []
     for prepared in batch:
-        width, height, vector = known[prepared.sha256]
+        width, height, vector, colors = known[prepared.sha256]
         candidate = prepared.candidate
         facts = (candidate.uri, prepared.sha256, prepared.bytes, prepared.modified, width, height)
-        photos.append(NewPhoto(*facts, candidate.label, candidate.metadata, vector))
+        photos.append(NewPhoto(*facts, candidate.label, candidate.metadata, vector, colors))
     return photos

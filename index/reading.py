@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from index.errors import IndexingError
 from index.gallery.directory import Gallery
+from index.gallery.palette import color_shares
 from index.gallery.photos import KnownContent, PhotoState
 from index.gallery.uris import is_text, local_path, resolve_uri
 from index.sources import Candidate, read_uri
@@ -27,11 +28,15 @@ _STATES = 512  # photos whose states are looked up at once
 
 
 class Decoded(NamedTuple):
-    """A decoded photo: its size in pixels, upright, and what the encoder is to embed, ``(3, size, size)``."""
+    """A decoded photo: its size in pixels, upright, what the encoder is to embed, ``(3, size, size)``, and its colours.
+
+    ``colors`` is what ``index.gallery.palette.color_shares`` measures.
+    """
 
     width: int
     height: int
     image: Tensor
+    colors: int
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,12 @@ def _prepare(
         return Unchanged(candidate)  # what a remote URI names is taken not to change
     content = read_uri(uri)
     sha256 = hashlib.sha256(content).hexdigest()
-    known = gallery.catalogue.same_content(sha256)
-    if known is None:
+    known: KnownContent | Decoded | None = gallery.catalogue.same_content(sha256)
+    if known is None or known.colors is None:
         facts, image = read_image(content, max_pixels=max_pixels, draft=preprocessing.draft)
-        decoded = Decoded(facts.width, facts.height, preprocessing(image))
-        return Prepared(candidate, sha256, len(content), modified, decoded)
+        colors = color_shares(image)
+        if known is None:
+            known = Decoded(facts.width, facts.height, preprocessing(image), colors)
+        else:
+            known = known._replace(colors=colors)
     return Prepared(candidate, sha256, len(content), modified, known)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from index.gallery.palette import color_shares
 from service.encoding.batching import MicroBatcher
 from service.encoding.decoding import Crop, Decoder
 from service.encoding.inference import build_runner
@@ -23,13 +24,14 @@ from service.settings import ServiceSettings
 from training.base.cache import default_cache_directory
 from training.base.errors import ImageTooLarge
 from training.base.rejects import reject_reason
-from training.drawings.ink import is_blank
+from training.drawings.ink import BLANK, is_blank
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
 from training.model.images import ImageFacts
 
 __all__ = ["EncodingModel"]
 
+_COLOR_DRAFT = 128  # pixels of the shorter side of what colours are measured in, at least
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 
 
@@ -78,6 +80,15 @@ class EncodingModel:
         with stopwatch.stage("encode"):
             return self._embedders[modality](image)
 
+    def colors(self, content: bytes) -> int:
+        """What ``color_shares`` measures in a photo.
+
+        Raises:
+            RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
+        """
+        with self._refusing("photo"), self._decoder.image(content, _COLOR_DRAFT) as image:
+            return color_shares(image)
+
     def describe(self, content: bytes) -> ImageFacts:
         """What a photo's file is.
 
@@ -115,7 +126,7 @@ class EncodingModel:
             arranged = preprocessing.arrange(image)
         if modality == "sketch" and is_blank(arranged):
             self._metrics.rejected.inc()
-            raise RequestProblem(422, "the sketch is blank: draw something, or send an image that shows lines")
+            raise RequestProblem(422, BLANK)
         return preprocessing.tensor(arranged)
 
     @contextmanager

@@ -27,6 +27,7 @@ class Upload:
     suffix: str
     size: tuple[int, int]
     vector: NDArray[np.float32]
+    colors: int
     label: str | None
     metadata: dict[str, Any]
 
@@ -47,6 +48,7 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
         suffix=facts.suffix,
         size=(facts.width, facts.height),
         vector=vector,
+        colors=serving.model.colors(content) if known is None or known.colors is None else known.colors,
         label=description.label,
         metadata=description.metadata,
     )
@@ -69,6 +71,7 @@ def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
         label=upload.label,
         metadata=upload.metadata,
         vector=upload.vector,
+        colors=upload.colors,
     )
 
 
