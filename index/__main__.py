@@ -43,6 +43,12 @@ COMMANDS = (
         "svdraw index remove --gallery gallery --ids 17,18",
     ),
     _command(
+        "index colors",
+        "index.commands.changing:colors",
+        "Measure the colours of photos that an earlier version indexed.",
+        "svdraw index colors --gallery gallery",
+    ),
+    _command(
         "index compact",
         "index.commands.changing:compact",
         "Rebuild a gallery's search index and free the space of removed photos.",

@@ -34,7 +34,7 @@ _EXAMPLES = {
     "brown": "8b4513 64320f 462814 a0703c 7d5a3c c0986a 5a4632",
 }
 PALETTE = tuple(_EXAMPLES)
-"""Names of the colours, which browsers know too."""
+"""Names of the colours."""
 
 _ALIASES = {"grey": "gray", "cyan": "teal", "turquoise": "teal", "violet": "purple", "magenta": "pink"}
 _BACKGROUND = frozenset({"black", "white", "gray", "brown"})
@@ -44,7 +44,7 @@ _STEPS = 2**_BITS
 _HIGHEST = _STEPS - 1
 _SIDE = 64  # points
 _SPREAD = 0.5  # standard deviation of the weight of points, in half sides
-_ALSO = 10.0  # CIELAB units that another colour may lie farther from a sought one than the nearest
+_ALSO = 5.0  # CIELAB units that another colour may lie farther from a sought one than the nearest
 _HEX = re.compile(r"#([0-9a-f]{3}|[0-9a-f]{6})")
 
 
