@@ -20,16 +20,19 @@ __all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo that was received and embedded but not stored yet; ``vector`` is ``(dim,)``."""
+    """A photo that was received and embedded but not stored yet; ``vector`` is ``(dim,)``.
+
+    ``colors`` is what ``index.gallery.palette.color_shares`` measures.
+    """
 
     content: bytes
     sha256: str
     suffix: str
     size: tuple[int, int]
     vector: NDArray[np.float32]
-    colors: int
     label: str | None
     metadata: dict[str, Any]
+    colors: int | None = None
 
 
 def prepare_upload(serving: Serving, content: bytes, description: PhotoDescription, stopwatch: Stopwatch) -> Upload:
@@ -48,9 +51,9 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
         suffix=facts.suffix,
         size=(facts.width, facts.height),
         vector=vector,
-        colors=serving.model.colors(content) if known is None or known.colors is None else known.colors,
         label=description.label,
         metadata=description.metadata,
+        colors=serving.model.colors(content) if known is None or known.colors is None else known.colors,
     )
 
 
