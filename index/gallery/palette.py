@@ -5,7 +5,7 @@ by its place: by half at 0.6 of the way from the middle to a border, for there t
 background. The shares of all colours are kept in one number, 5 bits each, in steps of 1/32.
 
 A photo is said to have a colour if its share reaches a threshold. That of black, white, gray and brown is higher,
-because nearly every background has them.
+because nearly every background has them. docs/gallery.md shows how often the subject's colour is found.
 """
 
 import re
@@ -37,8 +37,8 @@ PALETTE = tuple(_EXAMPLES)
 """Names of the colours."""
 
 _ALIASES = {"grey": "gray", "cyan": "teal", "turquoise": "teal", "violet": "purple", "magenta": "pink"}
-_BACKGROUND = frozenset({"black", "white", "gray", "brown"})
-_LEAST, _LEAST_OF_BACKGROUND = 3, 8  # steps that make a colour one of the photo
+_LEAST = 3  # steps that make a colour one of the photo,
+_MORE = {"black": 6, "white": 6, "gray": 8, "brown": 8}  # or more, for what is in nearly every background
 _BITS = 5  # of a share
 _STEPS = 2**_BITS
 _HIGHEST = _STEPS - 1
@@ -62,7 +62,7 @@ def color_names(shares: int | None) -> list[str] | None:
     if shares is None:
         return None
     steps = [(shares >> _BITS * number & _HIGHEST, name) for number, name in enumerate(PALETTE)]
-    found = [each for each in steps if each[0] >= (_LEAST_OF_BACKGROUND if each[1] in _BACKGROUND else _LEAST)]
+    found = [(share, name) for share, name in steps if share >= _MORE.get(name, _LEAST)]
     return [name for _, name in sorted(found, key=lambda each: -each[0])]
 
 
