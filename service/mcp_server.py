@@ -4,8 +4,6 @@ An assistant starts this process and talks to it over standard input and output.
 service that runs already, so that the gallery and the model are loaded once, however many assistants there are.
 """
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -19,6 +17,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from service.client.rest import AsyncClient, ServiceProblem
+from service.errors import RequestProblem
+from service.http.bodies import decode_base64
 from service.schemas import MAX_ID, SearchResponse, SearchResult
 from training.base.command_line import Options, Settings
 
@@ -170,9 +170,9 @@ def _sketch(image: str | None, path: str | None) -> bytes:
         return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 256 256">{line}</svg>'.encode()
     assert image is not None
     try:
-        return base64.b64decode(image.removeprefix("data:").partition("base64,")[2] or image, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ToolError("'image' is not base64; encode the whole image file, without line breaks") from error
+        return decode_base64(image)
+    except RequestProblem as error:
+        raise ToolError(f"'image' cannot be used: {error}; encode the whole image file") from error
 
 
 def _filter(colors: list[str] | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from tests.end_to_end.browser import (
     CHROMIUM,
     LOADED,
     MISSING,
+    SETTLED,
     accessibility_violations,
     draw,
     draw_by_touch,
@@ -34,7 +35,6 @@ from training.model.calibration import Calibration, Coefficients
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
 
 SHOWN = "[...document.querySelectorAll('#grid li')].map(item => item.dataset.id).join()"
-SETTLED = "!document.getElementById('grid').classList.contains('stale')"
 
 
 def photographed_drawing(folder):

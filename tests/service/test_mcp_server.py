@@ -72,6 +72,19 @@ def test_the_tools_over_standard_input_and_output(gallery_path, sketch):
     assert json.loads(texts(info)[0])["photos"] == 24
 
 
+@pytest.mark.parametrize("form", ["{}\n", "data:image/png;base64,{}", "DATA:image/png;BASE64,{}", " {}"])
+def test_base64_is_read_as_the_service_reads_it(form, sketch):
+    sent = []
+
+    def respond(request):
+        sent.append(request.content)
+        return httpx.Response(200, json={"results": [], "dimensions": 1, "baseline": 0, "total": 0, "generation": 1})
+
+    encoded = base64.encodebytes(sketch).decode().rstrip("=\n")  # with line breaks and without padding
+    assert not call(answering(respond), "search_by_sketch", {"image": form.format(encoded)}).is_error
+    assert sent == [sketch]
+
+
 def test_photos_of_a_colour_are_asked_for():
     sent = []
 
