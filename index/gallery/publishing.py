@@ -17,8 +17,8 @@ from index.gallery.catalogue import Catalogue
 from index.gallery.generations import CHANGES, ORDER, GenerationManifest, generation_folder, read_generation
 from index.gallery.query_moments import known_queries
 from index.gallery.staging import BASE, NEXT, alone, link, staging, switch_to, sync
-from training.model.bundle import read_manifest
 from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_order, read_gallery_order
+from training.model.manifest import read_manifest
 
 __all__ = ["base_is_due", "publish_base", "publish_changes", "publish_layer"]
 
