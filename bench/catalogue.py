@@ -3,8 +3,8 @@
     python bench/catalogue.py --counts 1000000 --dims 256
 
 Fills catalogues with random vectors and four fields of metadata: one photo in two is from the shop "north", a year is
-one of 100, a price is one of 100,000, and every photo has two tags out of ten. Filters are asked twice: of fields
-as they are, and of fields that are filterable. The output is Markdown.
+one of 100, a price is one of 100,000, and every photo has two tags out of ten. Filters are asked twice: of fields as
+they are, and of fields that are filterable. Colour always is; every photo has three of twelve. The output is Markdown.
 """
 
 from argparse import Namespace

@@ -224,8 +224,8 @@ def _new(gallery: Gallery, batch: list[Prepared], report: JobReport) -> list[New
     known |= fresh
     photos = []
     for prepared in batch:
-        width, height, vector = known[prepared.sha256]
+        width, height, vector, colors = known[prepared.sha256]
         candidate = prepared.candidate
         facts = (candidate.uri, prepared.sha256, prepared.bytes, prepared.modified, width, height)
-        photos.append(NewPhoto(*facts, candidate.label, candidate.metadata, vector))
+        photos.append(NewPhoto(*facts, candidate.label, candidate.metadata, vector, colors))
     return photos

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from index.errors import SourceError
-from index.gallery.photos import Photo
+from index.gallery.fields import FACTS
 from training.base.tables import as_text, open_table, parse_number
 
 __all__ = ["PhotoRow", "read_photo_table"]
@@ -49,7 +49,7 @@ def read_photo_table(path: Path, encoding: str | None = None) -> list[PhotoRow]:
         names = [field.name for field in fields]
         if twice := {name for name in names if names.count(name) > 1}:
             raise SourceError(f"{path} has two columns for the metadata field {min(twice)!r}; remove one")
-        if hidden := ", ".join(f'"metadata.{name}"' for name in names if name in Photo._fields):
+        if hidden := ", ".join(f'"metadata.{name}"' for name in names if name in FACTS):
             logger.warning("%s: filter on columns that are called as facts of a photo are by %s", path, hidden)
         return [_row(path, number, cells, column, fields) for number, cells in table.rows]
 
@@ -82,7 +82,11 @@ def _row(path: Path, number: int, cells: Mapping[str, Any], column: str, fields:
     if not uri or "\0" in uri:
         raise SourceError(f"{path}, row {number}: {column}: every row needs the path or URI of a photo there")
     metadata = {field.name: value(field.column, field.parse) for field in fields if field.column in cells}
-    return PhotoRow(uri, value("label", as_text), metadata)
+    return PhotoRow(uri, value("label", _label), metadata)
+
+
+def _label(value: Any) -> str:
+    return as_text(parse_number(value) if isinstance(value, float) else value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from index.errors import IndexingError
 from index.gallery.directory import Gallery
+from index.gallery.palette import color_shares
 from index.gallery.photos import KnownContent, PhotoState
 from index.gallery.uris import is_text, local_path, resolve_uri
 from index.sources import Candidate, read_uri
@@ -29,11 +30,15 @@ _STATES = 512  # photos whose states are looked up at once
 
 
 class _Decoded(NamedTuple):
-    """A decoded photo: its size in pixels, upright, and what the encoder is to embed, ``(3, size, size)``."""
+    """A decoded photo: its size in pixels, upright, what the encoder is to embed, ``(3, size, size)``, and its colours.
+
+    ``colors`` is what ``index.gallery.palette.color_shares`` measures.
+    """
 
     width: int
     height: int
     image: Tensor
+    colors: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def read_photos(
         sha256, size, modified, content = read
         if isinstance(content, KnownContent):
             return Prepared(candidate, sha256, size, modified, content, fresh=False)
-        known = KnownContent(content.width, content.height, embed(content.image))
+        known = KnownContent(content.width, content.height, embed(content.image), content.colors)
         return Prepared(candidate, sha256, size, modified, known, fresh=True)
 
     seconds = 0.1 if sys.stderr.isatty() else 10  # between two reports; a log needs few
@@ -135,7 +140,11 @@ def _read(
     content = read_uri(uri)
     sha256 = hashlib.sha256(content).hexdigest()
     known: KnownContent | _Decoded | None = gallery.catalogue.same_content(sha256)
-    if known is None:
+    if known is None or known.colors is None:
         facts, image = read_image(content, max_pixels=max_pixels, draft=preprocessing.draft)
-        known = _Decoded(facts.width, facts.height, preprocessing(image))
+        colors = color_shares(image)
+        if known is None:
+            known = _Decoded(facts.width, facts.height, preprocessing(image), colors)
+        else:
+            known = known._replace(colors=colors)
     return sha256, len(content), modified, known

@@ -25,9 +25,10 @@ __all__ = ["Candidate", "Listing", "list_folder", "list_photos", "read_uri"]
 
 # Folders of thumbnails, of what was deleted, and of file systems; hidden ones are passed over as well.
 _SIDE_FOLDERS = frozenset(
-    {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"}
+    {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information", "__macosx"}
 )
 _LINKS = "links to folders"
+_FORKS = "._ files of a Mac"  # what else it keeps of a file, beside the file itself
 _SHOWN = 5  # suffixes
 
 
@@ -187,8 +188,12 @@ def _is_aside(folder: str) -> bool:
 
 
 def _is_photo(name: str, skipped: Counter[str]) -> bool:
-    """Whether a name has the suffix of an image; if not, it is counted."""
-    suffix = PurePosixPath(name).suffix.lower()
+    """Whether a name, or the last part of a path, is that of an image by its suffix; if not, it is counted."""
+    path = PurePosixPath(name)
+    suffix = path.suffix.lower()
+    if path.name.startswith("._"):
+        skipped[_FORKS] += 1
+        return False
     if suffix not in IMAGE_SUFFIXES:
         skipped[suffix or "without suffix"] += 1
     return suffix in IMAGE_SUFFIXES
@@ -205,8 +210,8 @@ def _list_remote(source: str) -> Listing:
     try:
         storage, root = url_to_fs(source)
         names = storage.find(root)
-    except (ImportError, OSError, ValueError) as error:
-        raise SourceError(f"{source}: {error}") from error
+    except Exception as error:  # each kind of storage and archive has exceptions of its own
+        raise SourceError(f"{source}: {str(error) or type(error).__name__}") from error
     _, separator, archive = source.partition("::")
     top = PurePosixPath(root.strip("/"))
     candidates, skipped = [], Counter[str]()

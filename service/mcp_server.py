@@ -4,8 +4,6 @@ An assistant starts this process and talks to it over standard input and output.
 service that runs already, so that the gallery and the model are loaded once, however many assistants there are.
 """
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -19,6 +17,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from service.client.rest import AsyncClient, ServiceProblem
+from service.errors import RequestProblem
+from service.http.bodies import decode_base64
 from service.schemas import MAX_ID, SearchResponse, SearchResult
 from training.base.command_line import Options, Settings
 
@@ -45,6 +45,14 @@ _Path = Annotated[
         max_length=MAX_PATH,
         description="in place of an image: the sketch as SVG path data on a square of 256 by 256, such as "
         "'M 40 200 L 128 40 L 216 200 Z'; lines are drawn, areas are not filled",
+    ),
+]
+_Colors = Annotated[
+    list[Annotated[str, Field(max_length=20)]] | None,
+    Field(
+        max_length=20,
+        description="only photos with one of these colours: black, white, gray, red, orange, yellow, green, teal, "
+        "blue, purple, pink, brown or #rrggbb; drawings themselves have no colour",
     ),
 ]
 _PhotoId = Annotated[int, Field(ge=1, le=MAX_ID, description="id of a photo of the gallery")]
@@ -94,20 +102,29 @@ class _Tools:
         self._address = address
 
     async def search_by_sketch(
-        self, image: _Image = None, path: _Path = None, limit: _Limit = 5, dimensions: _Dimensions = None
+        self,
+        image: _Image = None,
+        path: _Path = None,
+        limit: _Limit = 5,
+        dimensions: _Dimensions = None,
+        colors: _Colors = None,
     ) -> list[Any]:
         """Finds the photos that a sketch depicts, best first, with thumbnails. Give either 'image' or 'path'."""
-        sketch = _sketch(image, path)
-        return await self._shown(self._client.search(sketch, limit=limit, dimensions=dimensions))
+        sketch, only = _sketch(image, path), _filter(colors)
+        return await self._shown(self._client.search(sketch, limit=limit, dimensions=dimensions, filter=only))
 
-    async def similar_photos(self, photo_id: _PhotoId, limit: _Limit = 5, dimensions: _Dimensions = None) -> list[Any]:
+    async def similar_photos(
+        self, photo_id: _PhotoId, limit: _Limit = 5, dimensions: _Dimensions = None, colors: _Colors = None
+    ) -> list[Any]:
         """Finds photos similar to a photo of the gallery, best first, with thumbnails."""
-        return await self._shown(self._client.search_like(photo_id, limit=limit, dimensions=dimensions))
+        only = _filter(colors)
+        return await self._shown(self._client.search_like(photo_id, limit=limit, dimensions=dimensions, filter=only))
 
     async def gallery_info(self) -> str:
-        """Tells how many photos the gallery has, and what a search compares by default."""
+        """Tells how many photos the gallery has, in which colours, and what a search compares by default."""
         info = await self._answer(self._client.gallery())
-        return info.model_dump_json(include={"photos", "dim", "default_dimensions", "generation", "created", "model"})
+        shown = {"photos", "dim", "default_dimensions", "generation", "created", "model", "colors"}
+        return info.model_dump_json(include=shown)
 
     async def _shown(self, search: Awaitable[SearchResponse]) -> list[Any]:
         """A line about each result, followed by its thumbnail."""
@@ -153,10 +170,15 @@ def _sketch(image: str | None, path: str | None) -> bytes:
         return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 256 256">{line}</svg>'.encode()
     assert image is not None
     try:
-        return base64.b64decode(image.removeprefix("data:").partition("base64,")[2] or image, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ToolError("'image' is not base64; encode the whole image file, without line breaks") from error
+        return decode_base64(image)
+    except RequestProblem as error:
+        raise ToolError(f"'image' cannot be used: {error}; encode the whole image file") from error
+
+
+def _filter(colors: list[str] | None) -> dict[str, Any] | None:
+    return {"color": colors} if colors else None
 
 
 def _facts(result: SearchResult) -> str:
-    return result.model_dump_json(include={"id", "score", "relevance", "label", "uri", "width", "height", "metadata"})
+    shown = {"id", "score", "relevance", "label", "uri", "width", "height", "colors", "metadata"}
+    return result.model_dump_json(include=shown)

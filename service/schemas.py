@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 MAX_ID = 2**63 - 1
+_COLORS = "names of the photo's colours, by descending share; null if they were never measured"
 
 
 class Problem(BaseModel):
@@ -52,6 +53,7 @@ class SearchResult(BaseModel):
     thumbnail_url: str
     width: int
     height: int
+    colors: list[str] | None = Field(None, description=_COLORS)
     uri: str | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = None
@@ -136,6 +138,7 @@ class PhotoInfo(BaseModel):
     height: int
     label: str | None
     metadata: dict[str, Any]
+    colors: list[str] | None = Field(None, description=_COLORS)
 
 
 class PhotoPage(BaseModel):
@@ -169,6 +172,7 @@ class GalleryInfo(BaseModel):
     recall: float = Field(description="share of the true best that a search aims at if it does not say")
     model: str = Field(description="digest of the model")
     spectrum: list[float] = Field(description="what each coordinate weighs in this gallery, descending")
+    colors: list[str] = Field(description="colours that photos can be filtered by, for some have them")
     sketches: int = Field(description="number of drawn sketches that the order of coordinates was learned from")
 
 

@@ -63,7 +63,7 @@ class SearchOptions(BaseModel):
     )
     filter: Filter | None = Field(
         None,
-        description='only photos that match, such as {"label": "castle", "year": {"gte": 1900}, "licence": ["CC0"]}; '
+        description='only photos that match, such as {"label": "castle", "year": {"gte": 1900}, "color": ["red"]}; '
         "fields that are no fact of a photo are looked up in its metadata, where any member of a list may match",
     )
     unique: bool = Field(False, description="keep one of each set of identical files, the one with the smallest id")

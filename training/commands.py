@@ -21,9 +21,10 @@ from training.evaluation.protocol import evaluate as measure
 from training.features.paired import paired_features
 from training.fit.recipe import Recipe, RecipeOptions, read_recipe
 from training.fit.run import fit as train
-from training.model.bundle import load_bundle, read_manifest, set_calibration
+from training.model.bundle import load_bundle, set_calibration
 from training.model.devices import resolve_device
 from training.model.hub import HubName
+from training.model.manifest import read_manifest
 from training.model.publication import push_bundle
 from training.model.starter import STARTER_MODEL
 

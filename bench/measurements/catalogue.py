@@ -27,6 +27,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "a tenth, by a range of prices": {"price": {"lt": 10_000}},
     "a fifth, by a member of a list": {"tags": "tag 3"},
     "no photo": {"shop": "nowhere"},
+    "one of twelve colours": {"color": "red"},
 }
 
 
@@ -81,7 +82,14 @@ def _photo(number: int, vector: np.ndarray) -> NewPhoto:
         "price": chance // 200 % 100_000,
         "tags": [f"tag {chance // 7 % 10}", f"tag {chance // 77 % 10}"],
     }
-    return NewPhoto(uri, digest.hexdigest(), 2_000_000, number, 4000, 3000, f"class {number % 1000}", facts, vector)
+    return NewPhoto(
+        uri, digest.hexdigest(), 2_000_000, number, 4000, 3000, f"class {number % 1000}", facts, vector, _colors(chance)
+    )
+
+
+def _colors(chance: int) -> int:
+    """Shares of three colours out of twelve, each of which is one of the photo."""
+    return sum(10 << 5 * (chance // 12**place % 4 + 4 * place) for place in range(3))
 
 
 def _beside_a_slow_filter(reader: Catalogue, count: int, lookups: int) -> None:

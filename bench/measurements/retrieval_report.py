@@ -13,7 +13,7 @@ from PIL import Image
 from measurements.methods import EVERY, METHODS
 from measurements.runs import Runs
 from training.base.artifacts import write_text
-from training.model.bundle import read_manifest
+from training.model.manifest import read_manifest
 
 __all__ = ["write_report"]
 

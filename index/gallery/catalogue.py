@@ -4,7 +4,6 @@ It is the source of truth; everything else in a gallery but the model can be reb
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GalleryError, MetadataError
+from index.gallery.color_table import ColorTable
 from index.gallery.database import PATIENCE, Database
+from index.gallery.palette import color_names
 from index.gallery.photos import Block, KnownContent, NewPhoto, Photo, PhotoState, content_key
 from index.gallery.postings import add_postings, remove_postings, set_filterable
 from index.gallery.selection import select
@@ -32,7 +33,7 @@ _REVISION = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
 _CHANGED = "SELECT id FROM photos INDEXED BY photos_by_revision WHERE revision > ?"
 _REMOVED = "SELECT id FROM removed INDEXED BY removed_by_revision WHERE revision > ?"
 _FACTS = "id, uri, sha256, bytes, width, height, label"
-_COLUMNS = f"{_FACTS}, metadata"
+_COLUMNS = f"{_FACTS}, metadata, colors"
 _CHUNK = 500  # bound variables in one statement
 _BLOCK = 4096  # vectors read at once
 
@@ -84,10 +85,10 @@ class Catalogue:
 
     def add(self, photos: Sequence[NewPhoto]) -> None:
         """Adds photos in one durable transaction. A photo whose URI is known already is replaced and keeps its id."""
-        names = "uri, sha256, bytes, modified, width, height, label, metadata, revision"
+        names = "uri, sha256, bytes, modified, width, height, label, metadata, colors, revision"
         updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
         statement = (
-            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {_REVISION}) "
+            f"INSERT INTO photos ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {_REVISION}) "
             f"ON CONFLICT (uri) DO UPDATE SET {updates} RETURNING id"
         )
         vectors: dict[int, bytes] = {}
@@ -99,7 +100,8 @@ class Catalogue:
             )
             remove_postings(connection, [row[0] for row in replaced])
             for photo in photos:
-                [identifier] = connection.execute(statement, (*photo[:7], json.dumps(photo.metadata))).fetchone()
+                values = (*photo[:7], json.dumps(photo.metadata), photo.colors)
+                [identifier] = connection.execute(statement, values).fetchone()
                 vectors[identifier] = np.ascontiguousarray(photo.vector, dtype="<f4").tobytes()
             add_postings(connection, vectors)
             store_vectors(connection, vectors)
@@ -157,6 +159,11 @@ class Catalogue:
         return UriTable(self._database)
 
     @property
+    def colors(self) -> ColorTable:
+        """Which photos have which colours, and which photos' colours were never measured."""
+        return ColorTable(self._database)
+
+    @property
     def removed_since(self) -> int:
         """The earliest revision for which ``removed_after`` is complete."""
         return int(self.fact("removed_since") or 0)
@@ -205,12 +212,12 @@ class Catalogue:
     def same_content(self, sha256: str) -> KnownContent | None:
         """Returns the facts of a photo with this content, or None if there is none."""
         rows = self._database.query(
-            "SELECT photos.id, width, height, coalesce(slots, 0), coalesce(vectors, x'') FROM photos "
+            "SELECT photos.id, width, height, colors, coalesce(slots, 0), coalesce(vectors, x'') FROM photos "
             f"LEFT JOIN vectors ON page = photos.id / {PAGE} WHERE sha256 = ? LIMIT 1",
             (sha256,),
         )
-        for identifier, width, height, slots, vectors in rows:
-            return KnownContent(width, height, one_vector(identifier, slots, vectors))
+        for identifier, width, height, colors, slots, vectors in rows:
+            return KnownContent(width, height, one_vector(identifier, slots, vectors), colors)
         return None
 
     def with_content(self, sha256: str, limit: int) -> list[tuple[int, str]]:
@@ -231,7 +238,7 @@ class Catalogue:
         Raises:
             MetadataError: if their metadata is larger.
         """
-        columns = f"{_FACTS}, '{{}}'" if most == 0 else _COLUMNS
+        columns = f"{_FACTS}, '{{}}', colors" if most == 0 else _COLUMNS
         found: dict[int, Photo] = {}
         taken = 0
         for chunk in _chunks(list(ids)):
@@ -304,17 +311,12 @@ class Catalogue:
         return [f"{self.path}: {row[0]}" for row in rows if row[0] != "ok"]
 
 
-def _ids_of(connection: sqlite3.Connection, uris: Sequence[str]) -> list[int]:
-    statement = "SELECT id FROM photos WHERE uri IN (SELECT value FROM json_each(?))"
-    return [row[0] for row in connection.execute(statement, (json.dumps(uris),))]
-
-
 def _ids(rows: Sequence[tuple[int]]) -> NDArray[np.int64]:
     return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
 
 def _photo(row: Any) -> Photo:
-    return Photo._make((*row[:7], json.loads(row[7])))
+    return Photo._make((*row[:7], json.loads(row[7]), color_names(row[8])))
 
 
 def _chunks(values: list[Any]) -> Iterator[list[Any]]:

@@ -32,7 +32,8 @@ from index.gallery.generations import Generation, GenerationManifest, generation
 from index.gallery.publishing import base_is_due, publish_base, publish_changes, publish_layer
 from index.gallery.uris import own_uris
 from training.base.errors import BundleError
-from training.model.bundle import copy_bundle, read_manifest
+from training.model.bundle import copy_bundle
+from training.model.manifest import read_manifest
 
 __all__ = ["Gallery", "sampled_recall"]
 

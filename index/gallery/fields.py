@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from index.errors import FilterError
+from index.gallery.palette import color_names
 
 __all__ = ["FACTS", "MAX_NAME", "Field", "field_of"]
 
-FACTS = frozenset({"id", "uri", "sha256", "bytes", "width", "height", "label"})
+FACTS = frozenset({"id", "uri", "sha256", "bytes", "width", "height", "label", "color"})
 MAX_NAME = 200  # characters
 _METADATA = "metadata."
 _NAME = re.compile(rf"""[^"\\\x00-\x1f\ud800-\udfff]{{1,{MAX_NAME}}}""")
@@ -34,6 +35,11 @@ class Field(NamedTuple):
         """Whether the field is a fact that is text."""
         return self.is_fact and self.name in ("uri", "sha256", "label")
 
+    @property
+    def is_color(self) -> bool:
+        """Whether the field is the names of a photo's colours."""
+        return self.is_fact and self.name == "color"
+
     def path_sql(self) -> tuple[str, list[str]]:
         """SQL for the path of the field in a photo's metadata, and the values of its variables."""
         literal, parts = f'$."{self.name}"', self.name.split(".")
@@ -44,7 +50,10 @@ class Field(NamedTuple):
 
     def values(self, facts: Mapping[str, Any], metadata: Mapping[str, Any]) -> set[str | int | float]:
         """The values that a photo has in the field: none, one, or those of a list."""
-        if self.is_fact:
+        found: Any
+        if self.is_color:
+            found = color_names(facts["colors"])
+        elif self.is_fact:
             found = facts[self.name]
         elif self.name in metadata:
             found = metadata[self.name]

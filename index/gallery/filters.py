@@ -3,7 +3,8 @@
     {"label": "castle", "year": {"gte": 1900, "lt": 2000}, "licence": ["CC0", "CC-BY"], "broken": null}
 
 A photo passes if every field matches: a field equals a value, is one of a list, or meets comparisons. Fields that are
-not facts of the photo are looked up in its metadata; where a list is found there, one of its members must match.
+not facts of the photo are looked up in its metadata; where a list is found there, one of its members must match. A
+photo has several colours too: of the fact ``color``, by a name or ``#rrggbb``, one must match.
 Filters are bounded and hold only what SQLite can store, so that an error of a filter is reported as one.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from index.errors import FilterError
 from index.gallery.fields import MAX_NAME, Field, field_of
+from index.gallery.palette import names_of_color
 
 __all__ = ["MAX_FIELDS", "MAX_TEXT", "MAX_VALUES", "Condition", "conditions", "parse_filter", "value_condition"]
 
@@ -123,9 +125,11 @@ def parse_filter(text: str) -> dict[str, Any]:
 def _condition(field: Field, name: str, value: Any) -> Condition:
     if value is None:
         return Condition(field, absent=True)
+    if isinstance(value, list) and len(value) > MAX_VALUES:
+        raise FilterError(f"filter on {name}: a list can have at most {MAX_VALUES} values, not {len(value)}")
+    if field.is_color:
+        return _color_condition(field, value)
     if isinstance(value, list):
-        if len(value) > MAX_VALUES:
-            raise FilterError(f"filter on {name}: a list can have at most {MAX_VALUES} values, not {len(value)}")
         return Condition(field, (("in", [_scalar(name, item) for item in value]),))
     if not isinstance(value, dict):
         return Condition(field, (("eq", _scalar(name, value)),))
@@ -138,6 +142,18 @@ def _condition(field: Field, name: str, value: Any) -> Condition:
         tuple(test for test in tests if test[0] != "ne"),
         tuple(operand for comparison, operand in tests if comparison == "ne"),
     )
+
+
+def _color_condition(field: Field, value: Any) -> Condition:
+    """What is asked of the colours of a photo, where one value may mean several names."""
+    asked = value if isinstance(value, dict) else {"eq": value}
+    if other := sorted(asked.keys() - {"eq", "ne"}):
+        raise FilterError(f"filter on color: colours compare by eq and ne alone, not by {other[0][:MAX_NAME]}")
+    wanted, unlike = (
+        [name for each in (part if isinstance(part, list) else [part]) for name in names_of_color(each)]
+        for part in (asked.get("eq", []), asked.get("ne", []))
+    )
+    return Condition(field, (("in", wanted),) if "eq" in asked else (), tuple(unlike))
 
 
 def _fitting(field: Field, test: Test) -> Test:

@@ -9,7 +9,10 @@ __all__ = ["Block", "KnownContent", "NewPhoto", "Photo", "PhotoState", "content_
 
 
 class Photo(NamedTuple):
-    """One photo of a gallery. ``bytes`` is the size of its file; ``width`` and ``height`` are in pixels."""
+    """One photo of a gallery. ``bytes`` is the size of its file; ``width`` and ``height`` are in pixels.
+
+    ``colors`` are names of ``index.gallery.palette.PALETTE``, or None if they were never measured.
+    """
 
     id: int
     uri: str
@@ -19,10 +22,14 @@ class Photo(NamedTuple):
     height: int
     label: str | None
     metadata: dict[str, Any]
+    colors: list[str] | None
 
 
 class NewPhoto(NamedTuple):
-    """A photo to add. ``modified`` is its file's modification time in nanoseconds, or None if there is none."""
+    """A photo to add. ``modified`` is its file's modification time in nanoseconds, or None if there is none.
+
+    ``colors`` is what ``index.gallery.palette.color_shares`` measures.
+    """
 
     uri: str
     sha256: str
@@ -33,6 +40,7 @@ class NewPhoto(NamedTuple):
     label: str | None
     metadata: dict[str, Any]
     vector: NDArray[np.float32]
+    colors: int | None = None
 
 
 class PhotoState(NamedTuple):
@@ -49,6 +57,7 @@ class KnownContent(NamedTuple):
     width: int
     height: int
     vector: NDArray[np.float32]
+    colors: int | None
 
 
 class Block(NamedTuple):

@@ -2,13 +2,13 @@
 
 A posting says of a field, a value and 4096 consecutive ids which of the photos have that value there, as the last 12
 bits of their ids in order, 16 bits each. A filter that a million photos match reads 2 MB and counts no rows.
-The fact ``filterable`` of the gallery lists the fields; whoever changes photos keeps their postings.
+The fact ``filterable`` of the gallery lists the fields, besides colour; whoever changes photos keeps their postings.
 """
 
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ __all__ = ["add_postings", "filterable", "matching", "remove_postings", "set_fil
 
 _CHUNK = 4096  # ids
 _CHOICE = frozenset({"label", "bytes", "width", "height"})  # facts; the others differ from photo to photo
+_ALWAYS = field_of("color")  # has postings in every gallery, for the page offers colours to everybody
 _Key = tuple[str, str | int | float, int]
 
 
 def filterable(connection: sqlite3.Connection) -> list[Field]:
     """Returns the fields that have postings."""
     row = connection.execute("SELECT value FROM facts WHERE name = 'filterable'").fetchone()
-    return [field_of(name) for name in json.loads(row[0])] if row else []
+    return [_ALWAYS, *map(field_of, json.loads(row[0]) if row else [])]
 
 
 def set_filterable(connection: sqlite3.Connection, names: Iterable[str]) -> None:
@@ -36,11 +37,11 @@ def set_filterable(connection: sqlite3.Connection, names: Iterable[str]) -> None
     Raises:
         FilterError: if a field cannot have any.
     """
-    wanted = {field.key: field for field in map(field_of, names)}
+    wanted = {field.key: field for field in map(field_of, names) if field != _ALWAYS}
     for field in wanted.values():
         if field.is_fact and field.name not in _CHOICE:
             raise FilterError(f"{field.name} differs from photo to photo, so it cannot be made filterable")
-    present = {field.key for field in filterable(connection)}
+    present = {field.key for field in filterable(connection) if field != _ALWAYS}
     for key in present - wanted.keys():
         connection.execute("DELETE FROM postings WHERE field = ?", (key,))
     new = [field for key, field in wanted.items() if key not in present]
@@ -86,19 +87,18 @@ def _ids(connection: sqlite3.Connection, field: Field, test: tuple[str, list[obj
 
 
 def _change_ids(connection: sqlite3.Connection, ids: Collection[int], *, there: bool) -> None:
-    if fields := filterable(connection):
-        values = (json.dumps(list(ids)),)
-        _change(connection, fields, "id IN (SELECT value FROM json_each(?))", values, there=there)
+    values = (json.dumps(list(ids)),)
+    _change(connection, filterable(connection), "id IN (SELECT value FROM json_each(?))", values, there=there)
 
 
 def _change(
-    connection: sqlite3.Connection, fields: Iterable[Field], which: str, values: tuple[object, ...], *, there: bool
+    connection: sqlite3.Connection, fields: Sequence[Field], which: str, values: tuple[object, ...], *, there: bool
 ) -> None:
     changed: dict[_Key, list[int]] = defaultdict(list)
-    for identifier, label, size, width, height, metadata in connection.execute(
-        f"SELECT id, label, bytes, width, height, metadata FROM photos WHERE {which}", values
+    for identifier, label, size, width, height, colors, metadata in connection.execute(
+        f"SELECT id, label, bytes, width, height, colors, metadata FROM photos WHERE {which}", values
     ):
-        facts = {"label": label, "bytes": size, "width": width, "height": height}
+        facts = {"label": label, "bytes": size, "width": width, "height": height, "colors": colors}
         described = json.loads(metadata)
         for field in fields:
             for value in field.values(facts, described):

@@ -19,8 +19,8 @@ from index.gallery.generations import CHANGES, ORDER, GenerationManifest, genera
 from index.gallery.query_moments import known_queries
 from index.gallery.staging import BASE, NEXT, alone, link, staging, switch_to, sync
 from training.base.machine import memory_limit
-from training.model.bundle import read_manifest
 from training.model.gallery_order import GalleryOrder, gallery_order, read_gallery_order
+from training.model.manifest import read_manifest
 from training.model.neighbours import NEIGHBOURS
 
 __all__ = ["base_is_due", "publish_base", "publish_changes", "publish_layer"]

@@ -20,7 +20,8 @@ from index.gallery.vector_pages import PAGE, store_vectors
 
 __all__ = ["check_layout", "prepare", "transaction"]
 
-_LAYOUT = 1  # of the tables, in SQLite's user_version; earlier versions had no number, and vectors among the facts
+# Of the tables, in SQLite's user_version. Before 1, vectors were among the facts; before 2, there were no colours.
+_LAYOUT = 2
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """
@@ -34,7 +35,8 @@ _TABLES = (
         height INTEGER NOT NULL,
         label TEXT,
         metadata TEXT NOT NULL,
-        revision INTEGER NOT NULL
+        revision INTEGER NOT NULL,
+        colors INTEGER
     )
     """,
     "CREATE TABLE vectors (page INTEGER PRIMARY KEY, slots INTEGER NOT NULL, vectors BLOB NOT NULL)",
@@ -53,6 +55,12 @@ _INDICES = (
     "CREATE INDEX photos_by_label ON photos (label)",
     "CREATE INDEX removed_by_revision ON removed (revision)",
     f"PRAGMA user_version = {_LAYOUT}",
+)
+_WITH_COLORS = (
+    "ALTER TABLE photos ADD COLUMN colors INTEGER",
+    # What was filterable under the name of the new fact is a field of the metadata.
+    "UPDATE postings SET field = 'metadata.color' WHERE field = 'color'",
+    """UPDATE facts SET value = replace(value, '"color"', '"metadata.color"') WHERE name = 'filterable'""",
 )
 _SET_ASIDE = (
     "DROP INDEX IF EXISTS photos_by_content",
@@ -91,12 +99,17 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     if _layout(connection, path) == _LAYOUT:
         return
     with transaction(connection):
-        if _layout(connection, path) == _LAYOUT:  # another process was faster
+        layout = _layout(connection, path)
+        if layout == _LAYOUT:  # another process was faster
             return
         if not _has(connection, "photos"):
             _run(connection, *_TABLES, *_INDICES)
-        elif not _has(connection, "photos_before"):
+        elif layout == 0 and not _has(connection, "photos_before"):
             _set_aside(connection)
+        elif "colors" not in _columns(connection):
+            _run(connection, *_WITH_COLORS)
+        if not _has(connection, "photos_before"):
+            _run(connection, f"PRAGMA user_version = {_LAYOUT}")
     if _has(connection, "photos_before"):
         _move_all(connection)
 
@@ -115,7 +128,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _set_aside(connection: sqlite3.Connection) -> None:
-    if "revision" not in [row[1] for row in connection.execute("PRAGMA table_info(photos)")]:
+    if "revision" not in _columns(connection):
         connection.execute("ALTER TABLE photos ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
     _run(connection, *_SET_ASIDE, *_TABLES)
     connection.execute(  # an id is never given twice
@@ -152,6 +165,10 @@ def _layout(connection: sqlite3.Connection, path: Path) -> int:
     if layout > _LAYOUT:
         raise GalleryDamaged(f"{path} was written by a later version of svdraw; use that version")
     return layout
+
+
+def _columns(connection: sqlite3.Connection) -> list[str]:
+    return [row[1] for row in connection.execute("PRAGMA table_info(photos)")]
 
 
 def _has(connection: sqlite3.Connection, table: str) -> bool:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from index.gallery.palette import color_shares
 from service.encoding.decoding import Crop, Decoder
 from service.encoding.places import Place
 from service.errors import RequestProblem
@@ -20,15 +21,17 @@ from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
 from training.base.errors import ImageTooCostly, ImageTooLarge
 from training.base.rejects import reject_reason
+from training.drawings.ink import BLANK
 from training.inference.batching import MicroBatcher
 from training.inference.plan import make_plan
 from training.inference.runners import build_runner
 from training.model.bundle import Bundle
 from training.model.encoders import Modality
-from training.model.images import ImageFacts
+from training.model.images import ImageFacts, open_image
 
 __all__ = ["EncodingModel"]
 
+_COLOR_SIDE = 256  # pixels of the square that a photo is scaled down to before its colours are measured
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 _STATUSES = {ImageTooLarge: 413, ImageTooCostly: 422}
 
@@ -89,6 +92,15 @@ class EncodingModel:
         """Waits for a share of the machine; see ``Places.hold``."""
         return self._decoder.place(stopwatch)
 
+    def colors(self, content: bytes) -> int:
+        """What ``color_shares`` measures in a photo.
+
+        Raises:
+            RequestProblem: 400 if it is no usable image, 413 if it has too many pixels.
+        """
+        with self._refusing("photo"):
+            return color_shares(open_image(self._decoder.thumbnail(content, _COLOR_SIDE)))
+
     def describe(self, content: bytes) -> ImageFacts:
         """What a photo's file is.
 
@@ -127,7 +139,7 @@ class EncodingModel:
             arranged = self._decoder.arranged(content, preprocessing, place, sketch=modality == "sketch", crop=crop)
         if modality == "sketch" and arranged.is_blank:
             self._metrics.rejected.inc()
-            raise RequestProblem(422, "the sketch is blank: draw something, or send an image that shows lines")
+            raise RequestProblem(422, BLANK)
         return preprocessing.tensor(arranged.pixels)
 
     @contextmanager

@@ -1,21 +1,20 @@
 """The relevance of results, where it can be told: for a single sketch, with a calibrated model."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.gallery.relevance import UNCALIBRATED, hit_relevance
 from index.gallery.searcher import Hit, Searcher
 from service.engine.queries import Image, marked
 from service.engine.serving import Serving
 from service.errors import RequestProblem
 from service.searches import SearchOptions
-from training.model.calibration import Calibration, score_spread
 
 __all__ = ["Judge", "relevance_judge"]
 
-Judge = Callable[[Searcher, NDArray[np.float32], int, Sequence[Hit]], list[float | None]]
+Judge = Callable[[Searcher, NDArray[np.float32], int, Sequence[Hit]], list[float]]
 """Tells the relevance of hits from the searcher, the query's vector and the number of dimensions."""
 
 
@@ -33,21 +32,8 @@ def relevance_judge(serving: Serving, images: Sequence[Image], options: SearchOp
     calibration = serving.bundle.manifest.calibration
     is_one_sketch = [image.modality for image in images] == ["sketch"] and not marked(options)
     if calibration is not None and is_one_sketch:
-        return partial(_relevance, calibration)
+        return lambda searcher, *found: hit_relevance(searcher, calibration, *found)
     if options.min_relevance is not None:
-        reason = (
-            "only a search by a single sketch has a relevance"
-            if calibration is not None
-            else "the gallery's model has no calibration; `svdraw calibrate` adds one"
-        )
+        reason = "only a search by a single sketch has a relevance" if calibration is not None else UNCALIBRATED
         raise RequestProblem(422, f"'min_relevance' cannot be used: {reason}")
     return None
-
-
-def _relevance(
-    calibration: Calibration, searcher: Searcher, query: NDArray[np.float32], dimensions: int, hits: Sequence[Hit]
-) -> list[float | None]:
-    baseline = searcher.order.baseline(query[None])[0]
-    [spread] = score_spread(searcher.order, searcher.order.sketches(query[None], dimensions), dimensions)
-    deviations = np.array([hit.score for hit in hits]) - baseline
-    return [float(each) for each in calibration.relevance(deviations, float(spread), dimensions, searcher.count)]

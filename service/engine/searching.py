@@ -164,7 +164,9 @@ def _nearest(
         unique=options.unique,
         without=marked(options),
     )
-    relevance = [None] * len(hits) if judge is None else judge(searcher, query, dimensions, hits)
+    relevance: Sequence[float | None] = (
+        [None] * len(hits) if judge is None else judge(searcher, query, dimensions, hits)
+    )
     if options.min_relevance is not None:
         kept = [row for row, value in enumerate(relevance) if value is not None and value >= options.min_relevance]
         hits, relevance = [hits[row] for row in kept], [relevance[row] for row in kept]
@@ -205,5 +207,6 @@ def _result(hit: Hit, photo: Photo, relevance: float | None, options: SearchOpti
         thumbnail_url=f"{base}/thumbnail",
         width=photo.width,
         height=photo.height,
+        colors=photo.colors,
         **payload,
     )

@@ -18,7 +18,8 @@ from service.engine.drawn import DrawnSketches
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
-from training.model.bundle import Bundle, load_bundle, read_manifest
+from training.model.bundle import Bundle, load_bundle
+from training.model.manifest import read_manifest
 
 __all__ = ["Serving", "open_serving"]
 

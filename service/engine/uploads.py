@@ -20,7 +20,10 @@ __all__ = ["Upload", "discard_upload", "keep_upload", "prepare_upload"]
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo that was received and embedded but not stored yet; ``vector`` is ``(dim,)``."""
+    """A photo that was received and embedded but not stored yet; ``vector`` is ``(dim,)``.
+
+    ``colors`` is what ``index.gallery.palette.color_shares`` measures.
+    """
 
     content: bytes
     sha256: str
@@ -29,6 +32,7 @@ class Upload:
     vector: NDArray[np.float32]
     label: str | None
     metadata: dict[str, Any]
+    colors: int | None = None
 
 
 def prepare_upload(serving: Serving, content: bytes, description: PhotoDescription, stopwatch: Stopwatch) -> Upload:
@@ -49,6 +53,7 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
         vector=vector,
         label=description.label,
         metadata=description.metadata,
+        colors=serving.model.colors(content) if known is None or known.colors is None else known.colors,
     )
 
 
@@ -69,6 +74,7 @@ def keep_upload(gallery: Path, upload: Upload) -> NewPhoto:
         label=upload.label,
         metadata=upload.metadata,
         vector=upload.vector,
+        colors=upload.colors,
     )
 
 

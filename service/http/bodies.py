@@ -168,12 +168,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def decode_base64(text: str) -> bytes:
     """Bytes of an image given as base64 or as a data URI.
 
-    Encoders differ, so line breaks, the alphabet that is safe in URLs, and missing padding are accepted.
+    Encoders differ, so line breaks, white space around the text, the alphabet that is safe in URLs, and missing padding
+    are accepted.
 
     Raises:
         RequestProblem: 400 if it is neither, or empty.
     """
-    encoded = text.split(",", 1)[-1] if text.startswith("data:") else text
+    text = text.strip("\ufeff \t\r\n")
+    encoded = text.split(",", 1)[-1] if text[:5].lower() == "data:" else text
     try:
         plain = encoded.encode("ascii").translate(_URL_SAFE, delete=b"\r\n")
         padding = b"" if plain.endswith(b"=") else b"=" * (-len(plain) % 4)
@@ -197,7 +199,7 @@ def _image_bytes(body: bytes) -> int:
 
 
 def _is_base64(text: bytes) -> bool:
-    start = text.find(b",", 0, _SHORTEST_IMAGE) + 1 if text.startswith(b"data:") else 0
+    start = text.find(b",", 0, _SHORTEST_IMAGE) + 1 if text[:5].lower() == b"data:" else 0
     return not text[start:].translate(None, delete=_BASE64)
 
 

@@ -1,5 +1,6 @@
 """What the service serves: /v1/gallery and /v1/models."""
 
+import anyio.to_thread
 from fastapi import APIRouter
 
 from service.access.admission import reader, writer
@@ -14,7 +15,7 @@ router = APIRouter(prefix="/v1", tags=["gallery"], responses=documented(401, 403
 
 
 @router.get("/gallery", dependencies=[reader])
-async def gallery_info(serving: ServingDependency) -> GalleryInfo:
+def gallery_info(serving: ServingDependency) -> GalleryInfo:
     """What the gallery holds."""
     return _info(serving)
 
@@ -22,7 +23,7 @@ async def gallery_info(serving: ServingDependency) -> GalleryInfo:
 @router.post("/gallery/reload", dependencies=[writer])
 async def reload_gallery(engine: EngineDependency) -> GalleryInfo:
     """Switches to the published generation, or to another gallery if the link was changed; no request fails."""
-    return _info(await engine.reload())
+    return await anyio.to_thread.run_sync(_info, await engine.reload())
 
 
 @router.get("/models", dependencies=[reader])
@@ -53,6 +54,7 @@ def _info(serving: Serving) -> GalleryInfo:
         kind=manifest.kind,
         recall=manifest.target,
         model=manifest.model,
+        colors=serving.gallery.catalogue.colors.names(),
         spectrum=list(manifest.spectrum),
         sketches=manifest.sketches,
     )

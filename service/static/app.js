@@ -1,6 +1,8 @@
 import { request } from "./api.js";
+import { Swatches } from "./colors.js";
 import { Detail } from "./detail.js";
 import { LESS, MORE, Marks } from "./marks.js";
+import { OwnPicture } from "./picture.js";
 import { card, isUnlikely, nameOf } from "./results.js";
 import { Sketchpad } from "./sketchpad.js";
 import { SpectrumPlot } from "./spectrum.js";
@@ -11,6 +13,8 @@ const element = (id) => document.getElementById(id);
 const pad = new Sketchpad(element("canvas"));
 const plot = new SpectrumPlot(element("spectrum"), element("spectrum-caption"));
 const marks = new Marks(element("marks"));
+const swatches = new Swatches(element("colors"));
+const picture = new OwnPicture();
 const detail = new Detail(element("detail"), { contributions, mark });
 let gallery = null;
 let focus = null; // button of a result to go on with, by the place of the result and the kind of mark
@@ -38,7 +42,7 @@ function searchSoon() {
 async function search() {
   pending?.abort();
   pending = null;
-  if (pad.isBlank && !marks.positive.length) return showNothing();
+  if (pad.isBlank && !marks.canFind) return showNothing();
   const running = (pending = new AbortController());
   element("grid").classList.add("stale");
   const started = performance.now();
@@ -53,7 +57,7 @@ async function search() {
   }
 }
 
-// Asks for the photos of the sketch and of the photos marked.
+// Asks for the photos of the sketch, of a picture of one's own and of the photos marked.
 async function query(more, signal) {
   const options = { limit: element("limit").value, ...more };
   if (gallery) options.dimensions = element("dimensions").value;
@@ -61,6 +65,14 @@ async function query(more, signal) {
   if (element("exact").checked) options.recall = 1;
   if (marks.positive.length) options.positive = marks.positive;
   if (marks.negative.length) options.negative = marks.negative;
+  if (swatches.chosen.length) options.filter = JSON.stringify({ color: swatches.chosen });
+  if (marks.picture) {
+    const body = new FormData();
+    for (const [name, value] of Object.entries(options)) body.append(name, value);
+    if (!pad.isBlank) body.append("file", await pad.toBlob(), "sketch.png");
+    body.append("photo", marks.picture, "picture.jpg");
+    return request("v1/search", { method: "POST", body, signal });
+  }
   if (pad.isBlank) {
     const body = JSON.stringify(options);
     return request("v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
@@ -98,7 +110,8 @@ function showResults(answer, milliseconds, timing) {
   element("grid").replaceChildren(...answer.results.map((result) => card(result, { show, mark })));
   restoreFocus();
   const counts = [[marks.positive, MORE], [marks.negative, LESS]].filter(([ids]) => ids.length);
-  const about = counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
+  const own = marks.picture ? ", like your picture" : "";
+  const about = own + counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
   const fit = answer.results.length && answer.results.every(isUnlikely) ? "; probably none shows what you drew" : "";
   const count = `${answer.results.length} of ${answer.total.toLocaleString()} photos`;
   say(`${count}${about}, ${answer.dimensions} dimensions${fit}`);
@@ -175,6 +188,7 @@ const actions = {
   clear: () => pad.clear(),
   upload: () => element("file").click(),
   camera: () => element("photo").click(),
+  like: () => picture.open(),
   help: () => element("shortcuts").showModal(),
 };
 for (const [id, action] of Object.entries(actions)) element(id).addEventListener("click", action);
@@ -185,26 +199,35 @@ for (const id of ["file", "photo"]) {
     target.value = "";
   });
 }
-addEventListener("paste", ({ clipboardData }) => useImage(clipboardData.files[0]));
-const paper = document.querySelector(".paper");
-paper.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  paper.classList.add("dropping");
-});
-paper.addEventListener("dragleave", () => paper.classList.remove("dropping"));
-paper.addEventListener("drop", (event) => {
-  event.preventDefault();
-  paper.classList.remove("dropping");
-  useImage(event.dataTransfer.files[0]);
-});
+addEventListener("paste", ({ clipboardData: { files } }) => (picture.isOpen ? picture.use(files[0]) : useImage(files[0])));
+takeDropped(document.querySelector(".paper"), useImage);
+takeDropped(document.querySelector(".results"), (file) => picture.use(file));
+takeDropped(element("own"), (file) => picture.use(file));
 
+function takeDropped(place, use) {
+  place.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    place.classList.add("dropping");
+  });
+  place.addEventListener("dragleave", () => place.classList.remove("dropping"));
+  place.addEventListener("drop", (event) => {
+    event.preventDefault();
+    place.classList.remove("dropping");
+    use(event.dataTransfer.files[0]);
+  });
+}
+
+picture.addEventListener("search", ({ detail: blob }) => marks.setPicture(blob));
+swatches.addEventListener("change", () => {
+  if (hasQuery()) search();
+});
 marks.addEventListener("change", search);
 element("unmark").addEventListener("click", () => {
   marks.clear();
   element("canvas").focus({ preventScroll: true });
 });
 
-const keys = { b: "brush", e: "eraser", u: "upload", Delete: "clear", "?": "help" };
+const keys = { b: "brush", e: "eraser", u: "upload", p: "like", Delete: "clear", "?": "help" };
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return;
   const command = event.ctrlKey || event.metaKey;
@@ -240,7 +263,7 @@ for (const id of ["unique", "exact"]) {
 }
 
 function hasQuery() {
-  return !pad.isEmpty || marks.positive.length > 0;
+  return !pad.isEmpty || marks.canFind;
 }
 
 function showDimensions() {
@@ -270,6 +293,7 @@ try {
   element("dimensions").value = gallery.default_dimensions;
   element("dimensions").disabled = false;
   element("exact-choice").hidden = gallery.recall >= 1;
+  swatches.show(gallery.colors);
   plot.show(gallery.spectrum, gallery.sketches);
   showDimensions();
 } catch (error) {

@@ -1,9 +1,10 @@
-// Photos marked as more or less like what is sought, each shown as a chip that removes it.
+// Photos marked as more or less like what is sought, and a picture of one's own, each shown as a chip that removes it.
 
 import { showPicture } from "./api.js";
 
 export const MORE = "more";
 export const LESS = "less";
+const OWN = "own"; // takes the place of an id
 const SIGNS = { [MORE]: "+", [LESS]: "−" };
 
 export class Marks extends EventTarget {
@@ -18,9 +19,17 @@ export class Marks extends EventTarget {
   get isEmpty() { return this.#marks.size === 0; }
   get positive() { return this.#ids(MORE); }
   get negative() { return this.#ids(LESS); }
+  get picture() { return this.#marks.get(OWN)?.blob; } // of one's own
+  get canFind() { return this.positive.length > 0 || this.picture !== undefined; }
 
   set(result, name, kind) {
     this.#marks.set(result.id, { result, name, kind });
+    this.#changed();
+  }
+
+  setPicture(blob) {
+    const result = { id: OWN, thumbnail_url: URL.createObjectURL(blob) };
+    this.#marks.set(OWN, { result, name: "your picture", kind: MORE, blob });
     this.#changed();
   }
 
@@ -30,7 +39,7 @@ export class Marks extends EventTarget {
   }
 
   #ids(kind) {
-    return [...this.#marks.values()].filter((mark) => mark.kind === kind).map((mark) => mark.result.id);
+    return [...this.#marks.values()].filter((mark) => mark.kind === kind && !mark.blob).map((mark) => mark.result.id);
   }
 
   #remove(id) {
@@ -47,7 +56,7 @@ export class Marks extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  #chip({ result, name, kind }) {
+  #chip({ result, name, kind, blob }) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = kind;
@@ -56,7 +65,8 @@ export class Marks extends EventTarget {
     button.addEventListener("click", () => this.#remove(result.id));
     const image = new Image();
     image.alt = "";
-    showPicture(image, result.thumbnail_url);
+    if (blob) image.src = result.thumbnail_url;
+    else showPicture(image, result.thumbnail_url);
     button.append(span("sign", SIGNS[kind]), image, span("name", name), span("cross", "×"));
     const item = document.createElement("li");
     item.dataset.id = result.id;

@@ -7,6 +7,7 @@ from contextlib import closing
 import faiss
 import numpy as np
 import pytest
+from PIL import Image
 
 from index.gallery.directory import Gallery
 from index.jobs import index_photos
@@ -130,3 +131,15 @@ def test_service_load(measure, gallery, shapes):
     assert report["load"]["rounds"][0]["bare"]["per_second"] > 0
     changes = report["swap"]["changes"]
     assert changes["add 201"] == changes["found at once"] == changes["listed at once"]
+
+
+def test_colours_of_rendered_pictures_and_photos(measure, tmp_path):
+    folder = tmp_path / "photos"
+    for kind, colour in (("strawberry", "red"), ("banana", "yellow")):
+        (folder / kind).mkdir(parents=True)
+        Image.new("RGB", (60, 40), colour).save(folder / kind / "1.png")
+    out = measure("colours", "--pictures", 1, "--photos", folder, "--sheet", tmp_path / "sheet.png")
+    rows = {tuple(row[:2]): row[2:] for row in table(out)}
+    assert rows["strawberry", "red"] == ["1.00", "0.00", "1.0"]
+    assert next(row for row in table(out) if row[0] == "red")[1:] == ["1.00"] * 8 + ["0.000"]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

@@ -14,6 +14,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
+LOADED = "document.getElementById('facts').textContent.includes('photos')"
+SETTLED = "!document.getElementById('grid').classList.contains('stale')"
 MISSING = "needs a browser: on Debian, apt-get install chromium chromium-driver"
 
 CASTLE = [

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.end_to_end.browser import LOADED, open_page, wait_for
 from tests.service.conftest import wait_until
 
 THINGS = 60
@@ -96,3 +97,18 @@ def deploy(root):
     yield Deployment(url, data, model, gallery, port, json.loads((data / "split.json").read_text())["unseen"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, (root / "service.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def artifacts():
+    folder = Path(os.environ.get("SVDRAW_ARTIFACTS", "build/artifacts"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def page(deployment, tmp_path):
+    with open_page(deployment.url, tmp_path) as browser:
+        wait_for(browser, LOADED)
+        yield browser
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

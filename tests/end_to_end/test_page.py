@@ -1,9 +1,7 @@
 import base64
-import os
 import re
 import shutil
 from contextlib import closing
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +15,9 @@ from tests.end_to_end.browser import (
     CASTLE,
     CHROMEDRIVER,
     CHROMIUM,
+    LOADED,
     MISSING,
+    SETTLED,
     accessibility_violations,
     draw,
     draw_by_touch,
@@ -35,23 +35,6 @@ from training.model.calibration import Calibration, Coefficients
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
 
 SHOWN = "[...document.querySelectorAll('#grid li')].map(item => item.dataset.id).join()"
-LOADED = "document.getElementById('facts').textContent.includes('photos')"
-SETTLED = "!document.getElementById('grid').classList.contains('stale')"
-
-
-@pytest.fixture(scope="module")
-def artifacts():
-    folder = Path(os.environ.get("SVDRAW_ARTIFACTS", "build/artifacts"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture
-def page(deployment, tmp_path):
-    with open_page(deployment.url, tmp_path) as browser:
-        wait_for(browser, LOADED)
-        yield browser
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def photographed_drawing(folder):

@@ -153,3 +153,15 @@ def test_columns_that_are_called_as_facts_are_warned_of_once(tmp_path, caplog):
 def test_parquet_numbers_that_json_cannot_hold_are_refused(tmp_path, value, nested):
     with pytest.raises(SourceError, match=r"row 2: x: .* is not a finite number"):
         parquet(tmp_path, {"uri": ["1.jpg", "2.jpg"], "x": [[1.0], [value]] if nested else [1.0, value]})
+
+
+def test_a_label_that_is_no_number_is_refused(tmp_path):
+    [photo] = parquet(tmp_path, {"uri": ["1.jpg"], "label": [3.0]})
+    assert photo.label == "3.0"
+    with pytest.raises(SourceError, match=r"row 2: label: nan is not a finite number"):
+        parquet(tmp_path, {"uri": ["1.jpg", "2.jpg"], "label": [1.0, math.nan]})
+
+
+def test_columns_called_color_are_warned_of(tmp_path, caplog):
+    csv(tmp_path, "uri,color\n1.jpg,mauve\n")
+    assert '"metadata.color"' in caplog.text

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
@@ -294,3 +295,28 @@ def test_no_more_is_read_than_a_picture_may_have(tmp_path, monkeypatch, uri):
     Path("large.png").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(UnusableFile, match="larger than 1 MiB"):
         read_uri(uri)
+
+
+def zipped(path, names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"content")
+    return f"zip://::file://{path}"
+
+
+def test_what_a_mac_keeps_beside_files_is_no_photo(tmp_path):
+    names = ["a/1.png", "a/._1.png", "__MACOSX/a/._1.png", "__MACOSX/2.png"]
+    listing = list_photos(zipped(tmp_path / "all.zip", names))
+    assert [photo.uri.split("::")[0] for photo in listing] == ["zip://a/1.png"]
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        archive.extractall(tmp_path / "folder")
+    listing = list_folder(tmp_path / "folder")
+    assert [Path(photo.uri).name for photo in listing] == ["1.png"]
+    assert "1 ._ files of a Mac" in listing.notes
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_that_are_damaged(kind, tmp_path):
+    (tmp_path / "all").write_bytes(b"PK no archive" * 100)
+    with pytest.raises(SourceError, match=rf"{kind}://::file://.*all: \S+"):
+        list_photos(f"{kind}://::file://{tmp_path}/all")

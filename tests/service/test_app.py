@@ -165,6 +165,8 @@ def test_the_page_needs_nothing_from_elsewhere(client):
         "app.js",
         "results.js",
         "marks.js",
+        "colors.js",
+        "picture.js",
         "sketchpad.js",
         "spectrum.js",
         "icon.svg",

@@ -72,6 +72,32 @@ def test_the_tools_over_standard_input_and_output(gallery_path, sketch):
     assert json.loads(texts(info)[0])["photos"] == 24
 
 
+@pytest.mark.parametrize("form", ["{}\n", "data:image/png;base64,{}", "DATA:image/png;BASE64,{}", " {}"])
+def test_base64_is_read_as_the_service_reads_it(form, sketch):
+    sent = []
+
+    def respond(request):
+        sent.append(request.content)
+        return httpx.Response(200, json={"results": [], "dimensions": 1, "baseline": 0, "total": 0, "generation": 1})
+
+    encoded = base64.encodebytes(sketch).decode().rstrip("=\n")  # with line breaks and without padding
+    assert not call(answering(respond), "search_by_sketch", {"image": form.format(encoded)}).is_error
+    assert sent == [sketch]
+
+
+def test_photos_of_a_colour_are_asked_for():
+    sent = []
+
+    def respond(request):
+        sent.append(request)
+        return httpx.Response(200, json={"results": [], "dimensions": 1, "baseline": 0, "total": 0, "generation": 1})
+
+    call(answering(respond), "search_by_sketch", {"path": "M 0 0 L 9 9", "colors": ["red", "#ff8000"]})
+    call(answering(respond), "similar_photos", {"photo_id": 3, "colors": ["blue"]})
+    assert json.loads(sent[0].url.params["filter"]) == {"color": ["red", "#ff8000"]}
+    assert json.loads(sent[1].content)["filter"] == {"color": ["blue"]}
+
+
 def test_path_data_is_sent_as_a_drawing():
     sent = []
 

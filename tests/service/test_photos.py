@@ -69,6 +69,21 @@ def test_a_new_photo_is_found_at_once_and_a_removed_one_not(changing, sketch, ph
     )
 
 
+def test_a_new_photo_has_colours_that_searches_filter_by(changing, sketch):
+    red = Image.new("RGB", (90, 60), (200, 30, 30))
+    added = changing.post("/v1/photos", content=encoded(red, "JPEG"), headers={"Content-Type": "image/jpeg"}).json()
+    assert added["colors"] == ["red"]
+    assert changing.get("/v1/photos/25").json() == added
+    assert "red" in changing.get("/v1/gallery").json()["colors"]
+    assert "pink" not in changing.get("/v1/gallery").json()["colors"]
+    wanted = {"color": ["#c81e1e"], "id": {"gt": 20}}
+    answer = changing.post("/v1/search", content=sketch, headers=PNG, params={"filter": json.dumps(wanted)}).json()
+    assert [(result["id"], result["colors"]) for result in answer["results"]] == [(25, ["red"])]
+    refused = changing.post("/v1/search", content=sketch, headers=PNG, params={"filter": '{"color": "reddish"}'})
+    assert refused.status_code == 422
+    assert "a colour is #rrggbb or one of black, white" in refused.json()["detail"]
+
+
 def test_its_score_is_that_of_an_indexed_copy(changing, shapes, sketch):
     copy = (shapes / "photo" / "circle" / "circle-2.png").read_bytes()  # photo 3
     added = changing.post("/v1/photos", content=copy, headers=PNG, params={"label": "copy"}).json()["id"]

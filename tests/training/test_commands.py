@@ -9,8 +9,9 @@ from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.evaluation.protocol import EvaluationReport
 from training.fit.recipe import Recipe
-from training.model.bundle import copy_bundle, read_manifest
+from training.model.bundle import copy_bundle
 from training.model.calibration import Calibration, Coefficients
+from training.model.manifest import read_manifest
 from training.model.starter import STARTER_MODEL
 
 

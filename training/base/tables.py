@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from training.base.charsets import text_encoding
 from training.base.errors import DataError
@@ -18,6 +18,8 @@ from training.base.errors import DataError
 __all__ = ["TABLE_SUFFIXES", "Table", "as_text", "open_table", "parse_number"]
 
 Row = dict[str, Any]
+
+_LONGEST_HEADER = 1 << 20  # characters
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 
@@ -42,7 +44,8 @@ def open_table(path: Path, encoding: str | None = None) -> Iterator[Table]:
     """Opens a table, its format told by the suffix.
 
     It is ``.parquet``; ``.jsonl`` or ``.ndjson`` with a JSON object a line; ``.tsv``; or else CSV. The first line of
-    CSV and TSV names the columns. Rows are read as they are asked for, so that a large table does not fill the memory.
+    CSV and TSV names the columns; if it has no comma, semicolons or tabs separate the cells of CSV. Rows are read as
+    they are asked for, so that a large table does not fill the memory.
 
     Args:
         path: the table.
@@ -95,17 +98,28 @@ def parse_number(value: Any) -> float:
 
 
 @contextmanager
-def _open_csv(path: Path, encoding: str | None, *, delimiter: str = ",") -> Iterator[Table]:
+def _open_csv(path: Path, encoding: str | None, *, delimiter: str | None = None) -> Iterator[Table]:
     with _readable(path):
         name = text_encoding(path, encoding)
         # Bytes that are no text become surrogates, so that the row that holds them can be named.
         file = path.open(encoding=name, errors="surrogateescape", newline="")
     with file:
-        lines = csv.reader(file, strict=True, delimiter=delimiter)
+        lines = csv.reader(file, strict=True, delimiter=delimiter or _delimiter(file))
         header = _next_line(path, "the header", name, lines)
         if header is None:
             raise DataError(f"{path} is empty; its first line must name the columns")
         yield Table(tuple(header), typed=False, rows=_csv_rows(path, header, name, lines))
+
+
+def _delimiter(file: TextIO) -> str:
+    """What separates the names of the columns: spreadsheets write semicolons where the comma is for decimals."""
+    try:
+        while (line := file.readline(_LONGEST_HEADER)) and not line.strip():
+            pass
+    except UnicodeError:  # reading the header says so
+        line = ""
+    file.seek(0)
+    return next((mark for mark in ",;\t" if mark in line), ",")
 
 
 def _csv_rows(

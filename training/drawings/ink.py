@@ -14,7 +14,10 @@ from training.drawings.canvas import find_canvas
 from training.drawings.marks import Drawing
 from training.drawings.photographed import drawing_on_paper
 
-__all__ = ["find_drawing", "is_blank"]
+__all__ = ["BLANK", "find_drawing", "is_blank"]
+
+BLANK = "the sketch is blank: draw something, or send an image that shows lines"
+"""What is said of a sketch that ``is_blank``."""
 
 _VISIBLE = 12  # grey levels between ground and ink, at least
 

@@ -18,18 +18,18 @@ from training.data.pairs import PairedData, load_data
 from training.data.splits import ClassSplit, hold_out, load_split
 from training.evaluation.calibration import fit_calibration
 from training.features.paired import FeatureSet, paired_features
+from training.fit.beginning import first_encoders
 from training.fit.checkpoints import EpochRecord
 from training.fit.memory import keep_freed_memory
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
 from training.fit.selection import Dimensions, choose_dimensions, held_out_score
 from training.fit.stage import DEFAULT_RIDGE, Stage
-from training.model.backbones import Backbone, default_preprocessing, load_pretrained
-from training.model.bundle import MANIFEST_NAME, BundleManifest, TrainingRecord, load_bundle, read_manifest, save_bundle
+from training.model.bundle import load_bundle, save_bundle
 from training.model.calibration import Calibration
 from training.model.canonical import CanonicalForm
-from training.model.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
-from training.model.heads import HeadConfig, Norm
+from training.model.encoders import PairedEncoders
+from training.model.manifest import MANIFEST_NAME, BundleManifest, TrainingRecord, read_manifest
 
 __all__ = ["fit"]
 
@@ -193,7 +193,7 @@ class _Run:
 
     def _stage(self, name: str) -> tuple[Stage, FeatureSet]:
         torch.manual_seed(self.recipe.seed)
-        encoders = _build(self.recipe, self.pairs).to(self.device).eval()
+        encoders = first_encoders(self.recipe, len(self.pairs.groups)).to(self.device).eval()
         if self.recipe.tune == "all":
             encoders.resize(self.recipe.training_size or self.recipe.image_size)
         features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / _REJECTS_NAME)
@@ -230,47 +230,6 @@ class _Run:
 
 def _ending(ridge: float | None) -> str:
     return "heads as trained" if ridge is None else f"closed form with ridge {ridge:g}"
-
-
-def _build(recipe: Recipe, data: PairedData) -> PairedEncoders:
-    """Encoders with pretrained backbones and new heads."""
-    backbones = _backbones(recipe)
-    preprocessing = default_preprocessing(backbones[0], recipe.image_size)
-    dim = min(recipe.dim, len(data.groups) - 1) if recipe.init == "closed-form" else recipe.dim
-
-    def head(norm: Norm) -> HeadConfig:
-        return HeadConfig(features=backbones[0].num_features, dim=dim, hidden=recipe.hidden, norm=norm)
-
-    sketch = preprocessing.model_copy(update={"crop_to_ink": recipe.crop_to_ink})
-    photo = preprocessing.model_copy(update={"grayscale": recipe.grayscale})
-    config = PairedEncodersConfig(
-        backbone=recipe.backbone,
-        multi_scale=recipe.multi_scale,
-        sketch=EncoderConfig(preprocessing=sketch, head=head(recipe.sketch_norm), flip=recipe.flip),
-        photo=EncoderConfig(preprocessing=photo, head=head(recipe.photo_norm), flip=recipe.flip),
-        share_backbone=recipe.share_backbone,
-        share_head=recipe.share_head,
-    )
-    for backbone in backbones:
-        backbone.requires_grad_(False)
-    return build_encoders(config, *backbones)
-
-
-def _backbones(recipe: Recipe) -> list[Backbone]:
-    """One backbone a modality, or one for both."""
-    count = 1 if recipe.share_backbone else 2
-    if recipe.start is None:
-        return [load_pretrained(recipe.backbone, multi_scale=recipe.multi_scale) for _ in range(count)]
-    start = load_bundle(recipe.start, "cpu").encoders
-    if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
-        raise BundleError(
-            f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
-            "give the same --backbone, and the same multi_scale in the recipe"
-        )
-    size = start.sketch.preprocessing.size
-    if recipe.sketch_mean == "start" and recipe.image_size != size:
-        raise BundleError(f"{recipe.start} centres sketches of {size} pixels; give --image-size {size}")
-    return [copy.deepcopy(encoder.backbone) for encoder in (start.sketch, start.photo)[:count]]
 
 
 def _fingerprint(data: PairedData, recipe: Recipe, classes: ClassSplit) -> str:

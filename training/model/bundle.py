@@ -1,101 +1,37 @@
 """The model bundle: a folder with ``model.safetensors`` and ``model.json``, from which the encoders are rebuilt."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from training.base.artifacts import atomic_write, file_sha256, write_text
+from training.base.artifacts import atomic_write, file_sha256
 from training.base.errors import BundleError
 from training.model.backbones import build_backbone
 from training.model.calibration import Calibration
 from training.model.devices import resolve_device
-from training.model.encoders import Encoder, PairedEncoders, PairedEncodersConfig, build_encoders
-from training.model.hub import local_bundle
+from training.model.encoders import Encoder, PairedEncoders, build_encoders
+from training.model.manifest import (
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    BundleManifest,
+    TrainingRecord,
+    local_folder,
+    read_manifest,
+    write_manifest,
+)
 from training.model.tensors import load_tensors, module_tensors, restore_module, save_tensors
 
-__all__ = [
-    "MANIFEST_NAME",
-    "Bundle",
-    "BundleManifest",
-    "TrainingRecord",
-    "copy_bundle",
-    "load_bundle",
-    "read_manifest",
-    "save_bundle",
-    "set_calibration",
-]
+__all__ = ["Bundle", "copy_bundle", "load_bundle", "save_bundle", "set_calibration"]
 
-MANIFEST_NAME = "model.json"
-WEIGHTS_NAME = "model.safetensors"
 _BATCH = 32
-
-
-class TrainingRecord(BaseModel):
-    """Where a model comes from.
-
-    Attributes:
-        classes: names of the classes that it was trained on, including those used for model selection.
-        unseen: names of the classes that its split held out.
-        settings: the settings of the run.
-        figures: figures measured while training, by name.
-        images: number of sketches and photos that it was trained on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: tuple[str, ...] = ()
-    unseen: tuple[str, ...] = ()
-    settings: dict[str, Any] = {}
-    figures: dict[str, float] = {}
-    images: dict[str, int] = {}
-
-
-class BundleManifest(BaseModel):
-    """Content of ``model.json``.
-
-    Attributes:
-        encoders: configuration that rebuilds both encoders.
-        spectrum: singular values of the learned operator on the training data, ``(dim,)``, descending.
-        best_dimensions: number of dimensions that found most on held-out classes during training.
-        sufficient_dimensions: fewest dimensions that kept 99% of the mAP of all of them there.
-        calibration: map from scores to relevance, fitted there; None if it was not.
-        weights_sha256: SHA-256 of ``model.safetensors``.
-        training: where the model comes from.
-        versions: versions of the packages that it was made with.
-        created: UTC time in ISO 8601.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["svdraw-model"] = "svdraw-model"
-    version: Literal[1] = 1
-    created: str
-    encoders: PairedEncodersConfig
-    spectrum: tuple[float, ...]
-    best_dimensions: int | None = None
-    sufficient_dimensions: int | None = None
-    calibration: Calibration | None = None
-    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    training: TrainingRecord = TrainingRecord()
-    versions: dict[str, str] = {}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of everything that determines an embedding: equal digests mean equal embeddings."""
-        identity = [self.encoders.model_dump(mode="json"), self.weights_sha256]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 class Bundle:
@@ -209,7 +145,7 @@ def save_bundle(
             training=training or TrainingRecord(),
             versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},
         )
-    _write_manifest(directory, manifest)
+    write_manifest(directory, manifest)
     return manifest
 
 
@@ -219,39 +155,11 @@ def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest
     Raises:
         BundleError: if there is no bundle, or it is on a hub.
     """
-    if _local(directory) != directory:
+    if local_folder(directory) != directory:
         raise BundleError(f"{directory} is on a hub, where nothing can be changed; calibrate a copy, and push that")
     manifest = read_manifest(directory).model_copy(update={"calibration": calibration})
-    _write_manifest(directory, manifest)
+    write_manifest(directory, manifest)
     return manifest
-
-
-def _write_manifest(directory: Path, manifest: BundleManifest) -> None:
-    write_text(directory / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
-
-
-def read_manifest(directory: Path) -> BundleManifest:
-    """Reads only ``model.json``.
-
-    Args:
-        directory: folder of the bundle, or its name on a hub; see ``training.model.hub``.
-
-    Raises:
-        BundleError: if it is missing, damaged or of another version.
-    """
-    path = _local(directory) / MANIFEST_NAME
-    try:
-        return BundleManifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(
-            f"{directory} is not a model bundle: it has no {MANIFEST_NAME}; make one with `svdraw fit`"
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(
-            f"{path} is damaged or of another version ({where}: {first['msg']}); train the model again"
-        ) from error
 
 
 def load_bundle(directory: Path, device: str = "auto") -> Bundle:
@@ -265,7 +173,7 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
         BundleError: if the bundle is missing, damaged or of another version, or its files do not belong together.
         TrainingError: if the device does not exist.
     """
-    directory = _local(directory)
+    directory = local_folder(directory)
     manifest = read_manifest(directory)
     _check_weights(directory, manifest)
     config = manifest.encoders
@@ -287,17 +195,13 @@ def copy_bundle(source: Path, destination: Path) -> BundleManifest:
     Raises:
         BundleError: if the source is missing or damaged, or its files do not belong together.
     """
-    source = _local(source)
+    source = local_folder(source)
     manifest = read_manifest(source)
     _check_weights(source, manifest)
     for name in (WEIGHTS_NAME, MANIFEST_NAME):
         with atomic_write(destination / name) as temporary:
             shutil.copyfile(source / name, temporary)
     return manifest
-
-
-def _local(directory: Path) -> Path:
-    return local_bundle(directory, MANIFEST_NAME, WEIGHTS_NAME)
 
 
 def _check_weights(directory: Path, manifest: BundleManifest) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from training.base.artifacts import write_text
 from training.base.errors import BundleError
-from training.model.bundle import BundleManifest, copy_bundle
+from training.model.bundle import copy_bundle
 from training.model.hub import HubName
+from training.model.manifest import BundleManifest
 from training.model.starter import Terms, terms_of
 
 __all__ = ["model_card", "push_bundle"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.base.errors import BundleError
-from training.model.bundle import BundleManifest, read_manifest
+from training.model.manifest import BundleManifest, read_manifest
 
 __all__ = ["SHIPPED_MODELS", "STARTER_MODEL", "Source", "Terms", "read_terms", "terms_of"]
 

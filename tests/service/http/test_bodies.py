@@ -32,6 +32,11 @@ def test_missing_padding(length):
     assert decode_base64(base64.b64encode(content).decode().rstrip("=") + "\n") == content
 
 
+@pytest.mark.parametrize("text", ["{}", " {}\t\n", "\ufeff{}", "DATA:image/png;BASE64,{}", " data:;base64,\r\n{}"])
+def test_base64_as_it_is_pasted(text):
+    assert decode_base64(text.format(base64.b64encode(CONTENT).decode())) == CONTENT
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -117,6 +117,20 @@ def test_tabs_separate_the_cells_of_tsv(tmp_path):
     assert read(path) == (("a", "b,c"), [(1, {"a": "007", "b,c": "1\t2"})])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_csv_is_separated_as_spreadsheets_do(tmp_path, mark, encoding):
+    path = tmp_path / "t.csv"
+    path.write_text(f'\nuri{mark}price €\n"a{mark}b"{mark}007\n', encoding=encoding)
+    assert read(path) == (("uri", "price €"), [(1, {"uri": f"a{mark}b", "price €": "007"})])
+
+
+def test_commas_come_before_other_marks(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a;b,c\td\n1;2,3\t4\n")
+    assert read(path) == (("a;b", "c\td"), [(1, {"a;b": "1;2", "c\td": "3\t4"})])
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "ndjson"])
 def test_json_lines_keep_types_and_may_differ_in_columns(tmp_path, suffix):
     path = tmp_path / f"t.{suffix}"

@@ -8,10 +8,11 @@ import torch
 from tests.conftest import draw_shape
 from training.base.errors import BackboneError, BundleError, TrainingError
 from training.model.backbones import DEFAULT_BACKBONE, build_backbone, load_pretrained
-from training.model.bundle import copy_bundle, load_bundle, read_manifest, save_bundle
+from training.model.bundle import copy_bundle, load_bundle, save_bundle
 from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
 from training.model.heads import Head, HeadConfig, bound_norm
 from training.model.images import open_image
+from training.model.manifest import read_manifest
 from training.model.preprocessing import Preprocessing
 from training.model.tensors import load_tensors, module_tensors
 

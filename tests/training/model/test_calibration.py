@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from training.model.bundle import copy_bundle, load_bundle, read_manifest, set_calibration
+from training.model.bundle import copy_bundle, load_bundle, set_calibration
 from training.model.calibration import Calibration, Coefficients, score_spread
 from training.model.gallery_order import order_of_photos
+from training.model.manifest import read_manifest
 
 NARROW = Coefficients(dimensions=4, slope=1.0, size=-0.2, offset=0.5)
 WIDE = Coefficients(dimensions=16, slope=3.0, size=-0.6, offset=-0.5)

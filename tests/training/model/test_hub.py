@@ -16,9 +16,10 @@ from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.base.errors import BundleError
 from training.model import hub as hub_module
-from training.model.bundle import load_bundle, read_manifest, set_calibration
+from training.model.bundle import load_bundle, set_calibration
 from training.model.calibration import Calibration, Coefficients
 from training.model.hub import HubName
+from training.model.manifest import read_manifest
 from training.model.publication import model_card
 
 huggingface_hub = pytest.importorskip("huggingface_hub")

@@ -1,54 +1,41 @@
-"""The commands of the index package: ``svdraw index build`` and its siblings."""
+"""The commands that change a gallery: ``svdraw index build`` and its siblings."""
 
-import json
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from pydantic import Field, model_validator
 
 from index.accelerators.kinds import KindChoice
-from index.errors import GalleryDamaged, IndexingError
+from index.colours import measure_colors
+from index.commands.options import DEVICE, GALLERY, MAX_PIXELS_HELP
 from index.gallery.directory import Gallery
-from index.gallery.filters import parse_filter
 from index.gallery.generations import read_generation
-from index.gallery.searcher import Searcher
-from index.gallery.snapshots import restore as restore_snapshot
-from index.gallery.snapshots import snapshot as write_snapshot
 from index.jobs import ALLOW_REMOVING, index_photos, remove_photos, sync_photos
 from index.jobs import compact as compact_gallery
 from index.moves import relocate as relocate_photos
 from index.names import ids_of
 from index.sources import Listing, list_photos
 from training.base.command_line import Many, Options, Settings
-from training.base.errors import ImageError
-from training.model.bundle import load_bundle, read_manifest
-from training.model.images import MAX_PIXELS, open_image
-from training.model.starter import STARTER_MODEL, terms_of
+from training.model.images import MAX_PIXELS
+from training.model.starter import STARTER_MODEL
 
 __all__ = [
     "add",
     "build",
+    "colors",
     "compact",
-    "info",
     "publish",
     "relocate",
     "remove",
-    "restore",
-    "search",
-    "snapshot",
     "sync",
-    "verify",
 ]
 
 _PHOTOS = (
     "photos: a folder or its URI, a list of paths or URIs, or a table (.csv, .tsv, .jsonl, .parquet) with a column uri"
 )
 _FOLLOW_LINKS = "also search folders that links in the folder lead to"
-_MAX_PIXELS = "largest photo that is decoded, width times height"
-_GALLERY = "folder of the gallery"
-_DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _KIND = "kind of index; auto measures which is fastest; the gallery keeps the choice"
 _FILTERABLE = (
     "fields that filters find quickly: label, width, height, bytes or names of metadata, joined by commas; "
@@ -64,7 +51,6 @@ _Names = Annotated[
     list[str],
     Parameter(negative_iterable="", show_default=False, env_var_split=lambda hint, value, delimiter=None: [value]),
 ]
-_Json = Annotated[bool, Parameter(name="--json")]
 
 
 class _Source(Settings):
@@ -75,8 +61,8 @@ class _Source(Settings):
         None, description="encoding of a list or a CSV table, such as shift_jis; by default UTF-8, else Windows-1252"
     )
     follow_links: bool = Field(False, description=_FOLLOW_LINKS)
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description=_MAX_PIXELS)
-    device: str = Field("auto", description=_DEVICE)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=MAX_PIXELS_HELP)
+    device: str = Field("auto", description=DEVICE)
 
     def listing(self) -> Listing:
         return list_photos(self.photos, encoding=self.encoding, follow_links=self.follow_links)
@@ -107,7 +93,7 @@ def build(*, settings: Options[Build]) -> None:
 class Add(_Source):
     """Options of ``svdraw index add``."""
 
-    gallery: Path = Field(description=_GALLERY)
+    gallery: Path = Field(description=GALLERY)
 
 
 def add(*, settings: Options[Add]) -> None:
@@ -120,9 +106,9 @@ def add(*, settings: Options[Add]) -> None:
 class Sync(Settings):
     """Options of ``svdraw index sync``."""
 
-    gallery: Path = Field(description=_GALLERY)
+    gallery: Path = Field(description=GALLERY)
     photos: Path = Field(description="folder of photos; photos of the gallery that lie elsewhere stay as they are")
-    device: str = Field("auto", description=_DEVICE)
+    device: str = Field("auto", description=DEVICE)
     allow_removing: float = Field(
         ALLOW_REMOVING,
         ge=0,
@@ -130,7 +116,7 @@ class Sync(Settings):
         description="percentage of the gallery's photos in the folder that may be gone; with more nothing is removed",
     )
     follow_links: bool = Field(False, description=_FOLLOW_LINKS)
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description=_MAX_PIXELS)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=MAX_PIXELS_HELP)
 
 
 def sync(*, settings: Options[Sync]) -> None:
@@ -144,7 +130,7 @@ def sync(*, settings: Options[Sync]) -> None:
 class Relocate(Settings):
     """Options of ``svdraw index relocate``."""
 
-    gallery: Path = Field(description=_GALLERY)
+    gallery: Path = Field(description=GALLERY)
     old: str = Field(description="folder of photos, or prefix of URIs, as it was called when they were indexed")
     new: str = Field(description="the same as it is called now")
     dry_run: bool = Field(False, description="only print what would change")
@@ -160,7 +146,7 @@ def relocate(*, settings: Options[Relocate]) -> None:
 class Compact(Settings):
     """Options of ``svdraw index compact``."""
 
-    gallery: Path = Field(description=_GALLERY)
+    gallery: Path = Field(description=GALLERY)
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
     neighbours: int | None = Field(None, ge=0, le=100, description=_NEIGHBOURS)
@@ -179,7 +165,7 @@ def compact(*, settings: Options[Compact]) -> None:
 class Publish(Settings):
     """Options of ``svdraw index publish``."""
 
-    gallery: Path = Field(description=_GALLERY)
+    gallery: Path = Field(description=GALLERY)
 
 
 def publish(*, settings: Options[Publish]) -> None:
@@ -189,35 +175,10 @@ def publish(*, settings: Options[Publish]) -> None:
         print(f"{settings.gallery}: {manifest.count} photos, generation {manifest.generation}")
 
 
-class Snapshot(Settings):
-    """Options of ``svdraw index snapshot``."""
-
-    gallery: Path = Field(description=_GALLERY)
-    out: Path = Field(description="new folder for the snapshot")
-
-
-def snapshot(*, settings: Options[Snapshot]) -> None:
-    """Copies catalogue and model, from which a gallery can be rebuilt, but no photos; jobs may run at the same time."""
-    with closing(Gallery.open(settings.gallery)) as gallery:
-        print(f"{settings.out}: {write_snapshot(gallery, settings.out).count} photos")
-
-
-class Restore(Settings):
-    """Options of ``svdraw index restore``."""
-
-    snapshot: Path = Field(description="folder of the snapshot")
-    out: Path = Field(description="folder of the new gallery")
-
-
-def restore(*, settings: Options[Restore]) -> None:
-    """Makes a new gallery from a snapshot and publishes its first generation."""
-    print(f"{settings.out}: {restore_snapshot(settings.snapshot, settings.out).count} photos")
-
-
 class Remove(Settings):
     """Options of ``svdraw index remove``."""
 
-    gallery: Path = Field(description=_GALLERY)
+    gallery: Path = Field(description=GALLERY)
     ids: Many[int] = Field([], description="ids of the photos, joined by commas: --ids 17,18")
     uris: _Names = Field(
         [], description="path or URI of a photo; give the option once for each, or join names without commas by commas"
@@ -237,102 +198,19 @@ def remove(*, settings: Options[Remove]) -> None:
         print(f"{removed} removed, {gallery.catalogue.count()} left")
 
 
-class Info(Settings):
-    """Options of ``svdraw index info``."""
+class Colors(Settings):
+    """Options of ``svdraw index colors``."""
 
-    gallery: Path = Field(description=_GALLERY)
-    as_json: _Json = Field(False, description="print JSON")
-
-
-def info(*, settings: Options[Info]) -> None:
-    """Prints what a gallery holds."""
-    facts: dict[str, Any] = read_generation(settings.gallery).model_dump(mode="json")
-    with closing(Gallery.open(settings.gallery)) as gallery:
-        facts["catalogue_count"] = gallery.catalogue.count()
-        facts["filterable"] = json.loads(gallery.catalogue.fact("filterable") or "[]")
-        facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
-        terms = terms_of(read_manifest(gallery.model_directory))
-        facts["model_terms"] = f"{terms.name}: {terms.summary}" if terms else None
-    print(json.dumps(facts) if settings.as_json else _aligned([(name, str(value)) for name, value in facts.items()]))
+    gallery: Path = Field(description=GALLERY)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description=MAX_PIXELS_HELP)
 
 
-class Verify(Settings):
-    """Options of ``svdraw index verify``."""
-
-    gallery: Path = Field(description=_GALLERY)
-    repair: bool = Field(False, description="rebuild everything that can be rebuilt from the catalogue")
-
-
-def verify(*, settings: Options[Verify]) -> None:
-    """Checks that catalogue, model and search index of a gallery agree."""
-    with closing(Gallery.open(settings.gallery, write=settings.repair)) as gallery:
-        problems = gallery.problems()
-        if problems and settings.repair:
-            print("\n".join(problems))
-            gallery.publish()
-            problems = gallery.problems()
-        if problems:
-            raise GalleryDamaged("; ".join(problems))
-        print(f"{settings.gallery} is whole: {gallery.catalogue.count()} photos")
-
-
-class Search(Settings):
-    """Options of ``svdraw index search``."""
-
-    gallery: Path = Field(description=_GALLERY)
-    sketch: Path = Field(description="image file of a sketch, or an SVG drawing")
-    limit: int = Field(10, ge=1, description="number of photos to print")
-    offset: int = Field(0, ge=0, description="number of best photos to skip")
-    dimensions: int | None = Field(
-        None,
-        ge=1,
-        description="number of leading coordinates to compare; by default as many as found most in training",
-    )
-    score_threshold: float | None = Field(None, description="leave out photos with a lower score")
-    filter: str | None = Field(
-        None, description="""JSON filter of photos, such as {"label": "castle", "year": {"gte": 1900}}"""
-    )
-    unique: bool = Field(False, description="keep one of each set of identical files")
-    recall: float | None = Field(
-        None, gt=0, le=1, description="recall to aim at; 1 is exact; by default the recall target of the gallery"
-    )
-    as_json: _Json = Field(False, description="print JSON")
-    device: str = Field("auto", description=_DEVICE)
-
-
-def search(*, settings: Options[Search]) -> None:
-    """Finds the photos that a sketch depicts."""
-    try:
-        sketch = open_image(settings.sketch, drawing=True)
-    except ImageError as error:
-        raise IndexingError(f"{settings.sketch}: {error.reason}") from error
-    searcher = Searcher.open(settings.gallery, settings.device)
-    with closing(Gallery.open(settings.gallery)) as gallery:
-        bundle = load_bundle(gallery.model_directory, settings.device)
-        hits = searcher.search(
-            bundle.encode_sketches([sketch]),
-            settings.limit,
-            dimensions=settings.dimensions or bundle.default_dimensions,
-            offset=settings.offset,
-            score_threshold=settings.score_threshold,
-            recall=settings.recall,
-            ids=None if settings.filter is None else gallery.catalogue.select(parse_filter(settings.filter)),
-            unique=settings.unique,
-        )[0]
-        photos = gallery.catalogue.photos([hit.id for hit in hits])
-    rows = [(hit, photos[hit.id]) for hit in hits if hit.id in photos]
-    if settings.as_json:
-        print(json.dumps({"results": [{"score": hit.score, **photo._asdict()} for hit, photo in rows]}))
-    else:
-        lines = [(f"{hit.score:.4f}", f"{photo.id}  {photo.label or ''}  {photo.uri}") for hit, photo in rows]
-        print(_aligned(lines))
+def colors(*, settings: Options[Colors]) -> None:
+    """Measures the colours of photos that were indexed before colours were; their files are read, and not embedded."""
+    with closing(Gallery.open(settings.gallery, write=True)) as gallery:
+        print(measure_colors(gallery, settings.max_pixels))
 
 
 def _report(gallery: Gallery, report: object) -> None:
     manifest = read_generation(gallery.path)
     print(f"{report}\n{gallery.path}: {manifest.count} photos, generation {manifest.generation}")
-
-
-def _aligned(rows: list[tuple[str, str]]) -> str:
-    width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
