@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import GalleryError, MetadataError
+from index.errors import GalleryError
 from index.gallery.color_table import ColorTable
 from index.gallery.database import PATIENCE, Database
-from index.gallery.palette import color_names
+from index.gallery.photo_rows import chunks, photos_after, photos_by_id
 from index.gallery.photos import Block, KnownContent, NewPhoto, Photo, PhotoState, content_key
 from index.gallery.postings import add_postings, remove_postings, set_filterable
 from index.gallery.selection import select
@@ -32,9 +32,6 @@ _REVISION = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'revision')"
 # Without the names of the indices SQLite would read all photos, by id.
 _CHANGED = "SELECT id FROM photos INDEXED BY photos_by_revision WHERE revision > ?"
 _REMOVED = "SELECT id FROM removed INDEXED BY removed_by_revision WHERE revision > ?"
-_FACTS = "id, uri, sha256, bytes, width, height, label"
-_COLUMNS = f"{_FACTS}, metadata, colors"
-_CHUNK = 500  # bound variables in one statement
 _BLOCK = 4096  # vectors read at once
 
 
@@ -148,7 +145,7 @@ class Catalogue:
     def states(self, uris: Iterable[str]) -> dict[str, PhotoState]:
         """Returns the recorded state of those URIs that the catalogue holds."""
         found: dict[str, PhotoState] = {}
-        for chunk in _chunks(list(filter(is_text, uris))):
+        for chunk in chunks(list(filter(is_text, uris))):
             marks = ", ".join("?" * len(chunk))
             statement = f"SELECT uri, sha256, bytes, modified FROM photos WHERE uri IN ({marks})"
             found |= {row[0]: PhotoState(*row[1:]) for row in self._database.query(statement, chunk)}
@@ -204,7 +201,7 @@ class Catalogue:
     def ids(self, uris: Iterable[str]) -> dict[str, int]:
         """Returns the ids of those URIs that the catalogue holds."""
         found: dict[str, int] = {}
-        for chunk in _chunks(list(filter(is_text, uris))):
+        for chunk in chunks(list(filter(is_text, uris))):
             marks = ", ".join("?" * len(chunk))
             found |= dict(self._database.query(f"SELECT uri, id FROM photos WHERE uri IN ({marks})", chunk))
         return found
@@ -238,17 +235,7 @@ class Catalogue:
         Raises:
             MetadataError: if their metadata is larger.
         """
-        columns = f"{_FACTS}, '{{}}', colors" if most == 0 else _COLUMNS
-        found: dict[int, Photo] = {}
-        taken = 0
-        for chunk in _chunks(list(ids)):
-            marks = ", ".join("?" * len(chunk))
-            rows = self._database.query(f"SELECT {columns} FROM photos WHERE id IN ({marks})", chunk)
-            taken += sum(len(row[7]) for row in rows)
-            if most and taken > most:
-                raise MetadataError(most)
-            found |= {row[0]: _photo(row) for row in rows}
-        return found
+        return photos_by_id(self._database, ids, most)
 
     def page(self, after: int, limit: int, *, most: int | None = None) -> list[Photo]:
         """Returns at most ``limit`` photos with an id above ``after``, in order of id.
@@ -258,17 +245,7 @@ class Catalogue:
             limit: the number of photos.
             most: bytes of metadata after which the page ends early.
         """
-        page: list[Photo] = []
-        taken = 0
-        with self._database.reading() as connection:
-            statement = f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?"
-            with closing(connection.execute(statement, (after, limit))) as rows:
-                for row in rows:
-                    page.append(_photo(row))
-                    taken += len(row[7])
-                    if most is not None and taken > most:
-                        break
-        return page
+        return photos_after(self._database, after, limit, most)
 
     def describe(self, descriptions: Mapping[int, tuple[str | None, dict[str, Any]]]) -> None:
         """Replaces label and metadata of photos that exist, by id, all or none. No generation holds them."""
@@ -313,12 +290,3 @@ class Catalogue:
 
 def _ids(rows: Sequence[tuple[int]]) -> NDArray[np.int64]:
     return np.fromiter((row[0] for row in rows), np.int64, len(rows))
-
-
-def _photo(row: Any) -> Photo:
-    return Photo._make((*row[:7], json.loads(row[7]), color_names(row[8])))
-
-
-def _chunks(values: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

@@ -63,8 +63,7 @@ class Engine:
     """
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
-        self._settings = settings
-        self.metrics = metrics
+        self._settings, self.metrics = settings, metrics
         plan = make_plan(resolve_device(settings.device))
         self._decoder = Decoder.for_service(settings, plan.cores, metrics)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
