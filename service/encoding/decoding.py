@@ -1,7 +1,7 @@
 """Decoding within bounds of memory and time: few images at the same time, in processes that can be killed.
 
 - **Places.** As many images as there are cores are decoded, encoded or searched by at the same time.
-- **Images that take long.** A decoder that takes longer than a second gives its place to others and goes on at low
+- **Images that take long.** A decoder that takes longer than 0.3 seconds gives its place to others and goes on at low
   priority, at most as many as there are cores. So a few costly images do not keep others waiting.
 - **Large images.** Those of more than 16 million pixels that must be held whole are decoded one at a time.
 - **Limits.** A decoder that takes too much time or memory, or crashes, ends alone: its image is refused.
@@ -35,7 +35,7 @@ __all__ = ["Crop", "Decoder"]
 
 logger = logging.getLogger(__name__)
 
-_QUICK = 1.0  # seconds after which an image takes long
+_QUICK = 0.3  # seconds after which an image takes long
 _SLICE = 0.1  # seconds between two looks whether a slow decoder can give its place to others
 _PATIENCE = 60.0  # seconds that a large image waits for its turn
 _CLOCK = 6  # times its processor time that an image may take by the clock, as others use the machine too

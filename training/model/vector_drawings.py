@@ -35,6 +35,7 @@ _UNITS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 
 
 _MAX_BYTES = 4 << 20
 _MAX_DEPTH = 200
+_MAX_COPIES = 50_000  # of elements, by ``use``
 _SIDE = 1024  # pixels of the longer side, whatever size the drawing says it has
 _SECONDS = 20  # by the clock, for a machine that is busy
 
@@ -65,6 +66,8 @@ def open_drawing(content: bytes, max_pixels: int, bounded: bool = False) -> Open
         cleaner.read(content)
     except expat.ExpatError as error:
         raise ImageError(f"a damaged SVG drawing ({error})") from error
+    if cleaner.copies() > _MAX_COPIES:
+        raise ImageError(f"an SVG drawing that shows parts of itself more than {_MAX_COPIES:,} times over")
     width, height = cleaner.size
     draw = rasteriser.rasterise if bounded else _rasterised_apart
     return Opened("SVG", width, height, width * height, lambda: (_drawn("".join(cleaner.text), draw), 1))
@@ -90,6 +93,14 @@ def _rasterised_apart(text: str) -> bytes:
     return done.stdout
 
 
+class _Part:
+    """An element with all in it: how many elements that are, and the ids of what they show again."""
+
+    def __init__(self) -> None:
+        self.elements = 0
+        self.shows: list[str] = []
+
+
 class _Cleaner:
     """Writes those parts of a drawing anew that are kept, in a size of one's choice."""
 
@@ -98,6 +109,8 @@ class _Cleaner:
         self.size = (0, 0)
         self._side = side
         self._kept: list[bool] = []  # by depth
+        self._open: list[_Part] = []  # likewise
+        self._parts: dict[str, _Part] = {}  # by id
         self._in_style = False
 
     def read(self, content: bytes) -> None:
@@ -123,6 +136,7 @@ class _Cleaner:
         if not self._kept[-1]:
             return
         kept = _kept_attributes(attributes)
+        self._count(name, kept)
         if is_root:
             kept |= self._sized(attributes) | {"xmlns": _NAMESPACE}
         self._in_style = name == "style"
@@ -130,12 +144,40 @@ class _Cleaner:
 
     def _end(self, name: str) -> None:
         if self._kept.pop():
+            self._open.pop()
             self.text.append(f"</{name.removeprefix(f'{_NAMESPACE} ')}>")
         self._in_style = False
 
     def _characters(self, text: str) -> None:
         if self._in_style and self._kept[-1]:
             self.text.append(escape(_clean_style(text)))
+
+    def copies(self) -> int:
+        """How many elements are drawn because a ``use`` shows them again, those in what it shows included."""
+        shown: dict[int, int] = {}
+
+        def size(part: _Part) -> int:
+            """Of what is drawn of a part; one that shows itself shows nothing of itself again, as in resvg."""
+            if id(part) not in shown:
+                shown[id(part)] = 0
+                copied = (size(self._parts[name]) for name in part.shows if name in self._parts)
+                shown[id(part)] = part.elements + sum(copied)
+            return shown[id(part)]
+
+        return size(self._root) - self._root.elements
+
+    def _count(self, name: str, attributes: dict[str, str]) -> None:
+        """Counts an element for all parts around it, and what it shows again."""
+        part = _Part()
+        if not self._open:
+            self._root = part
+        self._open.append(part)
+        if identifier := attributes.get("id"):
+            self._parts.setdefault(identifier, part)
+        for around in self._open:
+            around.elements += 1
+            if name == "use":
+                around.shows.append(attributes.get("href", "#")[1:])
 
     def _sized(self, attributes: dict[str, str]) -> dict[str, str]:
         """Attributes of the root with the size that is drawn."""
