@@ -35,6 +35,7 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
     """
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())
+    logging.captureWarnings(True)  # else libraries write theirs, as of damaged pictures, past the formatter
     plan = make_plan(settings, resolve_device(settings.device))
     torch.set_num_threads(plan.threads)  # each worker preprocesses its own image; several threads each would compete
     failures: list[Exception] = []

@@ -25,9 +25,14 @@ def peak_memory() -> int:
     return _status("self", "VmHWM")
 
 
-def private_memory(pid: int) -> int:
-    """Memory of a process in bytes, without pages of files that the system may drop."""
-    return _status(str(pid), "RssAnon")
+def private_memory(pid: int, *, descendants: bool = False) -> int:
+    """Memory of a process in bytes, without pages of files that the system may drop; on request with its children's."""
+    return sum(_status(str(each), "RssAnon") for each in [pid, *(_descendants(pid) if descendants else [])])
+
+
+def _descendants(pid: int) -> list[int]:
+    children = [int(word) for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()]
+    return children + [each for child in children for each in _descendants(child)]
 
 
 def _status(process: str, field: str) -> int:

@@ -161,9 +161,8 @@ class Api:
         others = sorted(fields.keys() - needed - set(subjects))
         some = st.lists(st.sampled_from(others), max_size=3) if others else st.just([])
         one = st.sampled_from(subjects).map(lambda name: [name]) if len(subjects) > 1 else st.just(subjects)
-        return st.tuples(some, one).flatmap(
-            lambda chosen: st.fixed_dictionaries({name: fields[name] for name in {*needed, *chosen[0], *chosen[1]}})
-        )
+        chosen = st.tuples(some, one).map(lambda names: sorted(needed.union(*names)))
+        return chosen.flatmap(lambda names: st.fixed_dictionaries({name: fields[name] for name in names}))
 
 
 def _bodies(operation: Schema) -> dict[str, Schema]:

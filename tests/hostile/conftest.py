@@ -71,7 +71,7 @@ def gallery(tiny_bundle: Path, shapes: Path, tmp_path_factory: pytest.TempPathFa
 def victim(nursery: Nursery, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Victim:
     folder = tmp_path_factory.mktemp("victim")
     own = shutil.copytree(gallery, folder / "gallery")
-    slow = {"header_seconds": 0.3, "body_seconds": 0.3, "send_seconds": 0.5, "reload_seconds": 1, "live_changes": 5}
+    slow = {"header_seconds": 3, "body_seconds": 3, "send_seconds": 3, "reload_seconds": 1, "live_changes": 5}
     bounds = {"max_body_bytes": 2_000_000, "max_pixels": 4_000_000, "thumbnail_cache_bytes": 1_000_000}
     return start(nursery, own, folder, **slow, **bounds)
 

@@ -94,7 +94,15 @@ def drop(server: Server) -> None:
 
 def write_a_traceback(server: Server) -> None:
     def strange(handler: BaseHTTPRequestHandler) -> None:
-        server.log.write_text('{"exception": "Traceback (most recent call last): ZeroDivisionError"}\n')
+        server.log.write_text('{"time": "", "exception": "Traceback (most recent call last): ZeroDivisionError"}\n')
+        send(handler, 400, PROBLEM)
+
+    server.strange = strange
+
+
+def write_a_warning(server: Server) -> None:
+    def strange(handler: BaseHTTPRequestHandler) -> None:
+        server.log.write_text("library.py:1: UserWarning: strange picture\n")
         send(handler, 400, PROBLEM)
 
     server.strange = strange
@@ -121,6 +129,7 @@ MISBEHAVIOUR = {
     "no end": (hang, r"no end after 0\.5 s"),
     "no answer": (drop, "a whole request got no answer"),
     "a traceback": (write_a_traceback, "a traceback in the log.*ZeroDivisionError"),
+    "text in the log": (write_a_warning, "a line in the log that is not JSON: library.py"),
     "not ready": (become(ready=503), "the service is not ready"),
     "other photos": (become(found=[{"id": 2, "score": 0.5}]), "the known search found"),
     "other scores": (become(found=[{"id": 1, "score": 0.6}]), "the known search found"),
