@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from multiprocessing.connection import Connection
 
-from measurements.hostile_files import many_scans, many_tiles, tall_strips
+from measurements.hostile_files import costly_drawing, many_scans, many_tiles, tall_strips
 
 __all__ = ["ATTACKS", "attack"]
 
@@ -46,6 +46,12 @@ def _json(path: str, value: object) -> bytes:
 
 def _image(content: bytes, kind: str) -> bytes:
     return _request("POST", "/v1/search", content, kind)
+
+
+def _chunked(size: int) -> bytes:
+    """A search whose body comes in chunks of one byte."""
+    head = "Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n"
+    return _request("POST", "/v1/search", more=head) + b"1\r\nx\r\n" * size + b"0\r\n\r\n"
 
 
 async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -161,6 +167,7 @@ def _pages(photos: Sequence[int]) -> list[bytes]:
 
 
 _SEARCH = {"photo_id": 1, "limit": 1000}
+_PART = {"photo_id": 1, "limit": 312}  # of a batch that asks for nearly as many photos as one may
 
 ATTACKS: dict[str, Callable[[Sequence[int]], Attack]] = {
     "nobody": lambda photos: _quiet,
@@ -175,12 +182,15 @@ ATTACKS: dict[str, Callable[[Sequence[int]], Attack]] = {
     "many scans": lambda photos: _asking(8, _image(many_scans(), "image/jpeg")),
     "tiles of a pixel": lambda photos: _asking(8, _image(many_tiles(), "image/tiff")),
     "strips of a row": lambda photos: _asking(8, _image(tall_strips(), "image/tiff")),
+    "costly drawings": lambda photos: _asking(8, _image(costly_drawing(), "image/svg+xml")),
     "thumbnails of huge photos": lambda photos: _asking(8, *_pages(photos)),
-    "amplifying batches": lambda photos: _asking(8, _json("/v1/search/batch", {"searches": [_SEARCH] * 32})),
+    "amplifying batches": lambda photos: _asking(8, _json("/v1/search/batch", {"searches": [_PART] * 32})),
     "costly filters": lambda photos: _asking(8, _json("/v1/search", {**_SEARCH, "filter": _costly_filter()})),
     "small requests": lambda photos: _asking(200, _json("/v1/search", {"photo_id": 1, "limit": 1})),
     "connections": lambda photos: _many(50, _churn),
     "huge headers": lambda photos: _asking(50, _request("GET", "/livez", more=f"X-Long: {'a' * 60_000}\r\n")),
+    "long queries": lambda photos: _asking(50, _request("GET", f"/livez?{'%41=%42&' * 7000}")),
+    "small chunks": lambda photos: _asking(8, _chunked(300_000)),
     "upgrades": lambda photos: _asking(
         50, _request("GET", "/", more="Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n")
     ),

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from PIL import Image
 
-__all__ = ["huge_photo", "many_scans", "many_tiles", "tall_strips"]
+__all__ = ["costly_drawing", "huge_photo", "many_scans", "many_tiles", "tall_strips"]
 
 _SCAN = b"\xff\xda"
 _END = b"\xff\xd9"
@@ -39,6 +39,15 @@ def tall_strips(height: int = 60_000, width: int = 1000) -> bytes:
     return _tiff(width, height, row + places + sizes, start + len(places) + len(sizes), [
         (273, 4, height, start), (278, 4, 1, 1), (279, 4, height, start + len(places)),
     ])  # fmt: skip
+
+
+def costly_drawing(levels: int = 6) -> bytes:
+    """An SVG drawing that shows a stroke ten times, that ten times, and so on."""
+    groups = ["<g id='a0'><path d='M1 1L8 8' stroke='black'/></g>"]
+    for level in range(1, levels + 1):
+        use = f"<use href='#a{level - 1}' x='1'/>"
+        groups.append(f"<g id='a{level}'>{use * 10}</g>")
+    return f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'>{''.join(groups)}</svg>".encode()
 
 
 def huge_photo(side: int = 7900, seed: int = 0) -> bytes:

@@ -14,6 +14,7 @@ from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
 from tests.service.conftest import serving, wait_until
+from training.model.images import read_image
 
 
 @pytest.fixture
@@ -56,10 +57,15 @@ def test_hostile_files_are_pictures(files, name, options, kind, size):
         assert (image.format, image.size) == (kind, size)
 
 
+def test_a_costly_drawing_is_a_drawing(files):
+    assert read_image(files.costly_drawing(1), drawing=True)[0].format == "SVG"
+
+
 def test_hostile_files_are_small_for_what_they_ask(files):
     assert files.many_scans(64, 50).count(b"\xff\xda") > 50
     assert len(files.many_tiles(100)) < 100 * 100 * 9 + 300
     assert len(files.tall_strips(1000, 1000)) < 1000 * 1000 / 50
+    assert files.costly_drawing(3).count(b"<use ") == 30
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,8 @@ SEEN = {
     "small requests": "",
     "connections": "begun",
     "huge headers": "200",
+    "long queries": "",
+    "small chunks": "",
     "upgrades": "200",
     "ranges": "",
 }
