@@ -27,11 +27,23 @@ def peak_memory() -> int:
 
 def private_memory(pid: int, *, descendants: bool = False) -> int:
     """Memory of a process in bytes, without pages of files that the system may drop; on request with its children's."""
-    return sum(_status(str(each), "RssAnon") for each in [pid, *(_descendants(pid) if descendants else [])])
+    own = _status(str(pid), "RssAnon")
+    return own + (sum(map(_memory_if_alive, _descendants(pid))) if descendants else 0)
+
+
+def _memory_if_alive(pid: int) -> int:
+    try:
+        return _status(str(pid), "RssAnon")
+    except (FileNotFoundError, ProcessLookupError, KeyError):  # it has just ended
+        return 0
 
 
 def _descendants(pid: int) -> list[int]:
-    children = [int(word) for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()]
+    try:
+        files = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread or the process has just ended
+        return []
+    children = [int(word) for text in files for word in text.split()]
     return children + [each for child in children for each in _descendants(child)]
 
 

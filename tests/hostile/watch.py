@@ -45,7 +45,7 @@ def footprint(pid: int) -> Footprint:
         try:
             facts = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
             files = len(list((folder / "fd").iterdir()))
-        except FileNotFoundError:  # it has ended in the meantime
+        except (FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
             continue
         memory = int(facts.get("RssAnon", "0 kB").split()[0]) / 1024
         total = Footprint(total.megabytes + memory, total.files + files, total.threads + int(facts["Threads"]))
@@ -53,11 +53,12 @@ def footprint(pid: int) -> Footprint:
 
 
 def _descendants(pid: int) -> list[int]:
-    found = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, file.read_text().split()):
-            found += [child, *_descendants(child)]
-    return found
+    try:
+        files = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread or the process has just ended
+        return []
+    children = [int(word) for text in files for word in text.split()]
+    return children + [each for child in children for each in _descendants(child)]
 
 
 class Watch:
