@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
+MINUTES ?= 10
 DEMO ?= .demo
 ARGS ?=
 
@@ -10,11 +11,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo photos test lint format bench lock digests sbom licences
+.PHONY: help demo photos test fuzz lint format bench lock digests sbom licences
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo 'Variables: PHOTOS=~/Pictures, PORT=8000 (demo), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
+	@echo 'Variables: PHOTOS=~/Pictures, PORT=8000 (demo), MINUTES=10 (fuzz), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
 
 demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Train on line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
 	@exec $(BIN)/svdraw serve --gallery $(DEMO)/$(if $(PHOTOS),photos,gallery) --port $(PORT)
@@ -26,6 +27,9 @@ photos: | $(INSTALLED)
 # Files of tests run side by side, one a core, with one thread each for their arithmetic.
 test: $(INSTALLED) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+fuzz: $(INSTALLED) ## Attack a service with made-up requests for MINUTES, and kill services and jobs
+	SVDRAW_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/hostile $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types, the direction of imports, Dockerfile and compose files
 	$(BIN)/ruff check .

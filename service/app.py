@@ -22,6 +22,7 @@ from service.http.openapi import DocumentedApp
 from service.http.origins import OriginsMiddleware
 from service.http.pages import install_pages
 from service.http.problems import install_problem_handlers
+from service.http.queries import QueryLimitMiddleware
 from service.http.root_path import enter_root_path
 from service.http.tracing import TELEMETRY
 from service.routes import embeddings, gallery, operations, photos, search
@@ -107,6 +108,7 @@ def create_app(
             Middleware(ObservabilityMiddleware, metrics=metrics, embeddable=bool(settings.cors_origins)),
             *([Middleware(OriginsMiddleware, origins=settings.cors_origins)] if settings.cors_origins else []),
             Middleware(HostsMiddleware, names=settings.known_hosts, metrics=metrics),
+            Middleware(QueryLimitMiddleware),
         ],
         title="svdraw",
         summary="Find photos by drawing.",

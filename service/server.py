@@ -40,6 +40,7 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         KeysError: if the file of API keys cannot be used.
         ServiceError: if the service did not start for another reason.
     """
+    logging.captureWarnings(True)  # else libraries write theirs, as of damaged pictures, past the formatter
     plan = make_plan(resolve_device(settings.device))
     torch.set_num_threads(plan.threads)  # each worker preprocesses its own image; several threads each would compete
     failures: list[Exception] = []

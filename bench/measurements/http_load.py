@@ -27,23 +27,43 @@ def search_request(image: bytes, key: str) -> bytes:
     return f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image
 
 
-async def send_until(url: str, requests: Sequence[bytes], end: float, log: list[Answer]) -> None:
-    """Acts as one client: sends each request when the last one is answered, until ``time.perf_counter`` is ``end``."""
+async def send_until(
+    url: str,
+    requests: Sequence[bytes],
+    end: float,
+    log: list[Answer],
+    address: str | None = None,
+    patience: float | None = None,
+) -> None:
+    """Acts as one client: sends each request when the last one is answered, until ``time.perf_counter`` is ``end``.
+
+    Args:
+        url: of the service.
+        requests: to choose from.
+        end: when to stop.
+        log: takes the answers.
+        address: of this machine, to come from.
+        patience: seconds after which an answer counts as a broken connection.
+    """
     host, port = urlsplit(url).hostname, urlsplit(url).port
     writer: asyncio.StreamWriter | None = None
     while time.perf_counter() < end:
         started = time.perf_counter()
         try:
-            if writer is None:
-                reader, writer = await asyncio.open_connection(host, port)
-            writer.write(random.choice(requests))
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = _LENGTH.search(head)
-            assert length, head
-            await reader.readexactly(int(length[1]))
+            async with asyncio.timeout(patience):
+                if writer is None:
+                    here = None if address is None else (address, 0)
+                    reader, writer = await asyncio.open_connection(host, port, local_addr=here)
+                writer.write(random.choice(requests))
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = _LENGTH.search(head)
+                assert length, head
+                await reader.readexactly(int(length[1]))
         except (OSError, asyncio.IncompleteReadError):
             log.append(Answer(time.perf_counter() - started, 0, {}, False))
-            writer = None
+            if writer is not None:
+                writer.close()
+                writer = None
             continue
         log.append(Answer(time.perf_counter() - started, int(head[9:12]), _stages(head), bool(_RETRY.search(head))))
     if writer is not None:

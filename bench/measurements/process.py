@@ -34,9 +34,26 @@ def peak_memory() -> int:
     return _status("self", "VmHWM")
 
 
-def private_memory(pid: int) -> int:
-    """Memory of a process in bytes, without pages of files that the system may drop."""
-    return _status(str(pid), "RssAnon")
+def private_memory(pid: int, *, descendants: bool = False) -> int:
+    """Memory of a process in bytes, without pages of files that the system may drop; on request with its children's."""
+    own = _status(str(pid), "RssAnon")
+    return own + (sum(map(_memory_if_alive, _descendants(pid))) if descendants else 0)
+
+
+def _memory_if_alive(pid: int) -> int:
+    try:
+        return _status(str(pid), "RssAnon")
+    except (FileNotFoundError, ProcessLookupError, KeyError):  # it has just ended
+        return 0
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        files = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread or the process has just ended
+        return []
+    children = [int(word) for text in files for word in text.split()]
+    return children + [each for child in children for each in _descendants(child)]
 
 
 def _status(process: str, field: str) -> int:

@@ -26,6 +26,11 @@ class RunningService(NamedTuple):
     url: str
     pid: int
 
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rsplit(":", 1)[1])
+
 
 @contextmanager
 def service(gallery: Path, folder: Path, **options: object) -> Iterator[RunningService]:
@@ -45,7 +50,11 @@ def service(gallery: Path, folder: Path, **options: object) -> Iterator[RunningS
         yield RunningService(url, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # it hangs, as an attack may have it do
+            process.kill()
+            process.wait()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

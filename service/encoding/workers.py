@@ -1,10 +1,10 @@
 """Worker threads: each takes one request at a time from the bytes of its image to its results."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
@@ -34,7 +34,7 @@ class Workers:
     def __init__(self, count: int, max_waiting: int, metrics: Metrics, at_once: int | None = None) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._count = count
-        self._at_once = at_once or count
+        self.at_once = at_once or count
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._admitted = 0
@@ -86,16 +86,32 @@ class Workers:
 
     def _admit(self, change: int) -> None:
         self._admitted += change
-        self._metrics.waiting.set(max(0, self._admitted - self._at_once))
+        self._metrics.waiting.set(max(0, self._admitted - self.at_once))
 
 
-async def finish_all(jobs: Sequence[Awaitable[Result]]) -> list[Result]:
-    """Waits for all jobs and returns their results. If several fail, the error of the first one is raised.
+async def finish_all(jobs: Sequence[Coroutine[Any, Any, Result]], at_once: int) -> list[Result]:
+    """Waits for all jobs of a request and returns their results. If several fail, the error of the first one is raised.
 
     Resources that the jobs use may be closed afterwards, so no job may still be running when this returns or raises.
+
+    Args:
+        jobs: what to do.
+        at_once: number of jobs that are begun before others have ended: else a few requests with many images would fill
+            the queue, and other clients would wait for all of these or be refused.
     """
+    limit = asyncio.Semaphore(at_once)
+
+    async def in_turn(job: Coroutine[Any, Any, Result]) -> Result:
+        async with limit:
+            return await job
+
     results = []
-    for outcome in await asyncio.gather(*jobs, return_exceptions=True):
+    try:
+        outcomes = await asyncio.gather(*map(in_turn, jobs), return_exceptions=True)
+    finally:
+        for job in jobs:
+            job.close()  # those that were never begun, because the request was cancelled
+    for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
         results.append(outcome)

@@ -1,11 +1,14 @@
 """Memory of what is no longer served, which the C library would keep for itself."""
 
 import ctypes
+import time
 import weakref
 
 import torch
 
 __all__ = ["Leftovers", "release_memory"]
+
+_SECONDS = 30.0  # after which memory is given back although nothing was taken out of service: requests were large
 
 
 class Leftovers:
@@ -13,18 +16,23 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._left: list[weakref.ref[object]] = []
+        self._released = time.monotonic()
 
     def watch(self, thing: object) -> None:
         """Remembers something large that nobody will begin to use any more."""
         self._left.append(weakref.ref(thing))
 
     def clear(self) -> bool:
-        """Gives memory back to the system if something large is gone since the last call; tells whether it was."""
+        """Gives memory back to the system if something large is gone since the last call; tells whether it was.
+
+        From time to time memory is given back whether or not, because large requests leave some too.
+        """
         left = [one for one in self._left if one() is not None]
         is_gone = len(left) < len(self._left)
         self._left = left
-        if is_gone:
+        if is_gone or time.monotonic() - self._released > _SECONDS:
             release_memory()
+            self._released = time.monotonic()
         return is_gone
 
 

@@ -22,7 +22,6 @@ from training.base.artifacts import NO_ROOM
 __all__ = [
     "MAX_FIELDS",
     "MAX_TEXT_BYTES",
-    "check_query",
     "check_size",
     "decode_base64",
     "media_type",
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 Parsed = TypeVar("Parsed")
 
 MAX_TEXT_BYTES = 256 * 1024  # of a JSON body or a form beside its images
-MAX_FIELDS = 100  # of an object or a query; no request has as many
+MAX_FIELDS = 100  # of an object; no request has as many
 
 _EMPTY = "the body holds no image; draw something and send it as PNG or JPEG"
 _SHORTEST_IMAGE = 1024  # shorter texts in base64 are not told from others
@@ -48,15 +47,6 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 def media_type(request: Request) -> str:
     """Type of a body without its parameters."""
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
-
-
-async def check_query(request: Request) -> None:
-    """Refuses a query of more parameters than any request has, before they are looked at one by one.
-
-    Raises:
-        RequestProblem: 422.
-    """
-    check_size(request.scope["query_string"].split(b"&"), MAX_FIELDS, "query parameters")
 
 
 def check_size(values: Sized, most: int, what: str, status: int = 422) -> None:

@@ -21,6 +21,7 @@ __all__ = ["answer_sent", "patient_protocol"]
 _SENT = "svdraw.sent"  # extension of a request's scope: waits until its answer has left this process
 
 _HEAD_BYTES = 65_536
+_HEADER = 32  # bytes that a header counts beside its text, as in HTTP/2: whoever reads headers looks at every one
 _DETAILS = {
     400: "this is not a valid HTTP/1.1 request",
     414: f"the URL is longer than the limit of {_HEAD_BYTES} bytes; send what is long in the body",
@@ -96,7 +97,7 @@ def patient_protocol(
 
         def on_header(self, name: bytes, value: bytes) -> None:
             super().on_header(name, value)
-            self._count(len(name) + len(value), 431)
+            self._count(len(name) + len(value) + _HEADER, 431)
 
         def on_body(self, body: bytes) -> None:
             self._received -= len(body)

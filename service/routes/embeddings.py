@@ -62,7 +62,7 @@ async def embeddings(
     jobs = [
         workers.run(stopwatch, _embed, serving, image, wanted, number, stopwatch) for number, image in enumerate(images)
     ]
-    vectors = truncate(np.stack(await finish_all(jobs)), dimensions)
+    vectors = truncate(np.stack(await finish_all(jobs, workers.at_once)), dimensions)
     return await anyio.to_thread.run_sync(_answer, vectors, wanted.encoding_format, model)
 
 

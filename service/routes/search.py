@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated, Any, ParamSpec
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from service.access.admission import reader
@@ -14,7 +14,7 @@ from service.encoding.workers import Workers, finish_all
 from service.engine.searching import check_answer, search_by_images, search_by_json, search_by_request
 from service.engine.serving import Serving
 from service.errors import RequestProblem
-from service.http.bodies import MAX_FIELDS, check_query, check_size, media_type, read_form_or_images, read_json
+from service.http.bodies import MAX_FIELDS, check_size, media_type, read_form_or_images, read_json
 from service.http.openapi import properties, reference
 from service.http.problems import EXPECTED, as_problem, documented
 from service.http.root_path import root_path
@@ -28,7 +28,7 @@ Arguments = ParamSpec("Arguments")
 
 router = APIRouter(
     tags=["search"],
-    dependencies=[reader, Depends(check_query)],
+    dependencies=[reader],
     responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 507),
 )
 
@@ -125,7 +125,8 @@ async def search_batch(
     check_answer(serving, [search for search in searches if isinstance(search, SearchRequest)])
     root = root_path(request.scope)
     count = len(searches)
-    items = await finish_all([_search_one(serving, workers, stopwatch, search, root, count) for search in searches])
+    jobs = [_search_one(serving, workers, stopwatch, search, root, count) for search in searches]
+    items = await finish_all(jobs, workers.at_once)
     answer = BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
     return await anyio.to_thread.run_sync(_serialised, lambda: answer)
 

@@ -88,6 +88,7 @@ def test_wrong_values_are_told_in_one_line(name, benchmark):
         ("feedback", ["--data", "missing", "--model", ".", "--split", "sketchy-1"]),
         ("retrieval", ["--data", "missing", "--out", "unwritten"]),
         ("service_load", ["--gallery", "missing", "--sketches", "."]),
+        ("attacks", ["--gallery", "missing", "--sketches", "."]),
         ("embeddings", ["--sketches", "missing", "--photos", ".", "--out", "unwritten"]),
         ("indexing", ["--photos", "missing"]),
         ("capacity", ["--scratch", "missing"]),

@@ -101,12 +101,31 @@ def test_images_do_not_count_as_text(writing, sketch):
     assert len(send(writing, "/v1/embeddings", {"input": [picture] * 3}).json()["data"]) == 3
 
 
-def test_queries_of_many_parameters_are_refused_briefly(writing, sketch):
-    query = urlencode(unknown(2000))
-    answer = writing.post(f"/v1/search?{query}", content=sketch, headers=PNG)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/search"),
+        ("POST", "/v1/search/batch"),
+        ("GET", "/v1/photos"),
+        ("GET", "/v1/photos/1/thumbnail"),
+        ("DELETE", "/v1/photos/1"),
+        ("GET", "/livez"),
+        ("GET", "/metrics"),
+        ("GET", "/"),
+        ("GET", "/static/app.js"),
+        ("GET", "/nothing"),
+    ],
+)
+def test_queries_of_many_parameters_are_refused_before_they_are_parsed(writing, method, path, monkeypatch):
+    monkeypatch.setattr("starlette.datastructures.parse_qsl", lambda *_, **__: pytest.fail("it was parsed"))
+    answer = writing.request(method, f"{path}?{urlencode(unknown(2000))}")
     assert answer.status_code == 422
     assert "2000 query parameters are more than the limit of 100" in answer.json()["detail"]
     assert len(answer.content) < BRIEF
+
+
+def test_a_query_may_have_as_many_parameters_as_the_limit(writing):
+    assert writing.get(f"/livez?{urlencode(unknown(100))}").status_code == 200
 
 
 def test_forms_of_much_text_are_refused(writing, sketch):

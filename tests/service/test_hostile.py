@@ -346,8 +346,9 @@ def test_endless_headers_are_refused(gallery_path, start):
     [
         (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 3000 + b"\r\n", 431),
     ],
-    ids=["url", "header"],
+    ids=["url", "header", "number of headers"],
 )
 def test_long_heads_are_answered(url, head, status):
     with closing(connect(url)) as connection:

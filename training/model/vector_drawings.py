@@ -94,11 +94,12 @@ def _rasterised_apart(text: str) -> bytes:
 
 
 class _Part:
-    """An element with all in it: how many elements that are, and the ids of what they show again."""
+    """An element with an id, or the root, with all in it that is in no other part."""
 
     def __init__(self) -> None:
         self.elements = 0
-        self.shows: list[str] = []
+        self.parts: list[_Part] = []  # directly within it
+        self.shows: list[str] = []  # ids of what it shows again
 
 
 class _Cleaner:
@@ -109,8 +110,10 @@ class _Cleaner:
         self.size = (0, 0)
         self._side = side
         self._kept: list[bool] = []  # by depth
-        self._open: list[_Part] = []  # likewise
-        self._parts: dict[str, _Part] = {}  # by id
+        self._elements = 0
+        self._root = _Part()
+        self._around = [self._root]  # the innermost part, by depth
+        self._ids: dict[str, _Part] = {}
         self._in_style = False
 
     def read(self, content: bytes) -> None:
@@ -144,7 +147,7 @@ class _Cleaner:
 
     def _end(self, name: str) -> None:
         if self._kept.pop():
-            self._open.pop()
+            self._around.pop()
             self.text.append(f"</{name.removeprefix(f'{_NAMESPACE} ')}>")
         self._in_style = False
 
@@ -160,24 +163,25 @@ class _Cleaner:
             """Of what is drawn of a part; one that shows itself shows nothing of itself again, as in resvg."""
             if id(part) not in shown:
                 shown[id(part)] = 0
-                copied = (size(self._parts[name]) for name in part.shows if name in self._parts)
-                shown[id(part)] = part.elements + sum(copied)
+                again = [self._ids[name] for name in part.shows if name in self._ids]
+                shown[id(part)] = part.elements + sum(map(size, part.parts + again))
             return shown[id(part)]
 
-        return size(self._root) - self._root.elements
+        return size(self._root) - self._elements
 
     def _count(self, name: str, attributes: dict[str, str]) -> None:
-        """Counts an element for all parts around it, and what it shows again."""
-        part = _Part()
-        if not self._open:
-            self._root = part
-        self._open.append(part)
+        """Counts an element of the innermost part, which it may be itself."""
+        around = self._around[-1]
         if identifier := attributes.get("id"):
-            self._parts.setdefault(identifier, part)
-        for around in self._open:
-            around.elements += 1
-            if name == "use":
-                around.shows.append(attributes.get("href", "#")[1:])
+            part = _Part()
+            around.parts.append(part)
+            self._ids.setdefault(identifier, part)
+            around = part
+        self._around.append(around)
+        self._elements += 1
+        around.elements += 1
+        if name == "use":
+            around.shows.append(attributes.get("href", "#")[1:])
 
     def _sized(self, attributes: dict[str, str]) -> dict[str, str]:
         """Attributes of the root with the size that is drawn."""

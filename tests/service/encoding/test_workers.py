@@ -1,9 +1,10 @@
 import asyncio
+import gc
 import threading
 
 import pytest
 
-from service.encoding.workers import Workers
+from service.encoding.workers import Workers, finish_all
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.http.stopwatch import Stopwatch
@@ -60,3 +61,28 @@ def test_the_line_holds_every_request_and_whole_batches(concurrent, items):
 
     asyncio.run(fill())
     workers.close()
+
+
+def test_jobs_of_one_request_leave_room_in_the_line():
+    begun, most = 0, 0
+
+    async def job(number):
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun)
+        await asyncio.sleep(0)
+        begun -= 1
+        return number
+
+    assert asyncio.run(finish_all([job(number) for number in range(9)], 2)) == list(range(9))
+    assert most == 2
+
+
+def test_jobs_that_were_never_begun_end_with_their_request():
+    async def cancel():
+        gate = asyncio.Event()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(finish_all([gate.wait() for _ in range(5)], 2), 0.01)
+
+    asyncio.run(cancel())
+    gc.collect()  # a warning, which is an error, if one was forgotten

@@ -138,6 +138,26 @@ def test_bombs_are_refused(content):
     assert "\n" not in caught.value.reason
 
 
+def shown_again(levels, width):
+    """A line that is shown ``width`` times, that as often again, and so on."""
+    groups = [f'<g id="l0">{LINE}</g>']
+    groups += [f'<g id="l{n}">{f"""<use href="#l{n - 1}"/>""" * width}</g>' for n in range(1, levels + 1)]
+    return svg(f'<defs>{"".join(groups)}</defs><use href="#l{levels}"/>')
+
+
+@pytest.mark.parametrize("content", [shown_again(5, 10), shown_again(2, 300), shown_again(17, 2)])
+def test_a_small_file_that_draws_much_is_refused_before_it_is_drawn(content, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)
+    with pytest.raises(ImageError, match="parts of itself more than 50,000 times over"):
+        read_image(content, drawing=True)
+
+
+def test_parts_that_are_shown_a_few_times_are_drawn():
+    assert ink(shown_again(2, 10)) > 0
+    many = "".join(f'<g id="p{n}">{LINE}</g>' for n in range(500))  # each only once
+    assert ink(svg(many)) > 0
+
+
 def test_a_part_of_itself_ends():
     assert ink(svg(f'<g id="a"><use href="#a"/>{LINE}</g>')) == pytest.approx(ink(svg(LINE)), abs=0.01)
 
