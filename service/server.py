@@ -40,6 +40,8 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         KeysError: if the file of API keys cannot be used.
         ServiceError: if the service did not start for another reason.
     """
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonFormatter())
     logging.captureWarnings(True)  # else libraries write theirs, as of damaged pictures, past the formatter
     plan = make_plan(resolve_device(settings.device))
     torch.set_num_threads(plan.threads)  # each worker preprocesses its own image; several threads each would compete
@@ -95,10 +97,9 @@ def _open_files() -> int:
 
 
 def _log_without_waiting(metrics: Metrics) -> list[LogStream]:
-    """Has the log written as JSON, by threads of its own where it goes to a file or a pipe."""
+    """Has the log written by threads of its own where it goes to a file or a pipe."""
     streams = []
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(JsonFormatter())
         if type(handler) is logging.StreamHandler:
             with suppress(OSError):  # a stream without a file
                 streams.append(LogStream(handler.stream, metrics.dropped_lines.inc))

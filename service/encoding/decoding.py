@@ -198,7 +198,7 @@ class Decoder:
     def _answer(self, task: Task, content: bytes, place: Place) -> tuple[Header, bytes]:
         """What a decoder answers; if somebody else kills it, what a second one does."""
         for is_last in (False, True):
-            process = self._take()
+            process = self._take(new=is_last)  # whatever killed the first may have killed those that wait
             try:
                 answer = self._wait(process, task, content, place)
             except _Ended as ended:
@@ -216,9 +216,9 @@ class Decoder:
             return answer
         raise AssertionError("unreachable")
 
-    def _take(self) -> DecoderProcess:
+    def _take(self, new: bool) -> DecoderProcess:
         try:
-            return self._processes.take()
+            return self._processes.take(new=new)
         except OSError as error:
             logger.error("%s", error)
             raise RequestProblem(503, "no image can be decoded at the moment; the service's log says why") from error

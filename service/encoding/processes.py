@@ -95,8 +95,11 @@ class DecoderProcesses:
         self._closed = False
         weakref.finalize(self, _end_all, self._all)
 
-    def take(self) -> DecoderProcess:
+    def take(self, *, new: bool = False) -> DecoderProcess:
         """A decoder that waits for an image; a new one if there is none.
+
+        Args:
+            new: take a new one anyhow.
 
         Raises:
             OSError: if none can be started.
@@ -105,7 +108,7 @@ class DecoderProcesses:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the decoders are closed")
-            if self._idle:
+            if self._idle and not new:
                 return self._idle.pop()
         process = _nursery().fork()
         with self._lock:

@@ -333,7 +333,7 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys, monkeypatch):
     assert run("add", "--gallery", gallery, "--photos", photos / "line")[0] == 0
     facts = json.loads(run("info", "--gallery", gallery, "--json")[1])
     assert (facts["count"], facts["model_terms"]) == (12, None)
-    monkeypatch.setattr("index.commands.terms_of", lambda manifest: read_terms(STARTER_MODEL))
+    monkeypatch.setattr("index.commands.looking.terms_of", lambda manifest: read_terms(STARTER_MODEL))
     assert "starter model: trained on pictures that are offered for research" in run("info", "--gallery", gallery)[1]
     sketch = photos / "line" / "line-0.png"
     status, out, _ = run("search", "--gallery", gallery, "--sketch", sketch, "--limit", 3, "--dimensions", 4, "--json")

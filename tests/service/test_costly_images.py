@@ -44,7 +44,7 @@ def noted(decoders):
 @pytest.fixture(scope="module")
 def url(gallery_path, noted):
     limits = {"max_sketch_bytes": 200_000, "max_sketch_pixels": 1_000_000}
-    with serving(gallery=gallery_path, decode_seconds=0.3, **limits) as url:
+    with serving(gallery=gallery_path, decode_seconds=0.15, **limits) as url:
         yield url
 
 
@@ -81,7 +81,7 @@ def test_what_takes_too_long_is_refused_and_others_are_answered(url, ask):
     assert send(url, SKETCH).status_code == 200
     thread.join()
     assert answers[0].status_code == 422
-    assert "more than 0.3 seconds of processor time" in answers[0].text
+    assert "more than 0.15 seconds of processor time" in answers[0].text
     assert httpx.get(f"{url}/readyz").status_code == 200
     assert figure(url, 'decoder_kills_total{reason="time"}') >= 1
 

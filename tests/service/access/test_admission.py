@@ -81,9 +81,9 @@ def test_metrics_are_read_as_prometheus_does(start, keys):
 
 def test_metrics_are_read_while_all_places_are_taken(start):
     client = start(max_concurrent=1)
-    client.app.state.gate.enter()
-    assert client.get("/v1/gallery").status_code == 429
-    assert "svdraw_requests_running 1.0" in client.get("/metrics").text
+    with client.app.state.gate.place():
+        assert client.get("/v1/gallery").status_code == 429
+        assert "svdraw_requests_running 1.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
