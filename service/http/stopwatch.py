@@ -34,9 +34,7 @@ class Stopwatch:
         return self._epoch + time.perf_counter_ns()
 
     def add(self, name: str, start: int) -> None:
-        """Adds a stage that began at ``start`` and ends now. One that goes on from a stage of the same name extends it."""
-        if self.stages and self.stages[-1].name == name:
-            start = self.stages.pop().start
+        """Adds a stage that began at ``start`` and ends now."""
         self.stages.append(Stage(name, start, self.now()))
 
     @contextmanager

@@ -168,8 +168,8 @@ def test_an_image_whose_decoder_somebody_kills_gets_another(decoder, metrics):
 def test_an_image_whose_decoders_are_killed_again_and_again_is_given_up(decoder, monkeypatch):
     take = decoder._processes.take
 
-    def take_killed():
-        process = take()
+    def take_killed(*, new):
+        process = take(new=new)
         os.kill(process.pid, signal.SIGKILL)
         return process
 
