@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 
 from service.access.keys import KeyRing, Scope
 from service.errors import RequestProblem
-from service.http.clients import client_name
+from service.http.clients import CLIENT, client_name
 from service.http.limits import await_body
 from service.http.metrics import Metrics
 from service.http.origins import is_foreign
@@ -181,6 +181,7 @@ def _admission(needed: Scope) -> Callable[..., AsyncIterator[None]]:
             gate.check_site(request.headers)
         secret = bearer.credentials if bearer else header
         client = gate.check(request.client.host if request.client else "", secret, needed)
+        CLIENT.set(client)
         if needed is Scope.METRICS:  # a service whose places are all taken has to be seen
             yield
             return

@@ -1,10 +1,14 @@
-"""Shares of the machine: as many images are decoded, encoded or searched by at the same time as there are cores."""
+"""Shares of the machine: as many images are decoded, encoded or searched by at the same time as there are cores.
+
+Clients take turns, so that one who asks for much makes others wait for one of its requests each time, not for all.
+"""
 
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.http.clients import CLIENT
 from service.http.stopwatch import Stopwatch
 
 __all__ = ["Place", "Places"]
@@ -31,7 +35,9 @@ class Place:
 
 
 class Places:
-    """The shares that there are; whoever has waited longest is next. It may be used from many threads.
+    """The shares that there are. Clients who wait are served in turn, and of each one whoever has waited longest.
+
+    It may be used from many threads. Which client a thread works for is its ``CLIENT``.
 
     Args:
         count: number of shares.
@@ -39,7 +45,7 @@ class Places:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._line: deque[threading.Event] = deque()
+        self._lines: dict[str, deque[threading.Event]] = {}  # by client; the first is next
         self._lock = threading.Lock()
         self._own = threading.local()  # the place that a thread has
 
@@ -70,13 +76,17 @@ class Places:
                 self._free -= 1
                 return
             turn = threading.Event()
-            self._line.append(turn)
+            self._lines.setdefault(CLIENT.get(), deque()).append(turn)
         turn.wait()
 
     def leave(self) -> None:
         """Hands a share to whoever is next in line."""
         with self._lock:
-            if self._line:
-                self._line.popleft().set()
-            else:
+            if not self._lines:
                 self._free += 1
+                return
+            client = next(iter(self._lines))
+            line = self._lines.pop(client)
+            line.popleft().set()
+            if line:
+                self._lines[client] = line  # behind the others

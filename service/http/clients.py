@@ -1,8 +1,12 @@
 """Who a client is, by its address."""
 
 import ipaddress
+from contextvars import ContextVar
 
-__all__ = ["client_name"]
+__all__ = ["CLIENT", "client_name"]
+
+CLIENT: ContextVar[str] = ContextVar("client", default="")
+"""Name of the client whose request is answered: its key's, or its address's; empty for the service's own work."""
 
 _HOUSEHOLD = 64  # bits of an IPv6 address that tell networks apart; whoever has one has all addresses in it
 

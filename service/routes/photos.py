@@ -40,15 +40,17 @@ _IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}}}
 @router.get("", dependencies=[reader], response_model=PhotoPage)
 def list_photos(
     serving: ServingDependency,
+    stopwatch: StopwatchDependency,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="an id; photos with larger ones follow")] = 0,
 ) -> Response:
     """Photos of the gallery, by id. Where they have much metadata, a page has fewer than `limit`."""
     catalogue = serving.gallery.catalogue
-    page = catalogue.page(after, limit, most=_MAX_LISTED)
-    next_after = page[-1].id if page and catalogue.page(page[-1].id, 1) else None
-    answer = PhotoPage(photos=[_info(photo) for photo in page], next_after=next_after)
-    return Response(answer.model_dump_json(), media_type="application/json")  # written in this thread
+    with serving.model.place(stopwatch):
+        page = catalogue.page(after, limit, most=_MAX_LISTED)
+        next_after = page[-1].id if page and catalogue.page(page[-1].id, 1) else None
+        answer = PhotoPage(photos=[_info(photo) for photo in page], next_after=next_after)
+        return Response(answer.model_dump_json(), media_type="application/json")  # written in this thread
 
 
 @router.post(

@@ -1,6 +1,7 @@
 import threading
 
 from service.encoding.places import Places
+from service.http.clients import CLIENT
 from service.http.stopwatch import Stopwatch
 from tests.service.conftest import wait_until
 
@@ -16,11 +17,30 @@ def test_whoever_has_waited_longest_is_next():
     with places.hold():
         for number, thread in enumerate(threads):
             thread.start()
-            wait_until(lambda number=number: len(places._line) == number + 1)
+            wait_until(lambda number=number: sum(map(len, places._lines.values())) == number + 1)
         assert order == []
     for thread in threads:
         thread.join()
     assert order == list(range(5))
+
+
+def test_clients_take_turns():
+    places, order, waiting = Places(1), [], 0
+
+    def hold(client):
+        CLIENT.set(client)
+        with places.hold():
+            order.append(client)
+
+    threads = [threading.Thread(target=hold, args=(client,)) for client in "aaaabbc"]
+    with places.hold():
+        for thread in threads:
+            thread.start()
+            waiting += 1
+            wait_until(lambda waiting=waiting: sum(map(len, places._lines.values())) == waiting)
+    for thread in threads:
+        thread.join()
+    assert "".join(order) == "abcabaa"
 
 
 def test_no_more_hold_a_place_than_there_are():
