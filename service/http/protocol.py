@@ -27,7 +27,7 @@ _DETAILS = {
     414: f"the URL is longer than the limit of {_HEAD_BYTES} bytes; send what is long in the body",
     431: f"the head or the trailers are larger than the limit of {_HEAD_BYTES} bytes; send fewer or shorter headers",
 }
-_FRAMING = 8  # bytes of framing allowed for each byte of a chunked body
+_FRAMING = 1  # bytes of framing allowed for each byte of a chunked body, beside those of a head
 _DROPPED = 16  # times a head: what is read and dropped after a refusal, so that the client sees the answer
 _RESET = struct.pack("ii", 1, 0)  # drops unsent bytes when the connection is closed
 

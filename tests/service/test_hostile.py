@@ -366,6 +366,16 @@ def test_small_chunks_are_a_body(url):
         assert read_all(connection).startswith(b"HTTP/1.1 200")
 
 
+def test_a_body_of_nothing_but_small_chunks_is_refused(url):
+    """Each chunk costs more than its byte."""
+    with closing(connect(url)) as connection:
+        connection.sendall(
+            b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1\r\nx\r\n" * 40_000
+        )
+        assert status_and_problem(connection) == (431, 431)
+
+
 def test_broken_requests(url):
     for request in (
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

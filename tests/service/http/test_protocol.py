@@ -294,13 +294,15 @@ def test_a_body_may_be_larger_than_a_head(connection):
     assert not connection.transport.is_closing()
 
 
-@pytest.mark.parametrize(("size", "refused"), [(1, False), (0, True)])
-def test_the_frames_of_a_chunked_body_are_in_proportion_to_it(connection, size, refused):
+@pytest.mark.parametrize(
+    ("chunk", "refused"), [(b"8\r\naaaaaaaa\r\n", False), (b"1\r\na\r\n", True), (b"1;an=extension\r\na\r\n", True)]
+)
+def test_the_frames_of_a_chunked_body_are_in_proportion_to_it(connection, chunk, refused):
     connection.receive(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     for _ in range(20_000):
         if connection.transport.ended:
             break
-        connection.receive(b"1\r\na\r\n" if size else b"1;an=extension\r\na\r\n")
+        connection.receive(chunk)
     assert connection.transport.ended == refused
 
 
