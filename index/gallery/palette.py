@@ -10,6 +10,7 @@ because nearly every background has them. docs/gallery.md shows how often the su
 
 import re
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ PALETTE = tuple(_EXAMPLES)
 _ALIASES = {"grey": "gray", "cyan": "teal", "turquoise": "teal", "violet": "purple", "magenta": "pink"}
 _LEAST = 3  # steps that make a colour one of the photo,
 _MORE = {"black": 6, "white": 6, "gray": 8, "brown": 8}  # or more, for what is in nearly every background
+_LEASTS = [(name, _MORE.get(name, _LEAST)) for name in PALETTE]
 _BITS = 5  # of a share
 _STEPS = 2**_BITS
 _HIGHEST = _STEPS - 1
@@ -61,9 +63,13 @@ def color_names(shares: int | None) -> list[str] | None:
     """Returns the names of the colours that a photo has, by descending share; None if they were not measured."""
     if shares is None:
         return None
-    steps = [(shares >> _BITS * number & _HIGHEST, name) for number, name in enumerate(PALETTE)]
-    found = [(share, name) for share, name in steps if share >= _MORE.get(name, _LEAST)]
-    return [name for _, name in sorted(found, key=lambda each: -each[0])]
+    found = []
+    for name, least in _LEASTS:
+        if (share := shares & _HIGHEST) >= least:
+            found.append((-share, name))
+        shares >>= _BITS
+    found.sort(key=itemgetter(0))
+    return [name for _, name in found]
 
 
 def names_of_color(value: object) -> list[str]:

@@ -1,9 +1,10 @@
 """Photos read from a catalogue's table, with bounds on the metadata that is read."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
+
+from pydantic_core import from_json
 
 from index.errors import MetadataError
 from index.gallery.database import Database
@@ -53,4 +54,4 @@ def chunks(values: list[Any]) -> Iterator[list[Any]]:
 
 
 def _photo(row: Any) -> Photo:
-    return Photo._make((*row[:7], json.loads(row[7]), color_names(row[8])))
+    return Photo._make((*row[:7], from_json(row[7]), color_names(row[8])))

@@ -56,7 +56,7 @@ class _Ended(Exception):  # noqa: N818 - not an error of its own
 
 
 class Arranged(NamedTuple):
-    """An image as an encoder sees it, ``(size, size, 3)`` uint8, and whether it shows nothing."""
+    """An image as an encoder sees it, ``(size, size)`` or ``(size, size, 3)`` uint8, and whether it shows nothing."""
 
     pixels: NDArray[np.uint8]
     is_blank: bool
@@ -135,8 +135,9 @@ class Decoder:
             seconds=self._seconds * (_SKETCH_SHARE if sketch else 1),
         )
         answer, pixels = self._perform(task, content, place)
-        seen = np.frombuffer(pixels, np.uint8).reshape(preprocessing.size, preprocessing.size, 3)
-        return Arranged(seen, answer["blank"])
+        side = preprocessing.size
+        shape = (side, side) if answer["gray"] else (side, side, 3)
+        return Arranged(np.frombuffer(pixels, np.uint8).reshape(shape), answer["blank"])
 
     def thumbnail(self, content: bytes, size: int, known_pixels: int = 0) -> bytes:
         """Makes a WebP file of a photo, scaled down to fit a square of ``size`` pixels.

@@ -33,8 +33,8 @@ class Task(NamedTuple):
     """What to do with an image.
 
     Attributes:
-        result: ``arranged`` for the pixels that an encoder sees, ``(size, size, 3)`` uint8; ``thumbnail`` for a WebP
-            file; ``facts`` for what the image is.
+        result: ``arranged`` for the pixels that an encoder sees, ``(size, size)`` or ``(size, size, 3)`` uint8;
+            ``thumbnail`` for a WebP file; ``facts`` for what the image is.
         max_pixels: see ``read_image``.
         seconds: processor time that this may take.
         drawing: see ``read_image``.
@@ -95,7 +95,7 @@ def _results(task: Task, content: bytes) -> tuple[Header, bytes]:
     if task.crop is not None:
         image = _cropped(facts, image, task.crop)
     arranged = preprocessing.arrange(image)
-    return {"blank": is_blank(arranged)}, arranged.tobytes()
+    return {"blank": is_blank(arranged), "gray": arranged.mode == "L"}, arranged.tobytes()
 
 
 @lru_cache(maxsize=8)

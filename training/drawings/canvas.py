@@ -1,6 +1,7 @@
 """Drawings on a canvas, whose ground is even: from programs, from scanners, and after transparency was flattened."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,24 +47,26 @@ class Canvas:
 
     def drawing(self) -> Drawing | None:
         """What is drawn, dark on light; None if nothing is."""
-        image, gray, counts, ground = self.image, self.gray, self.counts, self.ground
-        if ground < 128:
-            image, gray = ImageOps.invert(image), ImageOps.invert(gray)
-            counts, ground = counts[::-1], 255 - ground
-        red, green, blue = image.split()
+        gray, counts, ground = self.gray, self.counts, self.ground
+        red, green, blue = self.image.split()
         is_coloured = bool(ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox())
+        is_inverted = ground < 128
+        if is_inverted:
+            gray, counts, ground = ImageOps.invert(gray), counts[::-1], 255 - ground
         if is_coloured:
-            gray = ImageChops.darker(ImageChops.darker(red, green), blue)
+            strongest = ImageChops.lighter if is_inverted else ImageChops.darker
+            gray = strongest(strongest(red, green), blue)
+            gray = ImageOps.invert(gray) if is_inverted else gray
             counts, ground = np.array(gray.histogram()), border(np.asarray(gray))
         marks = find_marks(_inked(gray, ground, _CONTRAST)) or find_marks(_inked(gray, ground, _EVEN))
         if marks is None:
             return None
         if is_coloured or ground < _WHITE or _darkest(counts, ground, 0.1) > _PALE:
-            image, ground = _black_on_white(gray, _darkest(counts, ground, 0.5), ground), 255
+            gray, ground = _black_on_white(gray, _darkest(counts, ground, 0.5), ground), 255
         if marks.strays is not None:
-            image = image.copy()
-            image.paste((ground,) * 3, mask=Image.fromarray(marks.strays))
-        return Drawing(image, marks.box, ground)
+            gray = gray.copy()
+            gray.paste(ground, mask=Image.fromarray(marks.strays))
+        return Drawing(gray, marks.box, ground)
 
 
 def find_canvas(image: Image.Image) -> Canvas | None:
@@ -144,7 +147,17 @@ def _is_ruled(pixels: Pixels, ground: int) -> bool:
 
 
 def _inked(gray: Image.Image, ground: int, contrast: int) -> Image.Image:
-    return gray.point([255 * (abs(level - ground) > contrast) for level in range(256)])
+    return _mapped(gray, _far_from(ground, contrast))
+
+
+def _mapped(gray: Image.Image, levels: bytes) -> Image.Image:
+    """The image with other grey levels, as ``Image.point`` makes it, which rounds each level of the table first."""
+    return Image.frombytes("L", gray.size, gray.tobytes().translate(levels))
+
+
+@lru_cache(maxsize=512)
+def _far_from(ground: int, contrast: int) -> bytes:
+    return bytes(255 * (abs(level - ground) > contrast) for level in range(256))
 
 
 def _darkest(counts: NDArray[np.int64], ground: int, share: float) -> int:
@@ -154,6 +167,10 @@ def _darkest(counts: NDArray[np.int64], ground: int, share: float) -> int:
 
 
 def _black_on_white(gray: Image.Image, darkest: int, ground: int) -> Image.Image:
+    return _mapped(gray, _stretched(darkest, ground))
+
+
+@lru_cache(maxsize=512)
+def _stretched(darkest: int, ground: int) -> bytes:
     scale = 255 / max(1, ground - darkest)
-    gray = gray.point([255 - round(min(255, max(0, (ground - level) * scale))) for level in range(256)])
-    return Image.merge("RGB", (gray,) * 3)
+    return bytes(255 - round(min(255, max(0, (ground - level) * scale))) for level in range(256))

@@ -26,7 +26,7 @@ class Drawing(NamedTuple):
     """A drawing that was found.
 
     Attributes:
-        image: dark on a light, even ground; or a photo of something else, as it is.
+        image: in grey levels, dark on a light, even ground; or an RGB photo of something else, as it is.
         box: left, upper, right and lower bound of what is drawn, in pixels.
         ground: grey level around it.
     """

@@ -68,7 +68,7 @@ def _page(darkness: Darkness, threshold: float, full: float) -> Drawing | None:
     around = ndimage.binary_dilation(mask, iterations=2)  # the soft edges of strokes
     shade = ((darkness / full - _FAINT) / (_BLACK - _FAINT)).clip(0, 1) * around
     inked = Image.fromarray(np.rint(255 * (1 - shade)).astype(np.uint8))
-    return _squared(Image.merge("RGB", (inked,) * 3), marks.box)
+    return _squared(inked, marks.box)
 
 
 def _without_grains(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -83,6 +83,6 @@ def _squared(image: Image.Image, box: Box) -> Drawing:
     width, height = box[2] - box[0], box[3] - box[1]
     side = round(max(width, height) / _FILLED)
     left, top = (side - width) // 2, (side - height) // 2
-    page = Image.new("RGB", (side, side), "white")
+    page = Image.new("L", (side, side), "white")
     page.paste(image.crop(box), (left, top))
     return Drawing(page, (left, top, left + width, top + height), 255)

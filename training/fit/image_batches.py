@@ -111,7 +111,8 @@ class ImageBatches:
         if pixels is None and file not in self._rejected:
             preprocessing = encoder.preprocessing
             try:
-                pixels = np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.draft)))
+                arranged = preprocessing.arrange(open_image(file, draft=preprocessing.draft))
+                pixels = np.asarray(arranged.convert("RGB"))
             except MemoryError:
                 raise
             except Exception as error:  # no single image may end the training

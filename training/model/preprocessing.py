@@ -1,5 +1,6 @@
 """Preprocessing of an image into the tensor that an encoder expects; it is saved as part of the model."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -61,21 +62,25 @@ class Preprocessing(BaseModel):
         """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32.
 
         Args:
-            arranged: the image, or its pixels, ``(size, size, 3)``.
+            arranged: the image, or its pixels, ``(size, size, 3)`` or ``(size, size)``.
         """
         import torch
 
-        pixels = torch.from_numpy(np.array(arranged)).permute(2, 0, 1).float().div_(255)
-        return self.normalise(pixels)
+        pixels = torch.from_numpy(np.array(arranged))
+        channels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        return self.normalise(channels.float().div_(255))
 
     def normalise(self, pixels: "Tensor") -> "Tensor":
-        """Turns values 0..1, ``(..., 3, size, size)``, into those that the backbone was trained with."""
-        import torch
+        """Turns values 0..1 into those that the backbone was trained with, ``(..., 3, size, size)``.
 
-        return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        Args:
+            pixels: ``(..., 3, size, size)``, or ``(..., 1, size, size)`` if all channels are alike.
+        """
+        mean, std = _columns(self.mean, self.std)
+        return (pixels - mean).div_(std)
 
     def arrange(self, image: Image.Image) -> Image.Image:
-        """The ``(size, size)`` RGB image that the encoder sees."""
+        """The ``(size, size)`` image that the encoder sees: in RGB, or in grey levels if it has no colours."""
         if self.crop_to_ink:
             image = _crop_to_ink(image, self.margin, self.draft)
         if self.fit == "pad":
@@ -85,22 +90,30 @@ class Preprocessing(BaseModel):
                 longer = max(image.size)
             image = ImageOps.pad(image, (longer, longer), color="white")
         if self.grayscale:
-            image = image.convert("L").convert("RGB")
+            image = image.convert("L")
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+@lru_cache(maxsize=8)
+def _columns(*triples: tuple[float, float, float]) -> "list[Tensor]":
+    """Values for the three channels of an image."""
+    import torch
+
+    return [torch.tensor(triple)[:, None, None] for triple in triples]
 
 
 def _crop_to_ink(image: Image.Image, margin: float, largest: int) -> Image.Image:
     image = _reduced(image, largest)
     drawing = find_drawing(image)
     if drawing is None:
-        return Image.new("RGB", image.size, "white")
+        return Image.new("L", image.size, "white")
     image, box, ground = drawing
     ink = max(box[2] - box[0], box[3] - box[1])
     side = min(image.size) if ink >= _LEAST_INK * min(image.size) else ink / _SMALL_INK
     side = round(max(side, ink * (1 + 2 * margin)))
     if image.size == (side, side):
         return image
-    square = Image.new("RGB", (side, side), (ground,) * 3)
+    square = Image.new(image.mode, (side, side), ground if image.mode == "L" else (ground,) * 3)
     square.paste(image, ((side - box[0] - box[2]) // 2, (side - box[1] - box[3]) // 2))
     return square
 
