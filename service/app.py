@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.admission import Gate
 from service.engine.lifecycle import Engine
+from service.engine.memory import settle
 from service.http.hosts import HostsMiddleware
 from service.http.limits import BodyLimitMiddleware, HeadMiddleware
 from service.http.metrics import Metrics
@@ -52,6 +53,12 @@ class _ServiceApp(DocumentedApp):
         return stack
 
 
+def _load(settings: ServiceSettings, metrics: Metrics) -> Engine:
+    engine = Engine(settings, metrics)
+    settle()
+    return engine
+
+
 def create_app(
     settings: ServiceSettings,
     loaded: Engine | None = None,
@@ -73,7 +80,7 @@ def create_app(
 
     async def work(app: FastAPI) -> None:
         try:
-            app.state.engine = loaded or await anyio.to_thread.run_sync(Engine, settings, metrics)
+            app.state.engine = loaded or await anyio.to_thread.run_sync(_load, settings, metrics)
         except Exception as error:  # the app keeps running and reports it
             app.state.failure = error
             if on_failure is None:

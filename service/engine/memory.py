@@ -1,14 +1,15 @@
-"""Memory of what is no longer served, which the C library would keep for itself."""
+"""Memory of what is no longer served, which the C library would keep for itself, and of what stays for good."""
 
 import ctypes
+import gc
 import time
 import weakref
 
 import torch
 
-__all__ = ["Leftovers", "release_memory"]
+__all__ = ["Leftovers", "release_memory", "settle"]
 
-_SECONDS = 30.0  # after which memory is given back although nothing was taken out of service: requests were large
+_SECONDS = 2.0  # after which memory is given back although nothing was taken out of service: requests were large
 
 
 class Leftovers:
@@ -34,6 +35,15 @@ class Leftovers:
             release_memory()
             self._released = time.monotonic()
         return is_gone
+
+
+def settle() -> None:
+    """Has the garbage collector no longer look at what there is by now, such as half a million objects of modules.
+
+    Otherwise it looks at all of them now and then, and everything waits meanwhile: 0.2 seconds, more on a busy machine.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def release_memory() -> None:

@@ -2,6 +2,7 @@
 
 import ipaddress
 from contextvars import ContextVar
+from functools import lru_cache
 
 __all__ = ["CLIENT", "client_name"]
 
@@ -11,6 +12,7 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")
 _HOUSEHOLD = 64  # bits of an IPv6 address that tell networks apart; whoever has one has all addresses in it
 
 
+@lru_cache(maxsize=4096)
 def client_name(address: str) -> str:
     """The address of IPv4, also where it is written as one of IPv6, or the network of an IPv6 address."""
     try:

@@ -1,3 +1,4 @@
+import gc
 import io
 import json
 import re
@@ -32,6 +33,15 @@ def test_not_ready_before_the_gallery_is_loaded(gallery_path):
         assert response.status_code == 503
         assert response.headers["retry-after"]
         assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_the_garbage_collector_does_not_look_again_at_what_is_loaded(gallery_path):
+    try:
+        with TestClient(create_app(ServiceSettings(gallery=gallery_path))) as starting:
+            wait_until(lambda: starting.get("/readyz").status_code == 200)
+            assert gc.get_freeze_count() > 100_000
+    finally:
+        gc.unfreeze()
 
 
 def test_gallery_and_models(client):
