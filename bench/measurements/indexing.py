@@ -1,60 +1,124 @@
-"""An indexing job and the encoder alone, on the same pictures."""
+"""Indexing jobs, of this version and another, and the usual way to embed photos, in turn on the same pictures."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
-import time
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from index.gallery.directory import Gallery
-from index.jobs import index_photos
-from index.sources import list_photos
 from measurements.command import BenchmarkError
-from measurements.process import latencies_ms
 from measurements.vectors import image_files
 from training.model.backbones import build_backbone
-from training.model.bundle import load_bundle, save_bundle
+from training.model.bundle import save_bundle
 from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
 from training.model.heads import HeadConfig
 from training.model.preprocessing import Preprocessing
 
 __all__ = ["measure_indexing", "small_model"]
 
-BATCH = 32
+HERE = Path(__file__).parent
+OWN, OTHER, RIVAL = "this version", "the other version", "DataLoader and PyTorch"
+
+Figures = dict[str, Any]
 
 
 def measure_indexing(options: Namespace) -> None:
-    """Prints the result of the job, and both throughputs."""
+    """Prints the report of the last job, and what each contender took."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         photos, broken = options.photos, None
-        if photos is None:
+        if options.megapixels:
+            photos = _make_mosaics(root / "photos", options.photos, options.count, options.megapixels)
+        elif photos is None:
             photos = root / "photos"
             broken = _make_pictures(photos, options.count, options.pixels, options.broken)
-        count = len(image_files(photos))
         model = options.model or small_model(root / "model")
-        bare = _bare_throughput(model, count, options.device)
-        with closing(Gallery.create(root / "gallery", model)) as gallery:
-            cpu = time.process_time()
-            report = index_photos(gallery, list_photos(photos), options.device)
-            cpu = time.process_time() - cpu
-            if problems := gallery.problems():
-                raise BenchmarkError("; ".join(problems))
-        bare = (bare + _bare_throughput(model, count, options.device)) / 2
-        rejects = {json.loads(line)["file"] for line in (root / "gallery" / "rejects.jsonl").read_text().splitlines()}
-    done = report.encoded + report.rejected
-    job = done / report.seconds
-    print(report)
+        runs: dict[str, list[Figures]] = {}
+        for number in range(options.rounds):
+            gallery = root / f"gallery-{number}"
+            for contender, command, tree in _contenders(options, model, photos, gallery):
+                runs.setdefault(contender, []).append(_run(command, tree))
+        rejects = {json.loads(line)["file"] for line in (gallery / "rejects.jsonl").read_text().splitlines()}
+    print(runs[OWN][-1]["report"])
     if broken is not None:
         print(f"rejects are exactly the broken pictures: {rejects == broken}")
-    print(f"job {job:.1f} images/s, bare encoder {bare:.1f} images/s, ratio {job / bare:.2f}")
-    print(f"{1000 * cpu / done:.1f} ms of processor time per image, including publishing")
-    print(f"a million photos: {1e6 / job / 3600:.1f} h, in proportion to these {done}")
+    _print(runs)
+
+
+def _contenders(
+    options: Namespace, model: Path, photos: Path, gallery: Path
+) -> Iterator[tuple[str, list[object], Path]]:
+    """Name, command and sources of whatever is compared."""
+    own, job = HERE.parent.parent, HERE / "indexing_job.py"
+    yield OWN, [job, model, photos, gallery, options.device], own
+    if options.against:
+        yield OTHER, [job, model, photos, f"{gallery}-other", options.device], options.against
+    if options.rival:
+        yield RIVAL, [HERE / "indexing_rival.py", model, photos, options.device], own
+
+
+def _run(command: list[object], tree: Path) -> Figures:
+    environment = os.environ | {"PYTHONPATH": str(tree.resolve())}
+    run = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True)
+    if run.returncode:
+        raise BenchmarkError(f"a job with the sources in {tree} failed: {run.stderr.strip().splitlines()[-1]}")
+    figures: Figures = json.loads(run.stdout.splitlines()[-1])
+    if problems := figures.get("problems"):
+        raise BenchmarkError("; ".join(problems))
+    return figures
+
+
+def _print(runs: dict[str, list[Figures]]) -> None:
+    speeds = {name: np.mean([each["done"] / each["seconds"] for each in figures]) for name, figures in runs.items()}
+    costs = {name: _milliseconds(figures, [each["processor"] for each in figures]) for name, figures in runs.items()}
+    for name, figures in runs.items():
+        print(f"{name}: {speeds[name]:.1f} images/s, {costs[name]:.2f} ms of processor time an image", end="")
+        stages = {
+            stage: _milliseconds(figures, [each["stages"][stage] for each in figures])
+            for stage in figures[0].get("stages", {})
+        }
+        if stages:
+            stages["loading, publishing and the rest"] = costs[name] - sum(stages.values())
+            print(": " + ", ".join(f"{stage} {cost:.2f}" for stage, cost in stages.items()), end="")
+        print()
+    for name in list(runs)[1:]:
+        print(
+            f"{OWN} against {name}: {speeds[OWN] / speeds[name]:.2f} times the images/s, "
+            f"{costs[OWN] / costs[name]:.2f} of the processor time"
+        )
+
+
+def _milliseconds(figures: list[Figures], seconds: list[float]) -> float:
+    """Of each image."""
+    return 1000 * sum(seconds) / sum(each["done"] for each in figures)
+
+
+def _make_mosaics(folder: Path, source: Path | None, count: int, megapixels: int) -> Path:
+    """Writes pictures of so many million pixels, 4 to 3, each made of many photos at their own size."""
+    files = image_files(source) if source else []
+    if not files:
+        raise BenchmarkError("--megapixels needs --photos, which the pictures are made of")
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    width = round((megapixels * 4e6 / 3) ** 0.5)
+    for number in range(count):
+        mosaic = Image.new("RGB", (width, 3 * width // 4))
+        x = y = row = 0
+        while y < mosaic.height:
+            with Image.open(files[random.integers(len(files))]) as photo:
+                mosaic.paste(photo, (x, y))
+                x, row = x + photo.width, max(row, photo.height)
+            if x >= mosaic.width:
+                x, y, row = 0, y + row, 0
+        mosaic.save(folder / f"{number:06d}.jpg", quality=90)
+    return folder
 
 
 def _make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[str]:
@@ -82,13 +146,3 @@ def small_model(folder: Path, dim: int = 16) -> Path:
     encoders = build_encoders(config, build_backbone(config.backbone, multi_scale=False))
     save_bundle(folder, encoders, [1 / (mode + 1) for mode in range(dim)])
     return folder
-
-
-def _bare_throughput(model: Path, count: int, device: str) -> float:
-    """Measures images per second, in batches."""
-    bundle = load_bundle(model, device)
-    size = bundle.photo.preprocessing.size
-    batch = torch.rand(BATCH, 3, size, size)
-    bundle.encode(bundle.photo, batch)
-    times = latencies_ms(lambda _: bundle.encode(bundle.photo, batch), -(-min(count, 1000) // BATCH))
-    return 1000 * BATCH / times.mean()
