@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,19 @@ from PIL import Image
 from measurements.command import BenchmarkError
 from measurements.vectors import image_files
 from training.model.backbones import build_backbone
-from training.model.bundle import save_bundle
+from training.model.bundle import load_bundle, save_bundle
 from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
 from training.model.heads import HeadConfig
+from training.model.images import open_image
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["measure_indexing", "small_model"]
+__all__ = ["make_pictures", "measure_indexing", "small_model"]
 
 HERE = Path(__file__).parent
 OWN, OTHER, RIVAL = "this version", "the other version", "DataLoader and PyTorch"
+
+_GRAIN = 8  # grey levels of noise, at most
+_COMPARED = 8  # large pictures that are decoded in full too
 
 Figures = dict[str, Any]
 
@@ -35,10 +39,12 @@ def measure_indexing(options: Namespace) -> None:
         root = Path(name)
         photos, broken = options.photos, None
         if options.megapixels:
-            photos = _make_mosaics(root / "photos", options.photos, options.count, options.megapixels)
+            if photos is None:
+                raise BenchmarkError("--megapixels needs --photos, of which the first --count are enlarged")
+            photos = _enlarge(image_files(photos)[: options.count], root / "photos", options.megapixels)
         elif photos is None:
             photos = root / "photos"
-            broken = _make_pictures(photos, options.count, options.pixels, options.broken)
+            broken = make_pictures(photos, options.count, options.pixels, options.broken)
         model = options.model or small_model(root / "model")
         runs: dict[str, list[Figures]] = {}
         for number in range(options.rounds):
@@ -46,6 +52,8 @@ def measure_indexing(options: Namespace) -> None:
             for contender, command, tree in _contenders(options, model, photos, gallery):
                 runs.setdefault(contender, []).append(_run(command, tree))
         rejects = {json.loads(line)["file"] for line in (gallery / "rejects.jsonl").read_text().splitlines()}
+        if options.megapixels:
+            _print_agreement(model, image_files(photos)[:_COMPARED])
     print(runs[OWN][-1]["report"])
     if broken is not None:
         print(f"rejects are exactly the broken pictures: {rejects == broken}")
@@ -65,7 +73,8 @@ def _contenders(
 
 
 def _run(command: list[object], tree: Path) -> Figures:
-    environment = os.environ | {"PYTHONPATH": str(tree.resolve())}
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # or PyTorch's threads compute nothing at full speed while they wait
+    environment = os.environ | waiting | {"PYTHONPATH": str(tree.resolve())}
     run = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True)
     if run.returncode:
         raise BenchmarkError(f"a job with the sources in {tree} failed: {run.stderr.strip().splitlines()[-1]}")
@@ -100,30 +109,36 @@ def _milliseconds(figures: list[Figures], seconds: list[float]) -> float:
     return 1000 * sum(seconds) / sum(each["done"] for each in figures)
 
 
-def _make_mosaics(folder: Path, source: Path | None, count: int, megapixels: int) -> Path:
-    """Writes pictures of so many million pixels, 4 to 3, each made of many photos at their own size."""
-    files = image_files(source) if source else []
-    if not files:
-        raise BenchmarkError("--megapixels needs --photos, which the pictures are made of")
+def _enlarge(files: Sequence[Path], folder: Path, megapixels: int) -> Path:
+    """Writes photos anew with so many million pixels, 4 to 3, and the grain of a sensor."""
     folder.mkdir()
     random = np.random.default_rng(0)
     width = round((megapixels * 4e6 / 3) ** 0.5)
-    for number in range(count):
-        mosaic = Image.new("RGB", (width, 3 * width // 4))
-        x = y = row = 0
-        while y < mosaic.height:
-            with Image.open(files[random.integers(len(files))]) as photo:
-                mosaic.paste(photo, (x, y))
-                x, row = x + photo.width, max(row, photo.height)
-            if x >= mosaic.width:
-                x, y, row = 0, y + row, 0
-        mosaic.save(folder / f"{number:06d}.jpg", quality=90)
+    size = (width, 3 * width // 4)
+    for number, file in enumerate(files):
+        large = np.asarray(open_image(file).resize(size, Image.Resampling.BICUBIC), np.int16)
+        grain = random.integers(-_GRAIN, _GRAIN + 1, (*large.shape[:2], 1), np.int16)
+        pixels = np.clip(large + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:06d}.jpg", quality=90)
     return folder
 
 
-def _make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[str]:
+def _print_agreement(model: Path, files: Sequence[Path]) -> None:
+    """Prints how much it changes embeddings that large pictures are decoded at a reduced scale."""
+    bundle = load_bundle(model, "cpu")
+    draft = bundle.photo.preprocessing.draft
+    scaled, whole = (bundle.encode_photos([open_image(f, draft=d) for f in files]) for d in (draft, None))
+    lengths = np.linalg.norm(scaled, axis=1) * np.linalg.norm(whole, axis=1)
+    cosines = (scaled * whole).sum(axis=1) / lengths
+    print(
+        f"decoded at a reduced scale and in full, {len(files)} pictures: cosine {cosines.mean():.4f} in the mean, "
+        f"{cosines.min():.4f} at least"
+    )
+
+
+def make_pictures(folder: Path, count: int, pixels: int, broken: float, seed: int = 0) -> set[str]:
     """Writes the pictures and returns the paths of the damaged ones."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     cut = set(random.choice(count, round(broken * count), replace=False).tolist())
     paths = set()
     for number in range(count):

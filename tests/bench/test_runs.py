@@ -87,15 +87,11 @@ def test_indexing(measure, own, shapes):
     assert own == ("this version against DataLoader and PyTorch: " in out)
 
 
-def test_indexing_mosaics(benchmark, shapes, tmp_path):
-    benchmark("indexing")  # brings its folder onto the path
-    from measurements.indexing import _make_mosaics
-
-    [mosaic] = _make_mosaics(tmp_path / "mosaics", shapes / "photo", 1, 1).iterdir()
-    with Image.open(mosaic) as image:
-        assert image.size == (1155, 866)
-        assert len(np.unique(np.asarray(image)[::64, ::64].reshape(-1, 3), axis=0)) > 5
-        assert np.asarray(image)[-1, -1].max() > 0
+def test_indexing_enlarged_photos(measure, shapes):
+    out = measure("indexing", "--device", "cpu", "--photos", shapes / "photo", "--megapixels", 1, "--count", 3)
+    assert "\n3 encoded" in out
+    mean, least = map(float, re.search(r"3 pictures: cosine ([\d.]+) in the mean, ([\d.]+) at least", out).groups())
+    assert 0.9 < least <= mean <= 1
 
 
 def test_operator_derivatives(measure):
