@@ -20,8 +20,9 @@ from index.gallery.photos import NewPhoto
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.moves import follow_moves
-from index.reading import Prepared, Reject, Unchanged, read_photos
+from index.reading import Prepared, Reject, Unchanged, read_photos, stage_times
 from index.sources import Candidate, Listing, list_folder
+from index.stage_times import StageTimes
 from training.base.rejects import report_rejects
 from training.inference.runners import build_runner
 from training.model.bundle import load_bundle
@@ -39,6 +40,8 @@ _BATCH = 32
 class JobReport:
     """What a job did: photos encoded, copied from identical content, unchanged, rejected, removed; and how long.
 
+    ``times`` says what each stage took, and which of them kept the job from being faster.
+
     Of known photos, ``described`` got another label or other metadata, and ``moved`` are the ids of those whose files
     were found under another name. ``notes`` are lines on what was left out.
     """
@@ -52,11 +55,14 @@ class JobReport:
     described: int = 0
     moved: list[int] = field(default_factory=list)
     notes: str = ""
+    times: StageTimes | None = None
 
     def __str__(self) -> str:
-        rate = self.encoded / self.seconds if self.seconds else 0.0
+        rate = f"{self.encoded / self.seconds if self.seconds else 0:.1f} images/s"
+        if self.encoded and self.times:
+            rate += f", limited by {self.times.limit}"
         return (
-            f"{self.encoded} encoded ({rate:.1f} images/s), {self.copied} copied from identical content, "
+            f"{self.encoded} encoded ({rate}), {self.copied} copied from identical content, "
             f"{self.unchanged} unchanged, {self.rejected} rejected, {self.removed} removed, {self.seconds:.1f} s"
             + (f", {self.described} described anew" if self.described else "")
             + (f", {len(self.moved)} found under another name" if self.moved else "")
@@ -178,12 +184,14 @@ def _add(gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels:
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
     runner = build_runner(bundle.photo, precision="fp32", images=len(photos))
+    report.times = times = stage_times(bundle.device)
     started = time.monotonic()
     rejects: dict[str, str] = {}
-    for batch in _batches(read_photos(gallery, photos, runner, max_pixels), report, rejects):
-        batch, moved = follow_moves(gallery, batch, roots)
-        report.moved += moved
-        gallery.catalogue.add(_new(gallery, batch, report))
+    for batch in _batches(read_photos(gallery, photos, runner, times, max_pixels), report, rejects):
+        with times.stage("writing"):
+            batch, moved = follow_moves(gallery, batch, roots)
+            report.moved += moved
+            gallery.catalogue.add(_new(gallery, batch, report))
     report.copied -= len(report.moved)
     report.rejected = len(rejects)
     report.seconds = time.monotonic() - started

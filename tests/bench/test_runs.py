@@ -1,6 +1,7 @@
 """Benchmarks measure what they say, on data so small that the figures mean nothing."""
 
 import json
+import re
 import sys
 from contextlib import closing
 
@@ -77,10 +78,20 @@ def test_a_rival_that_is_not_installed_is_told_before_anything_is_measured(measu
 
 @pytest.mark.parametrize("own", [False, True])
 def test_indexing(measure, own, shapes):
-    arguments = ["--photos", shapes / "photo"] if own else ["--count", 40, "--pixels", 80, "--broken", 0.1]
+    arguments = ["--photos", shapes / "photo", "--rival"] if own else ["--count", 40, "--pixels", 80, "--broken", 0.1]
     out = measure("indexing", "--device", "cpu", *arguments)
     assert out.startswith("24 encoded" if own else "36 encoded")
     assert own or "rejects are exactly the broken pictures: True" in out
+    stages = re.search(r"reading ([\d.]+), decoding ([\d.]+), encoding ([\d.]+), writing ([\d.]+)", out)
+    assert all(float(cost) > 0 for cost in stages.groups())
+    assert own == ("this version against DataLoader and PyTorch: " in out)
+
+
+def test_indexing_enlarged_photos(measure, shapes):
+    out = measure("indexing", "--device", "cpu", "--photos", shapes / "photo", "--megapixels", 1, "--count", 3)
+    assert "\n3 encoded" in out
+    mean, least = map(float, re.search(r"3 pictures: cosine ([\d.]+) in the mean, ([\d.]+) at least", out).groups())
+    assert 0.9 < least <= mean <= 1
 
 
 def test_operator_derivatives(measure):

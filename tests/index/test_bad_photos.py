@@ -47,11 +47,11 @@ def test_whatever_a_photo_raises_is_its_reason(build, photos, monkeypatch, error
     def fail(self, image):
         if image.size == (77, 20):
             raise error
-        return arrange(self, image)
+        return convert(self, image)
 
-    arrange = Preprocessing.arrange
+    convert = Preprocessing.__call__
     Image.new("RGB", (77, 20)).save(photos / "bad.png")
-    monkeypatch.setattr(Preprocessing, "arrange", fail)
+    monkeypatch.setattr(Preprocessing, "__call__", fail)
     path, report = build(photos)
     assert (report.encoded, report.rejected) == (24, 1)
     assert rejects(path) == {"bad.png": str(error) or "RuntimeError"}

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,7 @@ from index.jobs import index_photos, sync_photos
 from index.sources import list_photos, read_uri
 from tests.conftest import draw_shape
 from training.base.command_line import run_command
+from training.base.regular_files import read_regular
 from training.model.bundle import load_bundle
 from training.model.images import open_image
 from training.model.starter import STARTER_MODEL, read_terms
@@ -378,3 +380,42 @@ def test_the_command_line(tiny_bundle, photos, tmp_path, capsys, monkeypatch):
         errors = [line for line in err.splitlines() if line.startswith("error: ")]
         assert (status, len(errors)) == (expected, 1), err
         assert message in errors[0]
+
+
+def test_more_photos_are_read_than_cores_compute(build, photos, monkeypatch):
+    together = threading.Barrier(2, timeout=30)
+    first = iter(range(2))
+
+    def read(path):
+        if next(first, None) is not None:  # the first of two threads
+            together.wait()
+        return read_regular(path)
+
+    monkeypatch.setattr("training.inference.plan.processors", lambda: 1)
+    monkeypatch.setattr("index.reading.read_regular", read)
+    _, report = build(photos)
+    assert (report.encoded, report.rejected) == (24, 0)
+
+
+def test_a_job_says_what_limits_it(build, photos, monkeypatch, capsys):
+    _, report = build(photos)
+    assert report.times.limit in ("reading", "decoding", "encoding", "writing")
+    assert f"images/s, limited by {report.times.limit}), " in str(report)
+    assert "limited by" in capsys.readouterr().err
+    assert all(report.times.clock.values())
+    _, report = build(photos)
+    assert "limited by" not in str(report)
+
+
+def test_known_new_and_unusable_photos_of_one_thread_keep_their_places(build, photos, tiny_bundle):
+    build(photos)
+    files = sorted(photos.rglob("*.png"))
+    shutil.copy(files[0], photos / "a copy.png")
+    draw_shape("circle", 99, filled=True, size=80).save(photos / "b new.png")
+    (photos / "c bad.png").write_bytes(b"no image")
+    draw_shape("square", 98, filled=True, size=72).save(photos / "d new.png")
+    path, report = build(photos)
+    assert (report.encoded, report.copied, report.rejected, report.unchanged) == (2, 1, 1, 24)
+    rows, vectors = contents(path)
+    expected = load_bundle(tiny_bundle, "cpu").encode_photos([open_image(Path(row.uri)) for row in rows])
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +69,20 @@ class Runner:
         """Embeds a preprocessed batch ``(n, 3, size, size)``, ``(n, dim)``."""
         with torch.inference_mode():
             embeddings: NDArray[np.float32] = self.encoder.head(self.backbone(batch)).cpu().numpy()
+        return embeddings
+
+    def embed(self, images: Sequence[Tensor], at_once: int) -> NDArray[np.float32]:
+        """Embeds preprocessed images ``(3, size, size)``, ``(n, dim)``.
+
+        Args:
+            images: at least one.
+            at_once: images that the backbone takes together; the head takes all, so that its weights, which are more
+                than a core's cache holds, are read once.
+        """
+        with torch.inference_mode():
+            parts = [torch.stack(list(images[start : start + at_once])) for start in range(0, len(images), at_once)]
+            features = torch.cat([self.backbone(part) for part in parts])
+            embeddings: NDArray[np.float32] = self.encoder.head(features).cpu().numpy()
         return embeddings
 
     def features(self, batch: Tensor) -> NDArray[np.float32]:

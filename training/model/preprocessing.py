@@ -19,6 +19,7 @@ _LEAST_INK = 0.5  # of a canvas's shorter side that ink spans, unless it is smal
 _SMALL_INK = 0.6  # of the side of the canvas that small ink gets; drawings of many kinds are found best from 0.5 to 0.7
 _LARGEST_SQUARE = 64_000_000  # pixels; a strip that would be padded to more is reduced first
 _LARGEST_CANVAS = 4  # times the input's side; larger ones are reduced first, for a strip would be squared
+_GAP = 2.0  # an image this many times larger than what is made of it, twice over, is reduced by a whole factor first
 
 
 class Preprocessing(BaseModel):
@@ -51,12 +52,15 @@ class Preprocessing(BaseModel):
         return self.size * (_LARGEST_CANVAS if self.crop_to_ink else 1)
 
     def __call__(self, image: Image.Image) -> "Tensor":
-        """Converts one RGB image.
+        """Converts one RGB image, as ``arrange`` and ``tensor`` do, in half of the time.
+
+        PyTorch resizes, in the same way as Pillow but with the processor's vector instructions; single values of pixels
+        differ by one or two grey levels.
 
         Returns:
             ``(3, size, size)`` float32.
         """
-        return self.tensor(self.arrange(image))
+        return self.tensor(_resized_by_torch(self._framed(image), self.size))
 
     def tensor(self, arranged: Image.Image | NDArray[np.uint8]) -> "Tensor":
         """Converts the image that the encoder sees, as ``arrange`` returns it, ``(3, size, size)`` float32.
@@ -66,21 +70,27 @@ class Preprocessing(BaseModel):
         """
         import torch
 
-        pixels = torch.from_numpy(np.array(arranged))
-        channels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        return self.normalise(channels.float().div_(255))
+        pixels = np.asarray(arranged)
+        planes = pixels[None] if pixels.ndim == 2 else np.stack([pixels[:, :, channel] for channel in range(3)])
+        # Channels are told apart before they become floats: transposing those takes far longer.
+        return self.normalise(torch.tensor(planes).float(), white=255)
 
-    def normalise(self, pixels: "Tensor") -> "Tensor":
-        """Turns values 0..1 into those that the backbone was trained with, ``(..., 3, size, size)``.
+    def normalise(self, pixels: "Tensor", white: float = 1) -> "Tensor":
+        """Turns values 0..white into those that the backbone was trained with, ``(..., 3, size, size)``.
 
         Args:
-            pixels: ``(..., 3, size, size)``, or ``(..., 1, size, size)`` if all channels are alike.
+            pixels: float32 ``(..., 3, size, size)``, or ``(..., 1, size, size)`` if all channels are alike.
+            white: the value of white.
         """
-        mean, std = _columns(self.mean, self.std)
-        return (pixels - mean).div_(std)
+        scale, shift = _affine_map(self.mean, self.std, white)
+        return (pixels * scale).sub_(shift)
 
     def arrange(self, image: Image.Image) -> Image.Image:
         """The ``(size, size)`` image that the encoder sees: in RGB, or in grey levels if it has no colours."""
+        return _resized(self._framed(image), self.size)
+
+    def _framed(self, image: Image.Image) -> Image.Image:
+        """What is to be resized to the square."""
         if self.crop_to_ink:
             image = _crop_to_ink(image, self.margin, self.draft)
         if self.fit == "pad":
@@ -89,9 +99,33 @@ class Preprocessing(BaseModel):
                 image = _reduced(image, self.size * _LARGEST_CANVAS)
                 longer = max(image.size)
             image = ImageOps.pad(image, (longer, longer), color="white")
-        if self.grayscale:
-            image = image.convert("L")
-        return image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return image.convert("L") if self.grayscale else image
+
+
+@lru_cache(maxsize=8)
+def _affine_map(mean: tuple[float, ...], std: tuple[float, ...], white: float) -> tuple["Tensor", "Tensor"]:
+    """What values are multiplied by, and what is subtracted then, ``(3, 1, 1)``."""
+    import torch
+
+    deviations = torch.tensor(std)[:, None, None]
+    return 1 / (white * deviations), torch.tensor(mean)[:, None, None] / deviations
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=_GAP)
+
+
+def _resized_by_torch(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    if max(image.size) >= 2 * _GAP * size:  # Pillow reduces it first
+        return np.asarray(_resized(image, size))
+    import torch
+    from torch.nn.functional import interpolate
+
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)[None]
+        resized = interpolate(pixels, (size, size), mode="bicubic", antialias=True)[0]
+        values: NDArray[np.uint8] = (resized[0] if len(resized) == 1 else resized.permute(1, 2, 0)).numpy()
+    return values
 
 
 @lru_cache(maxsize=8)
@@ -123,4 +157,4 @@ def _reduced(image: Image.Image, largest: int) -> Image.Image:
     if (scale := largest / max(image.size)) >= 1:
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=_GAP)

@@ -27,6 +27,16 @@ def test_the_same_embeddings_for_any_batch(bundle, cache, count, caplog):
     assert np.abs(runner(batch) - expected).max() <= TOLERANCES["fp32"] * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+def test_images_are_embedded_as_a_batch_of_them_is(bundle, cache, at_once):
+    runner = build_runner(bundle.sketch, "auto", cache=cache)
+    batch = torch.rand(5, 3, 64, 64)
+    seen, backbone = [], runner.backbone
+    runner.backbone = lambda part: seen.append(len(part)) or backbone(part)
+    np.testing.assert_allclose(runner.embed(list(batch), at_once), runner(batch), atol=1e-5)
+    assert seen == {1: [1] * 5, 2: [2, 2, 1], 16: [5]}[at_once] + [5]
+
+
 def test_it_is_exported_once(bundle, cache, monkeypatch):
     build_runner(bundle.sketch, "onnx", cache=cache)
     assert len(list(cache.iterdir())) == 1
