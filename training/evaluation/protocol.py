@@ -15,7 +15,7 @@ from training.evaluation.report import RetrievalReport, Searches, retrieval_repo
 from training.features.paired import head_embeddings, paired_features
 from training.model.bundle import Bundle
 
-__all__ = ["EvaluationReport", "evaluate", "query_classes"]
+__all__ = ["EvaluationReport", "evaluate", "query_classes", "searches_by_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +59,7 @@ def evaluate(
     """
     data = load_data(data_path, bundle.manifest.training.settings.get("pairing", "auto"))
     classes = query_classes(bundle, data, split)
-    wanted = data if gallery == "all" else data.select(classes)
-    logger.info(wanted.instances.describe(wanted.sketches))
-    features = paired_features(wanted, bundle.encoders, cache, device)
-    wanted_labels = frozenset(classes)
-    queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
-    if not queries:
-        raise DataError("no sketch of the evaluated classes is usable; see the rejected files")
-    searches = Searches(
-        head_embeddings(bundle.sketch, features.x[queries]),
-        head_embeddings(bundle.photo, features.y),
-        features.relevance()[queries],
-        _names(features.data, wanted_labels, queries),
-        own_photos(features.data)[queries],
-    )
+    searches = searches_by_classes(bundle, data, classes, gallery=gallery, cache=cache, device=device)
     report = retrieval_report(searches, bundle.spectrum, instance_rule=data.instances.rule)
     return EvaluationReport(
         **report.model_dump(exclude={"classes", "trained_classes"}),
@@ -80,6 +67,44 @@ def evaluate(
         model=bundle.digest,
         classes=len(classes),
         trained_classes=len(set(classes) & set(bundle.manifest.training.classes)),
+    )
+
+
+def searches_by_classes(
+    bundle: Bundle,
+    data: PairedData,
+    classes: Sequence[str],
+    *,
+    gallery: Literal["unseen", "all"] = "unseen",
+    cache: Path,
+    device: torch.device,
+) -> Searches:
+    """Embeds the sketches of some classes, and the photos that they search.
+
+    Args:
+        bundle: see ``evaluate``.
+        data: sketches, photos and their groups.
+        classes: names of the classes of the queries.
+        gallery: see ``evaluate``; likewise ``cache`` and ``device``.
+        cache: directory of cached features.
+        device: device that computes.
+
+    Raises:
+        DataError: if no sketch of these classes is usable.
+    """
+    wanted = data if gallery == "all" else data.select(classes)
+    logger.info(wanted.instances.describe(wanted.sketches))
+    features = paired_features(wanted, bundle.encoders, cache, device)
+    wanted_labels = frozenset(classes)
+    queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
+    if not queries:
+        raise DataError("no sketch of the evaluated classes is usable; see the rejected files")
+    return Searches(
+        head_embeddings(bundle.sketch, features.x[queries]),
+        head_embeddings(bundle.photo, features.y),
+        features.relevance()[queries],
+        _names(features.data, wanted_labels, queries),
+        own_photos(features.data)[queries],
     )
 
 
