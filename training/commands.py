@@ -34,10 +34,13 @@ from training.model.starter import STARTER_MODEL
 __all__ = ["Calibrate", "DemoData", "Evaluate", "Fit", "Push", "calibrate", "demo_data", "evaluate", "fit", "push"]
 
 ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same class, more finds fewer exact matches
-_DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
+_DATA = (
+    "folder with sketch/<class>/* and photo/<class>/*, a published data set or its file lists, or a pairs table (.csv, "
+    ".parquet)"
+)
 _SPLIT = (
-    "sketchy-1, sketchy-2, or a file: JSON with the seen and the unseen classes, or text that lists the unseen "
-    "classes, one per line"
+    "sketchy-1, sketchy-2, quickdraw, or a file: JSON with the seen and the unseen classes, text that lists the "
+    "unseen classes, one per line, or a published list of their files"
 )
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _CACHE = "folder of cached features"

@@ -5,6 +5,7 @@ package, so nothing is downloaded; ``tf_efficientnet_lite1`` and ``2`` do so whe
 ``training.model.pretrained`` says where every other model takes them from.
 """
 
+import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,6 +77,21 @@ class Backbone(nn.Module):
         """The last blocks of the parts that count as stages."""
         information = self._information
         return [information[index] for index in _depths(len(information))] if self._is_uniform else information
+
+    def at_size(self, size: int) -> "Backbone":
+        """This backbone, or a copy that computes the same for images of one size, its positions interpolated for good.
+
+        Exporters have no interpolation of the same kind.
+        """
+        model: Any = self.model
+        patches = getattr(model, "patch_embed", None)
+        if not self._is_uniform or self.fixed_size or not hasattr(model, "set_input_size") or patches is None:
+            return self
+        if size % patches.patch_size[0] or patches.img_size == (size, size):
+            return self
+        fixed = copy.deepcopy(self)
+        cast(Any, fixed.model).set_input_size(img_size=(size, size))
+        return fixed
 
     def parameters_after(self, stages: int) -> list[nn.Parameter]:
         """The parameters after the first ``stages`` feature stages of timm, in the order of the model's modules.
