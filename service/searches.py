@@ -74,6 +74,14 @@ class SearchOptions(BaseModel):
         allow_inf_nan=False,
         description="share of the true best to aim at, 1 for all of them; the gallery's own `recall` when omitted",
     )
+    expand: float = Field(
+        0,
+        ge=0,
+        le=4,
+        allow_inf_nan=False,
+        description="how much the first ten photos found count in a second search, 0.25 for instance; 0 for no second "
+        "search; finds more photos of a kind, and fewer exact matches",
+    )
     positive: PhotoIds = Field([], description="ids of photos that the results should be like; they are left out")
     negative: PhotoIds = Field([], description="ids of photos that the results should be unlike; they are left out")
     with_payload: bool = Field(True, description="include label, metadata and URI")

@@ -15,9 +15,12 @@ from training.data.demo_data import render_demo_data
 from training.data.pairs import load_data
 from training.data.photo_pairs import draw_pairs
 from training.evaluation.calibration import FEWEST_CLASSES, fit_calibration
+from training.evaluation.embeddings import read_searches
 from training.evaluation.plots import plot_evaluation
 from training.evaluation.protocol import EvaluationReport, query_classes
 from training.evaluation.protocol import evaluate as measure
+from training.evaluation.report import retrieval_report
+from training.evaluation.summary import summary
 from training.features.paired import paired_features
 from training.fit.recipe import Recipe, RecipeOptions, read_recipe
 from training.fit.run import fit as train
@@ -31,10 +34,13 @@ from training.model.starter import STARTER_MODEL
 __all__ = ["Calibrate", "DemoData", "Evaluate", "Fit", "Push", "calibrate", "demo_data", "evaluate", "fit", "push"]
 
 ADAPTATION_RIDGE = 8.0  # on held-out classes: less finds fewer of the same class, more finds fewer exact matches
-_DATA = "folder with sketch/<class>/* and photo/<class>/*, or a pairs table (.csv, .parquet)"
+_DATA = (
+    "folder with sketch/<class>/* and photo/<class>/*, a published data set or its file lists, or a pairs table (.csv, "
+    ".parquet)"
+)
 _SPLIT = (
-    "sketchy-1, sketchy-2, or a file: JSON with the seen and the unseen classes, or text that lists the unseen "
-    "classes, one per line"
+    "sketchy-1, sketchy-2, quickdraw, or a file: JSON with the seen and the unseen classes, text that lists the "
+    "unseen classes, one per line, or a published list of their files"
 )
 _DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 _CACHE = "folder of cached features"
@@ -108,8 +114,13 @@ def _adaptation(chosen: Mapping[str, Any]) -> dict[str, Any]:
 class Evaluate(Settings):
     """Options of ``svdraw evaluate``."""
 
-    model: Path = Field(description="model bundle to measure")
-    data: Path = Field(description=f"test pairs: {_DATA}")
+    model: Path | None = Field(None, description="model bundle to measure")
+    data: Path | None = Field(None, description=f"test pairs: {_DATA}")
+    embeddings: Path | None = Field(
+        None,
+        description="file of embeddings made elsewhere (.npz, .safetensors) to measure in place of --model and --data: "
+        "sketches, photos, sketch_labels, photo_labels, and instances if they are known",
+    )
     split: str | None = Field(
         None, description=f"class split: {_SPLIT}; by default the classes that the model's own split held out"
     )
@@ -123,19 +134,31 @@ class Evaluate(Settings):
     cache: Path = Field(default_factory=default_cache_directory, description=_CACHE)
     device: str = Field("auto", description=_DEVICE)
 
+    @model_validator(mode="after")
+    def _one_source(self) -> "Evaluate":
+        if (self.embeddings is None) != (self.model is not None and self.data is not None):
+            raise ValueError("give --model and --data, or --embeddings in place of both")
+        if self.embeddings and (self.model or self.data or self.split or self.gallery != "unseen"):
+            raise ValueError("--embeddings takes no --model, --data, --split or --gallery, for the file says it all")
+        return self
 
-def evaluate(*, settings: Options[Evaluate]) -> None:
-    """Measures a model bundle by the zero-shot protocol."""
-    device = resolve_device(settings.device)
-    bundle = load_bundle(settings.model, settings.device)
-    report = measure(
-        bundle, settings.data, split=settings.split, gallery=settings.gallery, cache=settings.cache, device=device
-    )
+
+def evaluate(*, settings: Options[Evaluate | None] = None) -> None:
+    """Measures a model bundle, or embeddings made elsewhere, by the zero-shot protocol."""
+    settings = settings or Evaluate()  # which says what is missing where no option was given
+    report = retrieval_report(read_searches(settings.embeddings)) if settings.embeddings else _measured(settings)
     if settings.json_file:
         write_text(settings.json_file, report.model_dump_json(indent=2) + "\n")
     if settings.plot:
-        plot_evaluation(settings.plot, report.curve, report.gallery_curve, report.spectrum)
-    print(_summary(report))
+        spectrum = report.spectrum if isinstance(report, EvaluationReport) else None
+        plot_evaluation(settings.plot, report.curve, report.gallery_curve, spectrum)
+    print(summary(report))
+
+
+def _measured(settings: Evaluate) -> EvaluationReport:
+    bundle = load_bundle(cast(Path, settings.model), settings.device)
+    data, device = cast(Path, settings.data), resolve_device(settings.device)
+    return measure(bundle, data, split=settings.split, gallery=settings.gallery, cache=settings.cache, device=device)
 
 
 class Calibrate(Settings):
@@ -193,25 +216,3 @@ def demo_data(*, settings: Options[DemoData]) -> None:
     """Renders line drawings and colour pictures of the same things from two emoji fonts."""
     summary = render_demo_data(settings.out, limit=settings.limit)
     print(f"{summary.classes} classes, {summary.sketches} drawings, {summary.unseen} unseen classes, in {settings.out}")
-
-
-def _summary(report: EvaluationReport) -> str:
-    rows = [
-        ("queries, gallery", f"{report.queries}, {report.gallery}"),
-        ("instance pairs", f"{report.instance_queries:,} queries, {report.instance_rule}"),
-        ("mAP@all", f"{report.map_all:.4f}"),
-        ("mAP@200", f"{report.map_200:.4f}"),
-        ("mAP, interpolated", f"{report.map_interpolated:.4f}"),
-        *((f"P@{k}", f"{value:.4f}") for k, value in report.precision.items() if k in (25, 100)),
-        *((f"acc@{k}", f"{value:.4f}") for k, value in report.accuracy.items() if k in (1, 10)),
-        *(
-            (f"acc@{k}, exact match (instance)", f"{value:.4f}")
-            for k, value in report.instance_accuracy.items()
-            if k in (1, 10)
-        ),
-        *((f"mAP@all, {p.dimensions} dimensions", f"{p.most:.4f}") for p in report.gallery_curve[-5:]),
-    ]
-    if report.trained_classes:
-        rows.append(("NOT zero-shot", f"{report.trained_classes} of {report.classes} classes were trained on"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

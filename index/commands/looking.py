@@ -16,7 +16,7 @@ from index.gallery.directory import Gallery
 from index.gallery.filters import parse_filter
 from index.gallery.generations import read_generation
 from index.gallery.relevance import UNCALIBRATED, hit_relevance
-from index.gallery.searcher import Hit, Searcher
+from index.gallery.searcher import Choices, Hit, Searcher
 from training.base.command_line import Options, Settings
 from training.base.errors import ImageError
 from training.drawings.ink import BLANK, is_blank
@@ -91,6 +91,9 @@ class Search(Settings):
     recall: float | None = Field(
         None, gt=0, le=1, description="recall to aim at; 1 is exact; by default the recall target of the gallery"
     )
+    expand: float = Field(
+        0, ge=0, le=4, description="weight of the first ten photos found in a second search, such as 0.25; 0 for none"
+    )
     as_json: JsonFlag = Field(False, description="print JSON")
     device: str = Field("auto", description=DEVICE)
 
@@ -117,19 +120,23 @@ def _found(
     calibration, least = bundle.manifest.calibration, settings.min_relevance
     if calibration is None and least is not None:
         raise IndexingError(f"--min-relevance cannot be used: {UNCALIBRATED}")
+    if settings.expand and least is not None:
+        raise IndexingError("--min-relevance cannot be used with --expand, whose results have no relevance")
     query = _embedded(bundle, settings.sketch)
     dimensions = settings.dimensions or bundle.default_dimensions
+    only = None if settings.filter is None else gallery.catalogue.select(parse_filter(settings.filter))
+    choices = Choices(recall=settings.recall, ids=only, unique=settings.unique)
+    if settings.expand:
+        query = searcher.expanded(query, settings.expand, dimensions=dimensions, **choices)
     [hits] = searcher.search(
         query[None],
         settings.limit,
         dimensions=dimensions,
         offset=settings.offset,
         score_threshold=settings.score_threshold,
-        recall=settings.recall,
-        ids=None if settings.filter is None else gallery.catalogue.select(parse_filter(settings.filter)),
-        unique=settings.unique,
+        **choices,
     )
-    if calibration is None:
+    if calibration is None or settings.expand:
         return [(hit, None) for hit in hits]
     relevance = hit_relevance(searcher, calibration, query, dimensions, hits)
     return [(hit, value) for hit, value in zip(hits, relevance, strict=True) if least is None or value >= least]

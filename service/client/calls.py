@@ -57,6 +57,7 @@ class SearchKeywords(TypedDict, total=False):
     filter: dict[str, Any] | None
     unique: bool
     recall: float | None
+    expand: float
     positive: Sequence[int]
     negative: Sequence[int]
     with_payload: bool

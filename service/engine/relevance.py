@@ -1,4 +1,4 @@
-"""The relevance of results, where it can be told: for a single sketch, with a calibrated model."""
+"""The relevance of results, where it can be told: for a single sketch that is not expanded, with a calibrated model."""
 
 from collections.abc import Callable, Sequence
 
@@ -30,10 +30,12 @@ def relevance_judge(serving: Serving, images: Sequence[Image], options: SearchOp
         RequestProblem: 422 if the search has a ``min_relevance`` that cannot be told.
     """
     calibration = serving.bundle.manifest.calibration
-    is_one_sketch = [image.modality for image in images] == ["sketch"] and not marked(options)
+    is_one_sketch = [image.modality for image in images] == ["sketch"] and not marked(options) and not options.expand
     if calibration is not None and is_one_sketch:
         return lambda searcher, *found: hit_relevance(searcher, calibration, *found)
     if options.min_relevance is not None:
-        reason = "only a search by a single sketch has a relevance" if calibration is not None else UNCALIBRATED
+        reason = UNCALIBRATED
+        if calibration is not None:
+            reason = "only a search by a single sketch, without 'expand', has a relevance"
         raise RequestProblem(422, f"'min_relevance' cannot be used: {reason}")
     return None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from index.errors import MetadataError
 from index.gallery.filters import conditions
 from index.gallery.photos import Photo
-from index.gallery.searcher import Hit
+from index.gallery.searcher import Choices, Hit
 from service.encoding.decoding import Crop
 from service.engine.queries import Image, images_of, marked, query_vector
 from service.engine.relevance import Judge, relevance_judge
@@ -153,16 +153,16 @@ def _nearest(
 ) -> SearchResponse:
     dimensions = options.dimensions or serving.bundle.default_dimensions
     searcher = serving.searcher
+    choices = Choices(recall=options.recall, ids=only, unique=options.unique, without=marked(options))
+    if options.expand:
+        query = searcher.expanded(query, options.expand, dimensions=dimensions, **choices)
     [hits] = searcher.search(
         query[None],
         options.limit,
         dimensions=dimensions,
         offset=options.offset,
         score_threshold=options.score_threshold,
-        recall=options.recall,
-        ids=only,
-        unique=options.unique,
-        without=marked(options),
+        **choices,
     )
     relevance: Sequence[float | None] = (
         [None] * len(hits) if judge is None else judge(searcher, query, dimensions, hits)

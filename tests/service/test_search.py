@@ -124,6 +124,8 @@ def test_timings_and_request_ids(client, sketch):
         ({"recall": 1.01}, "recall"),
         ({"recall": "nan"}, "recall"),
         ({"unique": "maybe"}, "unique"),
+        ({"expand": -0.1}, "expand"),
+        ({"expand": 5}, "expand"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -224,6 +226,25 @@ def test_how_much_of_the_best_to_aim_at(client, sketch, monkeypatch):
         assert len(ids(client.post("/v1/search", content=sketch, headers=PNG, params=options))) == 20
     assert asked == [None, 0.9, 1]
     assert client.get("/v1/gallery").json()["recall"] == 1
+
+
+def test_an_expanded_search_is_a_second_search_by_what_the_first_found(client, gallery_path, sketch):
+    options = {"limit": 24, "dimensions": 12}
+    first, plain, expanded = (
+        client.post("/v1/search", content=sketch, headers=PNG, params=options | {"expand": expand}).json()
+        for expand in (0, 0, 0.5)
+    )
+    assert first == plain
+    searcher = Searcher.open(gallery_path, "cpu")
+    [query] = load_bundle(gallery_path / "model", "cpu").encode_sketches([open_image(sketch)])
+    [hits] = searcher.search(searcher.expanded(query, 0.5, dimensions=12)[None], 24, dimensions=12)
+    scores = {result["id"]: result["score"] for result in expanded["results"]}
+    assert scores == pytest.approx(dict(hits), rel=1e-3)
+    assert scores != pytest.approx({result["id"]: result["score"] for result in plain["results"]}, rel=1e-3)
+    options |= {"expand": 0.5, "with_contributions": True}
+    whole = client.post("/v1/search", content=sketch, headers=PNG, params=options).json()
+    for result in whole["results"]:
+        assert result["score"] == pytest.approx(whole["baseline"] + sum(result["contributions"]), rel=1e-4)
 
 
 def test_contributions_add_up_to_the_score(client, sketch):

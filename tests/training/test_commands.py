@@ -8,6 +8,7 @@ import training.commands
 from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.evaluation.protocol import EvaluationReport
+from training.evaluation.report import GalleryFigures
 from training.fit.recipe import Recipe
 from training.model.bundle import copy_bundle
 from training.model.calibration import Calibration, Coefficients
@@ -122,18 +123,15 @@ def test_a_recipe_that_is_not_there(tmp_path, capsys):
     [(24, "by file names NAME-k of photo NAME"), (0, "file names do not tell which photo a sketch depicts")],
 )
 def test_evaluate_says_which_rule_found_instance_pairs(tmp_path, capsys, monkeypatch, queries, rule):
+    figures = {"map_all": 0.5, "map_200": 0.5, "map_interpolated": 0.5}
+    figures |= {"precision": {}, "accuracy": {}, "instance_accuracy": {}, "gallery_curve": []}
     report = EvaluationReport.model_construct(
+        **figures,
         queries=100,
         gallery=50,
-        map_all=0.5,
-        map_200=0.5,
-        map_interpolated=0.5,
-        precision={},
-        accuracy={},
-        instance_accuracy={},
+        with_neighbours=GalleryFigures.model_construct(**figures),
         instance_queries=queries,
         instance_rule=rule,
-        gallery_curve=[],
         trained_classes=0,
     )
     monkeypatch.setattr(training.commands, "measure", lambda *_, **__: report)

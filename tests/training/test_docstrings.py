@@ -9,6 +9,8 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "examples"),
     [
+        ("training.data.relevance", 1),
+        ("training.evaluation.figures", 4),
         ("training.fit.losses", 10),
         ("training.model.canonical", 3),
         ("training.model.encoders", 6),

@@ -17,9 +17,10 @@ from scipy.sparse import csr_array
 from training.base.errors import DataError
 from training.base.tables import TABLE_SUFFIXES, as_text, open_table, parse_number
 from training.data.pairing import NO_INSTANCES, ClassFiles, InstancePairs, Pairing, pairs_by_name
+from training.data.published import has_lists, image_folders, listed_files
 from training.model.images import IMAGE_SUFFIXES, image_files
 
-__all__ = ["Group", "PairedData", "load_data", "scan_folders", "scan_table"]
+__all__ = ["Group", "PairedData", "load_data", "scan_folders", "scan_lists", "scan_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,17 +111,21 @@ class PairedData:
 
 
 def load_data(path: Path, pairing: Pairing = "auto") -> PairedData:
-    """Reads ``sketch/<class>/*`` and ``photo/<class>/*`` folders, or a pairs table (.csv, .parquet).
+    """Reads ``sketch/<class>/*`` and ``photo/<class>/*`` folders, a published data set, or a pairs table.
 
     Args:
-        path: the folder that holds ``sketch`` and ``photo``, or the table.
+        path: the folder that holds ``sketch`` and ``photo``, a folder of a published data set or of its file lists (see
+            ``published``), or the table (.csv, .parquet).
         pairing: how instance pairs are found in folders; see ``pairs_by_name``. The rows of a pairs table are instance
             pairs unless it is ``none``.
 
     Raises:
         DataError: if there is nothing there to train on; the message says what to change.
     """
-    data = scan_table(path, pairing) if path.suffix.lower() in TABLE_SUFFIXES else scan_folders(path, pairing)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        data = scan_table(path, pairing)
+    else:
+        data = scan_lists(path, pairing) if has_lists(path) else scan_folders(path, pairing)
     if len(data.groups) < 2:
         raise DataError(f"{path} has one class only ({data.groups[0].label}); at least two are needed")
     return data
@@ -130,19 +135,44 @@ def scan_folders(root: Path, pairing: Pairing = "auto") -> PairedData:
     """Reads ``root/sketch/<class>/*`` and ``root/photo/<class>/*``; subfolders of a class are searched.
 
     Args:
-        root: holds the folders ``sketch`` and ``photo``.
+        root: holds the folders ``sketch`` and ``photo``, or those of a published data set; see ``published``.
         pairing: how instance pairs are found; see ``pairs_by_name``.
 
     Raises:
         DataError: if a folder is missing, a class is empty or stands on one side only.
     """
-    sides = [_class_files(root / modality) for modality in ("sketch", "photo")]
+    folders = image_folders(root)
+    sides = [_class_files(folder) for folder in folders]
     if unmatched := sorted(sides[0].keys() ^ sides[1].keys()):
-        has, lacks = ("sketch", "photo") if unmatched[0] in sides[0] else ("photo", "sketch")
+        has, lacks = folders if unmatched[0] in sides[0] else reversed(folders)
         raise DataError(
-            f"{len(unmatched)} classes stand on one side only: {unmatched[0]!r} is in {root / has} but not in "
-            f"{root / lacks}; add the missing folder or remove the other"
+            f"{len(unmatched)} classes stand on one side only: {unmatched[0]!r} is in {has} but not in "
+            f"{lacks}; add the missing folder or remove the other"
         )
+    return _paired(*sides, pairing)
+
+
+def scan_lists(folder: Path, pairing: Pairing = "auto") -> PairedData:
+    """Reads the files that a published split lists, of its seen and its unseen classes; see ``published``.
+
+    Args:
+        folder: holds the lists; the paths in them are relative to the folder above.
+        pairing: how instance pairs are found; see ``pairs_by_name``.
+
+    Raises:
+        DataError: if a list is missing or damaged, or a class stands on one side only.
+    """
+    sides = listed_files(folder)
+    if unmatched := sorted(sides[0].keys() ^ sides[1].keys()):
+        raise DataError(f"the lists in {folder} have {unmatched[0]!r} as a class of sketches or of photos only")
+    return _paired(*sides, pairing)
+
+
+def _paired(
+    sketch: Mapping[str, Sequence[Path]], photo: Mapping[str, Sequence[Path]], pairing: Pairing
+) -> PairedData:
+    """Data of files by class, the same classes on both sides."""
+    sides = (sketch, photo)
     files: list[list[Path]] = [[], []]
     groups = []
     for label in sorted(sides[0]):

@@ -1,6 +1,7 @@
 """Splits of the classes into those seen in training and those held out."""
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from training.base.errors import SplitError
+from training.data.published import listed_classes
 
 __all__ = ["ClassSplit", "hold_out", "load_split"]
 
@@ -35,6 +37,40 @@ _SKETCHY_2_UNSEEN = (
     "window",
 )
 
+# Of QuickDraw Extended, as public code lists them; folders are named with spaces or with underscores.
+_QUICKDRAW_UNSEEN = (
+    "banana",
+    "bat",
+    "beach",
+    "bread",
+    "cactus",
+    "cake",
+    "campfire",
+    "cow",
+    "dolphin",
+    "door",
+    "fan",
+    "feather",
+    "fire hydrant",
+    "frog",
+    "giraffe",
+    "hamburger",
+    "helicopter",
+    "megaphone",
+    "mouse",
+    "palm tree",
+    "raccoon",
+    "rhinoceros",
+    "saw",
+    "scissors",
+    "shark",
+    "skyscraper",
+    "tiger",
+    "tree",
+    "windmill",
+    "zebra",
+)
+
 
 class ClassSplit(NamedTuple):
     """Names of the classes seen in training and of the unseen ones; disjoint, and each sorted."""
@@ -48,8 +84,9 @@ def load_split(name: str, classes: Collection[str]) -> ClassSplit:
 
     Args:
         name: ``sketchy-1`` (80% of the sorted classes drawn with NumPy's legacy seed 0; Shen et al. 2018),
-            ``sketchy-2`` (21 named classes unseen; Yelamarthi et al. 2018), or a file: JSON
-            ``{"seen": [...], "unseen": [...]}`` or a text file that lists the unseen classes, one a line.
+            ``sketchy-2`` (21 named classes unseen; Yelamarthi et al. 2018), ``quickdraw`` (30 named classes unseen; Dey
+            et al. 2019), or a file: JSON ``{"seen": [...], "unseen": [...]}``, a text file that lists the unseen
+            classes, one a line, or a published list of the files of the unseen classes.
         classes: class names of the data set.
 
     Raises:
@@ -59,6 +96,8 @@ def load_split(name: str, classes: Collection[str]) -> ClassSplit:
         return _sketchy_1(classes)
     if name == "sketchy-2":
         return _from_unseen(_SKETCHY_2_UNSEEN, classes, name)
+    if name == "quickdraw":
+        return _from_unseen(_as_spelled(_QUICKDRAW_UNSEEN, classes), classes, name)
     return _from_file(Path(name), classes)
 
 
@@ -80,6 +119,12 @@ def hold_out(classes: Collection[str], fraction: float, seed: int) -> ClassSplit
     return _from_unseen([str(label) for label in chosen], classes, "held-out classes")
 
 
+def _as_spelled(names: Collection[str], classes: Collection[str]) -> list[str]:
+    """The names as the data set spells them: with spaces, underscores or hyphens."""
+    spelled = {re.sub("[ _-]", " ", label): label for label in classes}
+    return [spelled.get(name, name) for name in names]
+
+
 def _sketchy_1(classes: Collection[str]) -> ClassSplit:
     ordered = sorted(classes)
     # The published split was drawn with the legacy generator, whose stream differs from default_rng's.
@@ -91,9 +136,11 @@ def _from_file(path: Path, classes: Collection[str]) -> ClassSplit:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise SplitError(f"no split {str(path)!r}: it is neither sketchy-1, sketchy-2 nor a file") from error
+        raise SplitError(f"no split {str(path)!r}: it is neither sketchy-1, sketchy-2, quickdraw nor a file") from error
     except UnicodeDecodeError as error:
         raise SplitError(f"{path} is not a text file") from error
+    if text.strip() and (listed := listed_classes(text)):
+        return _from_unseen(listed, classes, str(path))
     if not text.lstrip().startswith("{"):
         return _from_unseen([line.strip() for line in text.splitlines() if line.strip()], classes, str(path))
     try:

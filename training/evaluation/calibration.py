@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
 
+from training.data.relevance import Relevance
 from training.features.paired import FeatureSet, head_embeddings
 from training.model.calibration import Calibration, Coefficients, score_spread
 from training.model.encoders import PairedEncoders
@@ -117,7 +117,7 @@ def found_by_sketches(
 
 def _galleries(
     features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], csr_array]]:
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], Relevance]]:
     """Queries, photos, and which are relevant to which; one after the other."""
     generator = np.random.default_rng(0)
     for part in (features, features.select(classes)):
@@ -127,18 +127,18 @@ def _galleries(
         photos, relevance = head_embeddings(encoders.photo, part.y), part.relevance()[chosen]
         for share in _SHARES:
             kept = np.sort(generator.permutation(len(photos))[: max(2, round(share * len(photos)))])
-            yield sketches, photos[kept], csr_array(relevance[:, kept])
+            yield sketches, photos[kept], relevance.among(kept)
 
 
 def _search(
-    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array, spreads: NDArray[np.float64]
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: Relevance, spreads: NDArray[np.float64]
 ) -> Iterator[Found]:
     """The first results of sketches that have a relevant photo: among all photos, and among those not relevant."""
-    having = np.flatnonzero(relevance.sum(axis=1) > 0)
+    having = np.flatnonzero(relevance.is_found)
     step = max(1, _BLOCK // len(photos))
     for rows in (having[start : start + step] for start in range(0, len(having), step)):
         scores = sketches[rows].astype(np.float64) @ photos.T.astype(np.float64)
-        relevant = relevance[rows].toarray() > 0
+        relevant = relevance[rows].toarray()
         for absent in (False, True):
             shown = np.where(relevant, -np.inf, scores) if absent else scores
             first = np.argsort(-shown, axis=1, kind="stable")[:, :_SHOWN]

@@ -1,12 +1,24 @@
-"""Figures of zero-shot retrieval with given embeddings, at full dimension and truncated."""
+"""Figures of retrieval with given embeddings, at full dimension and truncated.
+
+Every function takes arrays, whichever method made them. Photos are ranked for a few sketches at a time, so that memory
+is bounded whatever the size of the gallery.
+
+Example:
+    >>> from training.data.relevance import same_label
+    >>> sketches, photos = np.eye(2, dtype=np.float32), np.array([[0, 2], [3, 1], [1, 0]], np.float32)
+    >>> figures = retrieval_figures(sketches, photos, same_label(["owl", "fox"], ["fox", "owl", "fox"]))
+    >>> round(figures.map_all, 3), figures.accuracy[1]
+    (0.917, 1.0)
+"""
 
 from collections.abc import Iterator
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.sparse import csr_array
 
+from training.data.relevance import same_label
 from training.evaluation.metrics import (
     accuracy_at,
     average_precision,
@@ -19,7 +31,9 @@ from training.model.truncation import truncate
 
 __all__ = [
     "CurvePoint",
+    "RelevantPairs",
     "RetrievalFigures",
+    "average_precisions",
     "curve_dimensions",
     "instance_accuracy",
     "mean_average_precision",
@@ -28,8 +42,20 @@ __all__ = [
     "truncation_curve",
 ]
 
-_BLOCK = 512  # queries ranked at once
+_BLOCK = 1 << 22  # scores ranked at once
 CUTOFFS = (1, 5, 10, 25, 50, 100, 200)
+
+
+class RelevantPairs(Protocol):
+    """Which photos are relevant to which sketches, ``(queries, gallery)``: a ``Relevance``, or a sparse array."""
+
+    def __getitem__(self, rows: slice) -> Self:
+        """The part for some of the sketches."""
+        ...
+
+    def toarray(self) -> NDArray[np.generic]:
+        """Every pair; non-zero where a photo is relevant to a sketch."""
+        ...
 
 
 class CurvePoint(BaseModel):
@@ -77,14 +103,14 @@ class RetrievalFigures(BaseModel):
 
 
 def retrieval_figures(
-    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> RetrievalFigures:
     """Computes every figure of the zero-shot protocol.
 
     Args:
         sketches: embeddings of the queries, ``(queries, dim)``; each must have at least one relevant photo.
         photos: embeddings of the gallery, ``(gallery, dim)``.
-        relevance: ``(queries, gallery)``, non-zero where a photo is relevant to a sketch.
+        relevance: which photos are relevant to which sketches.
     """
     totals: dict[str, float] = {}
 
@@ -114,7 +140,7 @@ def retrieval_figures(
 
 
 def truncation_curve(
-    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> list[CurvePoint]:
     """mAP@all at 1, 2, 4, ... dimensions; the arguments are those of ``retrieval_figures``."""
     curve = []
@@ -142,19 +168,29 @@ def instance_accuracy(
     known = np.flatnonzero(own >= 0)
     if not len(known):
         return {}
-    relevance = csr_array((np.ones(len(known)), (np.arange(len(known)), own[known])), shape=(len(known), len(photos)))
-    ranked = np.concatenate(list(_ranked_blocks(sketches[known], photos, relevance)))
-    return {k: float(accuracy_at(ranked, k).mean()) for k in CUTOFFS if k <= len(photos)}
+    cutoffs = [k for k in CUTOFFS if k <= len(photos)]
+    found = np.zeros(len(cutoffs))
+    for ranked in _ranked_blocks(sketches[known], photos, same_label(own[known], np.arange(len(photos)))):
+        found += [accuracy_at(ranked, k).sum() for k in cutoffs]
+    return {k: float(count) / len(known) for k, count in zip(cutoffs, found, strict=True)}
 
 
-def mean_average_precision(sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array) -> float:
+def mean_average_precision(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
+) -> float:
     """mAP@all alone; the arguments are those of ``retrieval_figures``."""
-    total = sum(float(average_precision(ranked).sum()) for ranked in _ranked_blocks(sketches, photos, relevance))
-    return total / len(sketches)
+    return float(average_precisions(sketches, photos, relevance).mean())
+
+
+def average_precisions(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
+) -> NDArray[np.float64]:
+    """The average precision of each query, ``(queries,)``; the arguments are those of ``retrieval_figures``."""
+    return np.concatenate([average_precision(ranked) for ranked in _ranked_blocks(sketches, photos, relevance)])
 
 
 def sufficient_dimensions(
-    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array, share: float = 0.99
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs, share: float = 0.99
 ) -> int:
     """The fewest dimensions that keep a share of mAP@all at full dimension.
 
@@ -184,8 +220,9 @@ def curve_dimensions(dim: int) -> list[int]:
 
 
 def _ranked_blocks(
-    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: csr_array
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> Iterator[NDArray[np.bool_]]:
-    for start in range(0, len(sketches), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        yield rank_relevance(sketches[block] @ photos.T, relevance[block].toarray() > 0)
+    step = max(1, _BLOCK // len(photos))
+    for start in range(0, len(sketches), step):
+        block = slice(start, start + step)
+        yield rank_relevance(sketches[block] @ photos.T, relevance[block].toarray() != 0)

@@ -12,7 +12,7 @@ __all__ = ["plot_evaluation"]
 
 
 def plot_evaluation(
-    path: Path, curve: Sequence[CurvePoint], gallery_curve: Sequence[CurvePoint], spectrum: Sequence[float]
+    path: Path, curve: Sequence[CurvePoint], gallery_curve: Sequence[CurvePoint], spectrum: Sequence[float] | None
 ) -> None:
     """Draws the truncation curve beside the spectrum into a PNG.
 
@@ -20,10 +20,10 @@ def plot_evaluation(
         path: file to write.
         curve: mAP by number of dimensions, in the order of the model.
         gallery_curve: mAP by number of dimensions, in the order of the gallery.
-        spectrum: singular values, descending.
+        spectrum: singular values, descending; None draws the curve alone.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(10 if spectrum else 5, 4), layout="constrained")
+    left, *others = figure.subplots(1, 2 if spectrum else 1, squeeze=False)[0]
     dimensions = [point.dimensions for point in curve]
     for points, order, colour in ((gallery_curve, "gallery", "C1"), (curve, "model", "C0")):
         left.plot(
@@ -33,9 +33,10 @@ def plot_evaluation(
     left.set_xscale("log", base=2)
     left.set(xlabel="dimensions kept", ylabel="mAP@all", title="Truncation", ylim=(0, None))
     left.legend()
-    right.plot(range(1, len(spectrum) + 1), spectrum)
-    right.set(xlabel="mode", ylabel="singular value", title="Spectrum", ylim=(0, None))
-    for axes in (left, right):
+    for right in others:
+        right.plot(range(1, len(spectrum or []) + 1), spectrum)
+        right.set(xlabel="mode", ylabel="singular value", title="Spectrum", ylim=(0, None))
+    for axes in (left, *others):
         axes.grid(alpha=0.3)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

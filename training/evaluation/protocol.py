@@ -1,6 +1,7 @@
 """Evaluation of a model bundle on a data set by the zero-shot protocol."""
 
 import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,46 +11,25 @@ from training.base.errors import DataError, SplitError
 from training.data.instances import own_photos
 from training.data.pairs import PairedData, load_data
 from training.data.splits import load_split
-from training.evaluation.figures import (
-    CurvePoint,
-    RetrievalFigures,
-    instance_accuracy,
-    retrieval_figures,
-    truncation_curve,
-)
+from training.evaluation.report import RetrievalReport, Searches, retrieval_report
 from training.features.paired import head_embeddings, paired_features
 from training.model.bundle import Bundle
-from training.model.gallery_order import order_of_photos
 
-__all__ = ["EvaluationReport", "evaluate", "query_classes"]
+__all__ = ["EvaluationReport", "evaluate", "query_classes", "searches_by_classes"]
 
 logger = logging.getLogger(__name__)
 
 
-class EvaluationReport(RetrievalFigures):
-    """Figures of retrieval, with the model and the classes that they belong to.
+class EvaluationReport(RetrievalReport):
+    """Figures of retrieval, with the model that they belong to.
 
     Attributes:
-        instance_accuracy: acc@K by K of instance retrieval, where only the photo that a sketch depicts is relevant,
-            over the sketches for which the data says which photo that is; empty if there are none.
-        instance_queries: number of these sketches.
-        instance_rule: how the data says which photo a sketch depicts, or why it does not; see ``InstancePairs``.
-        gallery_curve: truncation curve in the order of the gallery, which an index computes from its photos and the
-            model's spectrum, as long as no sketches were drawn; ``curve`` is in the order of the model.
         spectrum: singular values of the model, ``(dim,)``.
         model: digest of the bundle.
-        classes: number of query classes.
-        trained_classes: how many of them the model was trained on; 0 in a zero-shot evaluation.
     """
 
-    instance_accuracy: dict[int, float]
-    instance_queries: int
-    instance_rule: str
-    gallery_curve: list[CurvePoint]
     spectrum: list[float]
     model: str
-    classes: int
-    trained_classes: int
 
 
 def evaluate(
@@ -79,6 +59,39 @@ def evaluate(
     """
     data = load_data(data_path, bundle.manifest.training.settings.get("pairing", "auto"))
     classes = query_classes(bundle, data, split)
+    searches = searches_by_classes(bundle, data, classes, gallery=gallery, cache=cache, device=device)
+    report = retrieval_report(searches, bundle.spectrum, instance_rule=data.instances.rule)
+    return EvaluationReport(
+        **report.model_dump(exclude={"classes", "trained_classes"}),
+        spectrum=list(bundle.spectrum),
+        model=bundle.digest,
+        classes=len(classes),
+        trained_classes=len(set(classes) & set(bundle.manifest.training.classes)),
+    )
+
+
+def searches_by_classes(
+    bundle: Bundle,
+    data: PairedData,
+    classes: Sequence[str],
+    *,
+    gallery: Literal["unseen", "all"] = "unseen",
+    cache: Path,
+    device: torch.device,
+) -> Searches:
+    """Embeds the sketches of some classes, and the photos that they search.
+
+    Args:
+        bundle: see ``evaluate``.
+        data: sketches, photos and their groups.
+        classes: names of the classes of the queries.
+        gallery: see ``evaluate``; likewise ``cache`` and ``device``.
+        cache: directory of cached features.
+        device: device that computes.
+
+    Raises:
+        DataError: if no sketch of these classes is usable.
+    """
     wanted = data if gallery == "all" else data.select(classes)
     logger.info(wanted.instances.describe(wanted.sketches))
     features = paired_features(wanted, bundle.encoders, cache, device)
@@ -86,20 +99,12 @@ def evaluate(
     queries = sorted({row for group in features.data.groups if group.label in wanted_labels for row in group.sketches})
     if not queries:
         raise DataError("no sketch of the evaluated classes is usable; see the rejected files")
-    sketches, photos = head_embeddings(bundle.sketch, features.x[queries]), head_embeddings(bundle.photo, features.y)
-    relevance = features.relevance()[queries]
-    own = own_photos(features.data)[queries]
-    order = order_of_photos(photos, bundle.spectrum)
-    return EvaluationReport(
-        **retrieval_figures(sketches, photos, relevance).model_dump(),
-        gallery_curve=truncation_curve(order.sketches(sketches), order.photos(photos), relevance),
-        instance_accuracy=instance_accuracy(sketches, photos, own),
-        instance_queries=int((own >= 0).sum()),
-        instance_rule=data.instances.rule,
-        spectrum=list(bundle.spectrum),
-        model=bundle.digest,
-        classes=len(classes),
-        trained_classes=len(set(classes) & set(bundle.manifest.training.classes)),
+    return Searches(
+        head_embeddings(bundle.sketch, features.x[queries]),
+        head_embeddings(bundle.photo, features.y),
+        features.relevance()[queries],
+        _names(features.data, wanted_labels, queries),
+        own_photos(features.data)[queries],
     )
 
 
@@ -118,3 +123,13 @@ def query_classes(bundle: Bundle, data: PairedData, split: str | None) -> tuple[
             "classes to evaluate in a file and give that"
         )
     return unseen or data.classes
+
+
+def _names(data: PairedData, classes: Collection[str], queries: Sequence[int]) -> list[str]:
+    """The class of each query; the first one, for a sketch of several."""
+    names: dict[int, str] = {}
+    for group in data.groups:
+        if group.label in classes:
+            for row in group.sketches:
+                names.setdefault(row, group.label)
+    return [names[row] for row in queries]

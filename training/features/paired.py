@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from training.base.errors import TrainingError
 from training.base.rejects import report_rejects
 from training.data.pairs import PairedData
+from training.data.relevance import Relevance, class_relevance
 from training.features.cache import FeatureCache
 from training.features.extraction import extract_features
 from training.model.encoders import Encoder, PairedEncoders
@@ -81,9 +81,9 @@ class FeatureSet:
         """
         return self.restricted(self.data.without(sketches, photos))
 
-    def relevance(self) -> csr_array:
-        """Which photos share a group with which sketches, ``(sketches, photos)``."""
-        return csr_array(self.data.sketch_incidence().T @ self.data.photo_incidence())
+    def relevance(self) -> Relevance:
+        """Which photos are of a class of which sketches; how rows of a table or instances pair them does not count."""
+        return class_relevance(self.data)
 
 
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:

@@ -1,15 +1,46 @@
 """The encoders that a run begins with."""
 
 import copy
+import logging
 
-from training.base.errors import BundleError
+import torch
+
+from training.base.errors import BackboneError, BundleError
 from training.fit.recipe import Recipe
 from training.model.backbones import Backbone, default_preprocessing, load_pretrained
 from training.model.bundle import load_bundle
 from training.model.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
 from training.model.heads import HeadConfig, Norm
 
-__all__ = ["first_encoders"]
+__all__ = ["check_backbone", "first_encoders"]
+
+logger = logging.getLogger(__name__)
+
+
+def check_backbone(recipe: Recipe) -> None:
+    """Builds a backbone and runs it, so that what cannot work is said before anything is drawn or computed.
+
+    Raises:
+        BackboneError: if it cannot be had, cannot take images of the sizes of the recipe, or has nothing to train.
+        BundleError: if the model to start from cannot be read, or has another backbone.
+    """
+    backbone = _backbones(recipe)[0].eval()
+    sizes = {"image_size": recipe.image_size}
+    if recipe.tune == "all":
+        backbone.parameters_after(recipe.frozen_stages)
+        sizes["training_size"] = recipe.training_size or recipe.image_size
+    if backbone.fixed_size:
+        logger.warning("%s takes images of %d pixels only", backbone.name, backbone.fixed_size)
+    for field, size in sizes.items():
+        pixels = backbone.fixed_size or size
+        try:
+            with torch.inference_mode():
+                backbone(torch.zeros(1, 3, pixels, pixels))
+        except (AssertionError, RuntimeError, ValueError) as error:  # what networks raise for a size they do not take
+            reason = " ".join(str(error).split())[:200]
+            raise BackboneError(
+                f"{backbone.name} cannot take images of {pixels} pixels ({reason}); choose another {field}"
+            ) from error
 
 
 def first_encoders(recipe: Recipe, groups: int) -> PairedEncoders:
@@ -32,7 +63,7 @@ def first_encoders(recipe: Recipe, groups: int) -> PairedEncoders:
     sketch = preprocessing.model_copy(update={"crop_to_ink": recipe.crop_to_ink})
     photo = preprocessing.model_copy(update={"grayscale": recipe.grayscale})
     config = PairedEncodersConfig(
-        backbone=recipe.backbone,
+        backbone=backbones[0].name,
         multi_scale=recipe.multi_scale,
         sketch=EncoderConfig(preprocessing=sketch, head=head(recipe.sketch_norm), flip=recipe.flip),
         photo=EncoderConfig(preprocessing=photo, head=head(recipe.photo_norm), flip=recipe.flip),
@@ -48,7 +79,8 @@ def _backbones(recipe: Recipe) -> list[Backbone]:
     """One backbone a modality, or one for both."""
     count = 1 if recipe.share_backbone else 2
     if recipe.start is None:
-        return [load_pretrained(recipe.backbone, multi_scale=recipe.multi_scale) for _ in range(count)]
+        name, weights = recipe.backbone, recipe.weights
+        return [load_pretrained(name, multi_scale=recipe.multi_scale, weights=weights) for _ in range(count)]
     start = load_bundle(recipe.start, "cpu").encoders
     if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
         raise BundleError(

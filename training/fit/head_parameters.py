@@ -17,7 +17,8 @@ __all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_
 def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
     """Sets how each head standardises its inputs: centred, and each block of them scaled to mean variance one.
 
-    A block holds the features of one stage of the backbone; see ``Backbone.widths``.
+    A block holds the features of one stage of the backbone; see ``Backbone.widths``. Means weigh images by their
+    probability; variances, which only set how much a block counts, do not.
 
     Args:
         encoders: their heads are changed in place.

@@ -125,7 +125,12 @@ def class_means(f: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         ``(classes, dim)``.
+
+    Raises:
+        TypeError: if the labels are not a tensor.
+        ValueError: if they are not one integer for each row.
     """
+    _check_labels(labels, len(f))
     _, positions, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     sums = f.new_zeros(len(counts), f.shape[1]).index_add(0, positions, f)
     means: Tensor = sums / counts[:, None]
@@ -190,6 +195,13 @@ class NestedLoRALoss(_NestedObjective):
     Minimising it orders the coordinates of both encoders by singular value, most significant first. It needs no
     negative pairs and no temperature.
 
+    The first term of a batch of B pairs is unbiased. The second is not quite, since both second moments come from the
+    same pairs: its expectation has (1 - 1/B) A_ij B_ij + (1/B) E_{p(x,y)}[f_i f_j g_i g_j] in place of A_ij B_ij. This
+    difference of O(1/B) counts the score of a pair with itself once more, and shrinks the modes a little in small
+    batches. ``SelfAdjointLoss`` shows how independent halves avoid it.
+
+    The loss is computed in single precision at least, even under autocast or with embeddings in half precision.
+
     Args:
         dim: number of modes L.
         nesting: how ranks are nested.
@@ -211,25 +223,23 @@ class NestedLoRALoss(_NestedObjective):
         Args:
             f: ``(batch, dim)`` embeddings of x.
             g: ``(batch, dim)`` embeddings of y, paired row by row with ``f``.
-            labels: ``(batch,)`` class of each pair; when given, all same-class pairs are used.
+            labels: ``(batch,)`` integers, the class of each pair; when given, all same-class pairs are used.
 
         Returns:
             Scalar.
 
         Raises:
-            ValueError: if the shapes differ from each other or from ``dim``.
+            TypeError: if the labels are not a tensor.
+            ValueError: if the shapes differ from each other or from ``dim``, or the labels are not integers.
         """
         modes = len(self.vector) - self.constant_mode
         if f.shape != g.shape or f.ndim != 2 or f.shape[1] != modes:
             raise ValueError(f"f and g must both be (batch, {modes}), not {tuple(f.shape)} and {tuple(g.shape)}")
-        if self.constant_mode:
-            f, g = (torch.cat([z.new_ones(len(z), 1), z], dim=1) for z in (f, g))
-        if labels is None:
-            cross = cross_moment(f, g)
-        else:
-            _, counts = torch.unique(labels, return_counts=True)
-            cross = (counts[:, None] * class_means(f, labels) * class_means(g, labels)).sum(dim=0) / len(f)
-        return self._objective(cross, f, g)
+        with torch.autocast(f.device.type, enabled=False):
+            f, g = _full_precision(f, g)
+            if self.constant_mode:
+                f, g = (torch.cat([z.new_ones(len(z), 1), z], dim=1) for z in (f, g))
+            return self._objective(_cross_moment_of(f, g, labels), f, g)
 
 
 class SelfAdjointLoss(_NestedObjective):
@@ -275,4 +285,32 @@ class SelfAdjointLoss(_NestedObjective):
                 f"cross must be ({modes},) and both samples (n, {modes}), "
                 f"not {tuple(cross.shape)}, {tuple(first.shape)} and {tuple(second.shape)}"
             )
-        return self._objective(cross, first, second)
+        with torch.autocast(first.device.type, enabled=False):
+            return self._objective(*_full_precision(cross, first, second))
+
+
+def _cross_moment_of(f: Tensor, g: Tensor, labels: Tensor | None) -> Tensor:
+    """E[f_i g_i] ``(dim,)`` over the rows, or over all pairs of the same class."""
+    if labels is None:
+        return cross_moment(f, g)
+    means_f, means_g = class_means(f, labels), class_means(g, labels)  # they check the labels
+    _, counts = torch.unique(labels, return_counts=True)
+    cross: Tensor = (counts[:, None] * means_f * means_g).sum(dim=0) / len(f)
+    return cross
+
+
+def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the widest of their precisions, single at least: sums of squares overflow in half precision."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    if not isinstance(labels, Tensor):
+        kind = type(labels).__name__
+        raise TypeError(f"labels must be a tensor of integers, not {kind}; use torch.as_tensor(labels)")
+    if labels.shape != (count,) or labels.is_floating_point() or labels.is_complex():
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise ValueError(f"labels must be ({count},) integers, not {tuple(labels.shape)} of {kind}")

@@ -22,7 +22,11 @@ class RecipeOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: Path | None = Field(None, description="model bundle whose backbones training starts from")
-    backbone: str = Field(DEFAULT_BACKBONE, description="timm model that both encoders are built on")
+    backbone: str = Field(
+        DEFAULT_BACKBONE,
+        description="timm model that both encoders are built on: its name, local-dir:PATH or hf-hub:ORGANISATION/NAME",
+    )
+    weights: Path | None = Field(None, description="safetensors file of the backbone's weights, in place of its own")
     tune: Literal["none", "heads", "all"] = Field(
         "all", description="what NeuralSVD trains: nothing beyond the closed form, the heads, or the backbones too"
     )
@@ -118,6 +122,8 @@ class Recipe(RecipeOptions):
             raise ValueError("random heads need training: choose --tune heads or --tune all")
         if self.sketch_mean == "start" and (self.start is None or self.tune == "all"):
             raise ValueError("sketch_mean start in the recipe needs a model to --start from, and --tune none or heads")
+        if self.weights is not None and self.start is not None:
+            raise ValueError("--weights are those of a new backbone; the model to --start from has its own")
         if self.start_heads and (self.start is None or self.tune != "none" or not self.share_head):
             raise ValueError("start_heads in the recipe needs a model to --start from, --tune none and share_head true")
         return self

@@ -18,7 +18,7 @@ from training.data.pairs import PairedData, load_data
 from training.data.splits import ClassSplit, hold_out, load_split
 from training.evaluation.calibration import fit_calibration
 from training.features.paired import FeatureSet, paired_features
-from training.fit.beginning import first_encoders
+from training.fit.beginning import check_backbone, first_encoders
 from training.fit.checkpoints import EpochRecord
 from training.fit.memory import keep_freed_memory
 from training.fit.recipe import Recipe
@@ -87,6 +87,7 @@ def fit(
     if finished := _finished(out, fingerprint):
         logger.info("%s is finished already; nothing to do", out)
         return finished
+    check_backbone(recipe)
     write_text(out / _RUN_NAME, json.dumps({"fingerprint": fingerprint, "recipe": recipe.model_dump(mode="json")}))
     write_text(out / _REJECTS_NAME, "")
     logger.info(seen.instances.describe(seen.sketches))

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from training.data.instances import own_photos
+from training.data.relevance import same_label
 from training.evaluation import figures
-from training.evaluation.figures import mean_average_precision
+from training.evaluation.figures import RelevantPairs, mean_average_precision
 from training.features.paired import FeatureSet, head_embeddings
 from training.model.encoders import PairedEncoders
 from training.model.gallery_order import order_of_photos
@@ -82,20 +82,20 @@ def _geometric_mean(scores: Sequence[float]) -> float:
 
 def _searches(
     features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], csr_array]]:
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], RelevantPairs]]:
     """Yields the searches of ``held_out_score``, as arguments of ``mean_average_precision``.
 
-    Where every group has a single photo, as in a pairs table, the search for the class is also the search for the exact
-    match, and is not repeated.
+    Where every class has a single photo, as in a pairs table without classes, the search for the class is also the
+    search for the exact match, and is not repeated.
     """
     for part in (features, features.select(classes)):
         queries = sorted({row for group in part.data.groups if group.label in classes for row in group.sketches})
         sketches = head_embeddings(encoders.sketch, part.x[queries])
         photos = head_embeddings(encoders.photo, part.y)
-        yield sketches, photos, part.relevance()[queries]
-        if all(len(group.photos) == 1 for group in part.data.groups):
+        relevance = part.relevance()
+        yield sketches, photos, relevance[queries]
+        if relevance.has_single_photos:
             continue
         own = own_photos(part.data)[queries]
         if known := np.flatnonzero(own >= 0).tolist():
-            cells = (np.ones(len(known)), (np.arange(len(known)), own[known]))
-            yield sketches[known], photos, csr_array(cells, shape=(len(known), len(photos)))
+            yield sketches[known], photos, same_label(own[known], np.arange(len(photos)))

@@ -207,6 +207,7 @@ class _Backbone(nn.Module):
 
 def _export(encoder: Encoder) -> bytes:
     size = encoder.preprocessing.size
+    encoder = Encoder(encoder.config, encoder.backbone.at_size(size), encoder.head)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings about the exporter's internals
         program = torch.onnx.export(

@@ -6,6 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from training.base.errors import BundleError
 from training.model.backbones import Backbone
 from training.model.heads import Head, HeadConfig
 from training.model.preprocessing import Preprocessing
@@ -137,9 +138,10 @@ class PairedEncoders(nn.Module):
         return self.sketch if modality == "sketch" else self.photo
 
     def resize(self, size: int) -> None:
-        """Makes both encoders take images of another size, in pixels."""
+        """Makes both encoders take images of another size, in pixels, unless their backbones take only one."""
         for encoder in (self.sketch, self.photo):
-            preprocessing = encoder.preprocessing.model_copy(update={"size": size})
+            chosen = encoder.backbone.fixed_size or size
+            preprocessing = encoder.preprocessing.model_copy(update={"size": chosen})
             encoder.config = encoder.config.model_copy(update={"preprocessing": preprocessing})
         self.config = self.config.model_copy(update={"sketch": self.sketch.config, "photo": self.photo.config})
 
@@ -156,11 +158,18 @@ def build_encoders(
 
     Raises:
         ValueError: if backbones are not shared and only one is given.
+        BundleError: if a backbone gives other features than the heads were made for.
     """
     if config.share_backbone:
         photo_backbone = sketch_backbone
     elif photo_backbone is None:
         raise ValueError("without a shared backbone, the photo encoder needs a backbone of its own")
+    for backbone, head in ((sketch_backbone, config.sketch.head), (photo_backbone, config.photo.head)):
+        if backbone.num_features != head.features:
+            raise BundleError(
+                f"{config.backbone} gives {backbone.num_features} features, and the head takes {head.features}: the "
+                "model was made by a version of svdraw, or of timm, that chose other stages; train it again"
+            )
     sketch_backbone.to(memory_format=torch.channels_last)
     photo_backbone.to(memory_format=torch.channels_last)
     sketch_head = Head(config.sketch.head)

@@ -270,3 +270,24 @@ def test_vectors_of_photos_in_the_order_asked_for(kind):
     expected = turned(16).photos(np.stack([new[1], vectors[30], new[0], vectors[0]]))
     np.testing.assert_allclose(found.vectors([99, 40, 12, 10]), expected, rtol=1e-5, atol=1e-6)
     assert found.vectors([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dimensions", [5, None])
+def test_an_expanded_query_has_the_mean_of_the_first_ten_photos_added(kind, dimensions):
+    vectors, [query] = decaying(50, 16), decaying(1, 16, 1)
+    found = searcher(vectors, kind)
+    [first] = found.search(query[None], 10, dimensions=dimensions)
+    mean = (vectors[[hit.id - 10 for hit in first]] - found.order.mean).mean(axis=0)
+    expected = query + 0.5 * np.linalg.norm(query) / np.linalg.norm(mean) * mean
+    np.testing.assert_allclose(found.expanded(query, 0.5, dimensions=dimensions), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_query_is_expanded_by_the_photos_that_it_may_find():
+    vectors, [query] = decaying(50, 16), decaying(1, 16, 1)
+    found = searcher(vectors)
+    mean = vectors[3] - found.order.mean
+    expected = query + np.linalg.norm(query) / np.linalg.norm(mean) * mean
+    np.testing.assert_allclose(found.expanded(query, 1, ids=np.array([13])), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found.expanded(query, 1, ids=np.array([], np.int64)), query)
+    assert np.isfinite(found.expanded(query * 0, 1)).all()

@@ -53,6 +53,7 @@ def test_results_of_low_relevance_are_cut(calibrated, sketch):
 
 def test_only_a_single_sketch_has_a_relevance(calibrated, sketch):
     assert results(calibrated, sketch, positive="1")[0]["relevance"] is None
+    assert results(calibrated, sketch, expand=0.25)[0]["relevance"] is None
     answer = calibrated.post("/v1/search", json={"photo_id": 1})
     assert answer.json()["results"][0]["relevance"] is None
     refused = calibrated.post("/v1/search", json={"photo_id": 1, "min_relevance": 0.5})

@@ -1,3 +1,6 @@
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
@@ -147,3 +150,58 @@ def test_self_adjoint_loss_is_unbiased_over_independent_halves():
 def test_self_adjoint_loss_refuses_wrong_shapes(shapes):
     with pytest.raises(ValueError, match="must be"):
         SelfAdjointLoss(5, constant_mode=False)(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0], (0, 1, 0), np.array([0, 1, 0])], ids=["list", "tuple", "array"])
+@pytest.mark.parametrize("use", [class_means, lambda f, labels: NestedLoRALoss(2)(f, f, labels)], ids=["means", "loss"])
+def test_labels_that_are_no_tensor_are_refused_with_the_remedy(labels, use):
+    with pytest.raises(TypeError, match=r"labels must be a tensor of integers, not \w+; use torch\.as_tensor"):
+        use(torch.zeros(3, 2), labels)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2, dtype=int), torch.zeros(3, 1, dtype=int), torch.zeros(3)])
+def test_labels_need_one_integer_for_each_row(labels):
+    with pytest.raises(ValueError, match=r"labels must be \(3,\) integers, not \(.*\) of \w+"):
+        NestedLoRALoss(2)(torch.zeros(3, 2), torch.zeros(3, 2), labels)
+
+
+@pytest.mark.parametrize("nesting", list(Nesting))
+@pytest.mark.parametrize("labels", [None, torch.arange(40) % 7])
+def test_autocast_does_not_change_the_loss_or_its_gradient(pair, nesting, labels):
+    f, g = (z.detach().float().requires_grad_() for z in pair)
+    loss = NestedLoRALoss(5, nesting)
+    expected = loss(f, g, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = loss(f, g, labels)
+    assert actual.dtype == torch.float32
+    for ours, reference in zip(
+        (actual, *gradients(actual, (f, g))), (expected, *gradients(expected, (f, g))), strict=True
+    ):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=0)
+
+
+def test_half_precision_embeddings_do_not_overflow():
+    f = torch.full((8, 3), 300.0, dtype=torch.float16)  # whose squares half precision cannot hold
+    assert NestedLoRALoss(3)(f, f) == NestedLoRALoss(3)(f.float(), f.float())
+    assert SelfAdjointLoss(3, constant_mode=False)(f[0], f, f) == SelfAdjointLoss(3, constant_mode=False)(
+        f[0].float(), f.float(), f.float()
+    )
+
+
+def test_autocast_does_not_change_the_self_adjoint_loss(pair):
+    f, g = (z.detach().float() for z in pair)
+    loss = SelfAdjointLoss(5, constant_mode=False)
+    expected = loss((f * g).mean(dim=0), f, g)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss((f * g).mean(dim=0), f, g) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_second_term_is_biased_as_documented(pair, size):
+    f, g = (z.detach()[:4] for z in pair)  # four pairs, equally likely: every batch can be tried
+    loss = NestedLoRALoss(5, Nesting.NONE, constant_mode=False)
+    batches = [list(rows) for rows in itertools.product(range(4), repeat=size)]
+    found = torch.stack([loss(f[rows], g[rows]) for rows in batches]).mean()
+    unbiased = ((f.T @ f / 4) * (g.T @ g / 4)).sum()
+    own = torch.einsum("ni,nj,ni,nj->", f, f, g, g) / 4
+    torch.testing.assert_close(found, -2 * (f * g).mean(0).sum() + (1 - 1 / size) * unbiased + own / size)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,3 +43,12 @@ def test_one_dimension_serves_best_and_suffices_where_the_other_is_empty(encoder
     chosen = choose_dimensions(features(("owl1-1.png", "fox1-1.png")), encoders, [1.0, 1e-3], {"owl"})
     assert chosen.sufficient == 1
     assert chosen.best == 2  # the fewest that are tried
+
+
+def test_rows_of_a_table_count_as_the_classes_that_they_name(encoders):
+    folders = features(("owl1-1.png", "owl2-1.png", "fox1-1.png"))
+    folders = replace(folders, x=np.array([[1, 0], [2, 1], [0, 1]], np.float32))
+    classes = (Group("owl", (0, 1), (0, 1)), Group("fox", (2,), (2,)))
+    rows = (Group("owl", (0,), (0,)), Group("owl", (1,), (1,)), Group("fox", (2,), (2,)))
+    by_class, by_row = (replace(folders, data=replace(folders.data, groups=groups)) for groups in (classes, rows))
+    assert held_out_score(by_row, encoders, {"owl"}) == pytest.approx(held_out_score(by_class, encoders, {"owl"}))
