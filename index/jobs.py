@@ -17,13 +17,13 @@ from index.errors import GalleryError
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
 from index.gallery.photos import NewPhoto
+from index.gallery.precision import PhotoPrecision, photo_runner
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.moves import follow_moves
 from index.reading import Prepared, Reject, Unchanged, read_photos
 from index.sources import Candidate, Listing, list_folder
 from training.base.rejects import report_rejects
-from training.inference.runners import build_runner
 from training.model.bundle import load_bundle
 from training.model.images import MAX_PIXELS
 
@@ -65,7 +65,12 @@ class JobReport:
 
 
 def index_photos(
-    gallery: Gallery, photos: Sequence[Candidate], device: str = "auto", *, max_pixels: int = MAX_PIXELS
+    gallery: Gallery,
+    photos: Sequence[Candidate],
+    device: str = "auto",
+    *,
+    max_pixels: int = MAX_PIXELS,
+    precision: PhotoPrecision = "auto",
 ) -> JobReport:
     """Brings photos into a gallery and publishes a generation if anything changed.
 
@@ -77,13 +82,15 @@ def index_photos(
         photos: to add.
         device: see ``resolve_device``.
         max_pixels: see ``read_image``; larger photos are rejected.
+        precision: what to embed the first photos in; see ``photo_runner``. The others have that of the first.
 
     Raises:
         GalleryLocked: if another process is writing.
         GalleryError: if nothing is usable, or the disk is full.
+        ModelMismatch: if the gallery has photos in another precision.
     """
     with gallery.writing():
-        report = _add(gallery, photos, device, max_pixels)
+        report = _add(gallery, photos, device, max_pixels, precision)
     gallery.publish_changes()
     return report
 
@@ -172,12 +179,14 @@ def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
     return gallery.catalogue.remove(ids)
 
 
-def _add(gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels: int) -> JobReport:
+def _add(
+    gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels: int, precision: PhotoPrecision = "auto"
+) -> JobReport:
     notes, roots = (photos.notes, photos.roots) if isinstance(photos, Listing) else ("", ())
     report = JobReport(notes=notes)
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
-    runner = build_runner(bundle.photo, precision="fp32", images=len(photos))
+    runner = photo_runner(gallery.catalogue, bundle, precision, images=len(photos))
     started = time.monotonic()
     rejects: dict[str, str] = {}
     for batch in _batches(read_photos(gallery, photos, runner, max_pixels), report, rejects):
