@@ -223,19 +223,22 @@ def quantize(*, settings: Options[Quantize]) -> None:
 
 def _precisions(found: Quantisation) -> str:
     rows = [
-        *((name, f"{each.fp32:.4f}", f"{each.int8:.4f}", f"{-each.loss:+.2%}") for name, each in found.figures.items()),
-        *((f"cosine, {name}", "1", f"{value:.4f}", "") for name, value in found.cosines.items()),
+        ("", "fp32", "int8", "", "photos alone in int8"),
+        *(
+            (name, f"{each.fp32:.4f}", f"{each.int8:.4f}", f"{-each.loss:+.2%}", f"{each.mixed:.4f}")
+            for name, each in found.figures.items()
+        ),
+        *((f"cosine, {name}", "1", f"{value:.4f}", "", "") for name, value in found.cosines.items()),
     ]
-    table = "\n".join(f"{name:<20} {one:>8} {other:>8} {change:>8}" for name, one, other, change in rows)
+    table = "\n".join(
+        f"{name:<20} {one:>8} {other:>8} {change:>8}  {last}".rstrip() for name, one, other, change, last in rows
+    )
     rule = (
         "a CPU takes eight bits by itself where they are quicker"
         if found.keeps_quality
         else "a figure loses more than 0.5%, so eight bits are used only with --precision int8"
     )
-    return (
-        f"{'':<20} {'fp32':>8} {'int8':>8}\n{table}\n{found.queries} sketches, {found.instance_queries} with a known "
-        f"photo; {rule}"
-    )
+    return f"{table}\n{found.queries} sketches, {found.instance_queries} with a known photo; {rule}"
 
 
 class Push(Settings):

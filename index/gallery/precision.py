@@ -42,8 +42,8 @@ def photo_precision(catalogue: Catalogue, bundle: Bundle, wanted: PhotoPrecision
         )
     if known not in bundle.manifest.precisions:
         raise ModelMismatch(
-            "the gallery's model holds other eight-bit ranges than those that made its vectors; put back the model that it "
-            "was built with, or build the gallery again"
+            "the gallery's model holds other eight-bit ranges than those that made its vectors; put back the model "
+            "that it was built with, or build the gallery again"
         )
     return name
 

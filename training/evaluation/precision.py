@@ -70,17 +70,18 @@ def quantise_bundle(
     tensors = _tensors(bundle, data.select(set(data.classes) - set(measured)), cache / "onnx")
     features = paired_features(data.select(measured), bundle.encoders, cache, _CPU)
     eight_bits = _in_eight_bits(bundle, Int8(tensors, "", is_default=False), features.data, cache / "onnx")
-    embeddings = [
-        {"sketch": head_embeddings(bundle.sketch, each.x), "photo": head_embeddings(bundle.photo, each.y)}
-        for each in (features, eight_bits)
-    ]
-    found = [dict(_figures(each["sketch"], each["photo"], features)) for each in embeddings]
+    sketches = [head_embeddings(bundle.sketch, each.x) for each in (features, eight_bits)]
+    photos = [head_embeddings(bundle.photo, each.y) for each in (features, eight_bits)]
+    single, whole, mixed = (
+        dict(_figures(one, other, features))
+        for one, other in [*zip(sketches, photos, strict=True), (sketches[0], photos[1])]
+    )
 
     def record(sha256: str) -> Quantisation:
         return Quantisation(
             sha256=sha256,
-            cosines={name: _cosine(*(each[name] for each in embeddings)) for name in _MODALITIES},
-            figures={name: Comparison(fp32=found[0][name], int8=found[1][name]) for name in found[0]},
+            cosines={"sketch": _cosine(*sketches), "photo": _cosine(*photos)},
+            figures={name: Comparison(fp32=single[name], int8=whole[name], mixed=mixed[name]) for name in single},
             queries=len(features.data.sketches),
             instance_queries=int((own_photos(features.data) >= 0).sum()),
         )

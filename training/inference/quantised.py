@@ -97,7 +97,7 @@ def quantised(content: bytes, tensors: Mapping[str, Tensor]) -> bytes:
         tensors: ranges and biases by name.
 
     Raises:
-        BundleError: if the tensors are those of another backbone.
+        BundleError: if the tensors are those of another backbone, or no numbers.
     """
     model = onnx.load_from_string(content)
     names, weights = activations(model), convolutions(model)
@@ -107,6 +107,8 @@ def quantised(content: bytes, tensors: Mapping[str, Tensor]) -> bytes:
             f"the eight-bit ranges are not those of this backbone ({len(differing)} names differ, {differing[0]} among "
             "them); run `svdraw quantize` again"
         )
+    if strange := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise BundleError(f"{strange[0]} of the eight-bit ranges is not finite; run `svdraw quantize` again")
     rewritten: bytes = _Quantiser(model, names, weights, tensors).run().SerializeToString()
     return rewritten
 

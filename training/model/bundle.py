@@ -187,7 +187,8 @@ def set_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[s
     """
     if local_folder(directory) != directory:
         raise BundleError(f"{directory} is on a hub, where nothing can be changed; quantise a copy, and push that")
-    manifest = read_manifest(directory)
+    manifest = read_manifest(directory).model_copy(update={"int8": None})
+    write_manifest(directory, manifest)  # until the file is there, the model has none
     with atomic_write(directory / INT8_NAME) as temporary:
         save_tensors(temporary, tensors)
         manifest = manifest.model_copy(update={"int8": record(file_sha256(temporary))})

@@ -20,16 +20,23 @@ _LARGEST_LOSS = 0.005  # of a figure, relative to single precision
 
 
 class Comparison(BaseModel):
-    """A figure of retrieval in both precisions, and what share of it eight bits lose; negative if they find more."""
+    """A figure of retrieval in both precisions.
+
+    Attributes:
+        fp32: both modalities in single precision.
+        int8: both in eight bits.
+        mixed: sketches in single precision, photos in eight bits.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fp32: float
     int8: float
+    mixed: float
 
     @property
     def loss(self) -> float:
-        """Share of the figure that is lost."""
+        """Share of the figure that eight bits lose; negative if they find more."""
         return 1 - self.int8 / self.fp32 if self.fp32 else 0.0
 
 
@@ -92,14 +99,11 @@ def read_int8(directory: Path, record: Quantisation) -> Int8:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path} is missing; copy it too, or make it with `svdraw quantize`") from error
+        raise BundleError(f"{path} is missing; copy all files of the bundle again") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != record.sha256:
-        raise BundleError(
-            f"{path} is not the file that model.json describes; copy all files of the bundle again, or run "
-            "`svdraw quantize`"
-        )
+        raise BundleError(f"{path} is not the file that model.json describes; copy all files of the bundle again")
     try:
         return Int8(load(content), sha256, record.keeps_quality)
     except SafetensorError as error:
-        raise BundleError(f"{path} is damaged: {error}; run `svdraw quantize` again") from error
+        raise BundleError(f"{path} is damaged: {error}; copy all files of the bundle again") from error
