@@ -230,9 +230,7 @@ def _precisions(found: Quantisation) -> str:
         ),
         *((f"cosine, {name}", "1", f"{value:.4f}", "", "") for name, value in found.cosines.items()),
     ]
-    table = "\n".join(
-        f"{name:<20} {one:>8} {other:>8} {change:>8}  {last}".rstrip() for name, one, other, change, last in rows
-    )
+    table = "\n".join("{:<20} {:>8} {:>8} {:>8}  {}".format(*row).rstrip() for row in rows)
     rule = (
         "a CPU takes eight bits by itself where they are quicker"
         if found.keeps_quality

@@ -23,7 +23,7 @@ from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_e
 from training.model.heads import HeadConfig
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["measure_indexing", "small_model"]
+__all__ = ["make_pictures", "measure_indexing", "small_model"]
 
 BATCH = 32
 
@@ -35,7 +35,7 @@ def measure_indexing(options: Namespace) -> None:
         photos, broken = options.photos, None
         if photos is None:
             photos = root / "photos"
-            broken = _make_pictures(photos, options.count, options.pixels, options.broken)
+            broken = make_pictures(photos, options.count, options.pixels, options.broken)
         count = len(image_files(photos))
         model = options.model or small_model(root / "model")
         bare = _bare_throughput(model, count, options.device)
@@ -57,7 +57,7 @@ def measure_indexing(options: Namespace) -> None:
     print(f"a million photos: {1e6 / job / 3600:.1f} h, in proportion to these {done}")
 
 
-def _make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[str]:
+def make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[str]:
     """Writes the pictures and returns the paths of the damaged ones."""
     random = np.random.default_rng(0)
     cut = set(random.choice(count, round(broken * count), replace=False).tolist())

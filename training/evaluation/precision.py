@@ -72,10 +72,8 @@ def quantise_bundle(
     eight_bits = _in_eight_bits(bundle, Int8(tensors, "", is_default=False), features.data, cache / "onnx")
     sketches = [head_embeddings(bundle.sketch, each.x) for each in (features, eight_bits)]
     photos = [head_embeddings(bundle.photo, each.y) for each in (features, eight_bits)]
-    single, whole, mixed = (
-        dict(_figures(one, other, features))
-        for one, other in [*zip(sketches, photos, strict=True), (sketches[0], photos[1])]
-    )
+    searches = [*zip(sketches, photos, strict=True), (sketches[0], photos[1])]
+    single, whole, mixed = (dict(_figures(*search, features)) for search in searches)
 
     def record(sha256: str) -> Quantisation:
         return Quantisation(

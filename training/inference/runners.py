@@ -20,6 +20,8 @@ from torch import Tensor
 from training.base.cache import default_cache_directory
 from training.base.errors import BundleError
 from training.inference.exports import export_file, exported_backbone
+from training.inference.graphs import RecordedBatches, record_graph
+from training.inference.plan import make_plan
 from training.inference.quantised import quantised
 from training.inference.sessions import open_session
 from training.model.encoders import Encoder
@@ -117,7 +119,7 @@ def build_runner(
         return exports.in_eight_bits(int8)
     try:
         if precision in _TYPES:
-            runner = Runner(encoder, lambda batch: _reduced(encoder, batch, device, _TYPES[precision]), precision)
+            runner = Runner(encoder, _reduced(encoder, _TYPES[precision]), precision)
         elif precision == "fp32" and runtime == "auto" and images is not None and images < _WORTH_EXPORTING:
             runner = exports.in_floats() if exports.are_kept() else plain
         else:
@@ -133,9 +135,22 @@ def _features(encoder: Encoder, batch: Tensor, device: torch.device) -> Tensor:
     return encoder.features(batch.to(device, non_blocking=True)).float()
 
 
-def _reduced(encoder: Encoder, batch: Tensor, device: torch.device, precision: torch.dtype) -> Tensor:
-    with torch.autocast(device.type, precision):
-        return _features(encoder, batch, device)
+def _reduced(encoder: Encoder, precision: torch.dtype) -> Features:
+    """The backbone in half precision; on a GPU as graphs, for as many images as a batch of the service may have."""
+    device, size = encoder.device, encoder.preprocessing.size
+
+    def run(batch: Tensor) -> Tensor:
+        with torch.autocast(device.type, precision, cache_enabled=device.type != "cuda"):  # a graph outlives the cache
+            return _features(encoder, batch, device)
+
+    if device.type != "cuda":
+        return run
+    sizes = [1 << power for power in range(make_plan(device).max_batch.bit_length())]
+    try:
+        return RecordedBatches(run, (3, size, size), device, sizes, record_graph)
+    except RuntimeError as error:
+        logger.warning("the encoder runs without CUDA graphs: %s", error)
+        return run
 
 
 class _Exports:

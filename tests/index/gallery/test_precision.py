@@ -1,5 +1,6 @@
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def gallery(whole, tmp_path):
 
 def facts(path):
     with closing(Gallery.open(path)) as gallery:
-        photos = gallery.catalogue.photos(gallery.catalogue.uris())
+        photos = gallery.catalogue.photos(list(gallery.catalogue.uris().values()))
         vectors = {photos[i].uri: gallery.catalogue.same_content(photos[i].sha256)[2] for i in photos}
         return recorded_precision(gallery.catalogue), gallery.problems(), vectors
 
@@ -49,7 +50,7 @@ def facts(path):
 def embedded(uri, model, precision):
     bundle = load_bundle(model, "cpu")
     runner = build_runner(bundle.photo, precision=precision, int8=bundle.int8("photo"))
-    return runner(bundle.photo.preprocessing(open_image(uri))[None])[0]
+    return runner(bundle.photo.preprocessing(open_image(Path(uri)))[None])[0]
 
 
 def test_all_photos_are_embedded_like_the_first(gallery, int8_bundle, shapes, build):

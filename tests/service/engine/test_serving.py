@@ -131,7 +131,7 @@ def test_photos_are_embedded_like_those_of_the_gallery(opening, int8_bundle, sha
     assert opening(tmp_path / "int8", whole).model is whole.model
     assert single.model is not whole.model
     for serving in (whole, single):
-        photos = serving.gallery.catalogue.photos(serving.gallery.catalogue.uris())
+        photos = serving.gallery.catalogue.photos(list(serving.gallery.catalogue.uris().values()))
         [known] = [photo for photo in photos.values() if photo.uri == str(files[0])]
         embedded = serving.model.embed(files[0].read_bytes(), "photo", Stopwatch())
         np.testing.assert_allclose(embedded, serving.vector(known), atol=1e-5)
