@@ -45,6 +45,7 @@ def measure_search(count: int, dim: int, dimensions: tuple[int, ...], device: to
                     truth.setdefault(number, found)
                     facts = {"way": name, "vectors": count, "dimensions": number, "seconds_to_build": building}
                     yield facts | {"same": _overlap(found, truth[number])} | _times(search, queries, number)
+                del search  # and with it what the device holds
         except (RuntimeError, MemoryError) as error:  # such as one that does not fit beside the others
             yield {"way": name, "vectors": count, "error": str(error).splitlines()[0]}
         if device.type == "cuda":

@@ -180,9 +180,9 @@ def _service(root: Path, device: torch.device, scale: Scale) -> list[dict[str, A
 
 def _training(root: Path, model: Path, device: torch.device, scale: Scale) -> dict[str, Any]:
     """Time of the last epoch of the last stage of a run, when everything is warm."""
-    for number in range(scale.classes):
-        for modality in ("sketch", "photo"):
-            make_pictures(root / "pairs" / modality / f"class{number}", scale.images, scale.pixels, broken=0.0)
+    for number in range(2 * scale.classes):
+        folder = root / "pairs" / ("sketch", "photo")[number % 2] / f"class{number // 2}"
+        make_pictures(folder, scale.images, scale.pixels, broken=0.0, seed=number)
     recipe = Recipe(start=model, **scale.recipe)
     fit(root / "pairs", root / "run", recipe, split=None, cache=root / "cache", device=device)
     last = json.loads((root / "run" / "metrics.jsonl").read_text().splitlines()[-1])

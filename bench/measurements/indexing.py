@@ -57,9 +57,9 @@ def measure_indexing(options: Namespace) -> None:
     print(f"a million photos: {1e6 / job / 3600:.1f} h, in proportion to these {done}")
 
 
-def make_pictures(folder: Path, count: int, pixels: int, broken: float) -> set[str]:
+def make_pictures(folder: Path, count: int, pixels: int, broken: float, seed: int = 0) -> set[str]:
     """Writes the pictures and returns the paths of the damaged ones."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     cut = set(random.choice(count, round(broken * count), replace=False).tolist())
     paths = set()
     for number in range(count):
