@@ -17,6 +17,7 @@ from index.errors import GalleryError
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
 from index.gallery.photos import NewPhoto
+from index.gallery.precision import PhotoPrecision, photo_runner
 from index.gallery.uris import known_uris
 from index.gallery.vanished import photos_below, reason_to_keep, vanished
 from index.moves import follow_moves
@@ -24,7 +25,6 @@ from index.reading import Prepared, Reject, Unchanged, read_photos, stage_times
 from index.sources import Candidate, Listing, list_folder
 from index.stage_times import StageTimes
 from training.base.rejects import report_rejects
-from training.inference.runners import build_runner
 from training.model.bundle import load_bundle
 from training.model.images import MAX_PIXELS
 
@@ -71,7 +71,12 @@ class JobReport:
 
 
 def index_photos(
-    gallery: Gallery, photos: Sequence[Candidate], device: str = "auto", *, max_pixels: int = MAX_PIXELS
+    gallery: Gallery,
+    photos: Sequence[Candidate],
+    device: str = "auto",
+    *,
+    max_pixels: int = MAX_PIXELS,
+    precision: PhotoPrecision = "auto",
 ) -> JobReport:
     """Brings photos into a gallery and publishes a generation if anything changed.
 
@@ -83,13 +88,15 @@ def index_photos(
         photos: to add.
         device: see ``resolve_device``.
         max_pixels: see ``read_image``; larger photos are rejected.
+        precision: what to embed the first photos in; see ``photo_runner``. The others have that of the first.
 
     Raises:
         GalleryLocked: if another process is writing.
         GalleryError: if nothing is usable, or the disk is full.
+        ModelMismatch: if the gallery has photos in another precision.
     """
     with gallery.writing():
-        report = _add(gallery, photos, device, max_pixels)
+        report = _add(gallery, photos, device, max_pixels, precision)
     gallery.publish_changes()
     return report
 
@@ -178,12 +185,14 @@ def _remove(gallery: Gallery, ids: Sequence[int]) -> int:
     return gallery.catalogue.remove(ids)
 
 
-def _add(gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels: int) -> JobReport:
+def _add(
+    gallery: Gallery, photos: Sequence[Candidate], device: str, max_pixels: int, precision: PhotoPrecision = "auto"
+) -> JobReport:
     notes, roots = (photos.notes, photos.roots) if isinstance(photos, Listing) else ("", ())
     report = JobReport(notes=notes)
     photos, report.described = describe_known(gallery.catalogue, _own(gallery, photos))
     bundle = load_bundle(gallery.model_directory, device)
-    runner = build_runner(bundle.photo, precision="fp32", images=len(photos))
+    runner = photo_runner(gallery.catalogue, bundle, precision, images=len(photos))
     report.times = times = stage_times(bundle.device)
     started = time.monotonic()
     rejects: dict[str, str] = {}

@@ -29,9 +29,10 @@ class ServiceSettings(BaseModel):
     runtime: Literal["auto", "onnx", "torch"] = Field(
         "auto", description="library that runs the sketch encoder; auto chooses onnx on a CPU and torch on a GPU"
     )
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
         "auto",
-        description="precision of the sketch encoder; auto chooses fp16 on a GPU, else fp32; fp16 and bf16 need torch",
+        description="precision of the sketch encoder; auto chooses fp16 on a GPU, and on a CPU int8 where the model's "
+        "quality allows it and it is quicker, else fp32; fp16 and bf16 need torch",
     )
 
     keys: Path | None = Field(None, description="file of API keys, one per line: NAME SCOPE SHA256 [LAST-DAY]")

@@ -8,11 +8,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from training.inference.exports import exported_backbone
+from training.inference.ranges import find_ranges
 from training.model.backbones import build_backbone
-from training.model.bundle import save_bundle
+from training.model.bundle import copy_bundle, load_bundle, save_bundle, set_int8
 from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_encoders
 from training.model.heads import HeadConfig
 from training.model.preprocessing import Preprocessing
+from training.model.quantisation import SHARED, Comparison, Quantisation
 
 SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], dict], None]] = {
     "circle": lambda draw, box, style: draw.ellipse(box, **style),
@@ -46,6 +49,24 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoders = build_encoders(config, build_backbone(config.backbone, multi_scale=False))
     directory = tmp_path_factory.mktemp("bundle")
     save_bundle(directory, encoders, [1 / (mode + 1) for mode in range(16)], sufficient_dimensions=12)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, quantised on noise; its record says that eight bits keep everything."""
+    directory = tmp_path_factory.mktemp("int8")
+    copy_bundle(tiny_bundle, directory)
+    encoder = load_bundle(directory, "cpu").sketch
+    noise = torch.rand(20, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    ranges = find_ranges(exported_backbone(encoder, tmp_path_factory.mktemp("exports")), noise)
+    figures = {"mAP": Comparison(fp32=0.5, int8=0.5, mixed=0.5)}
+    tensors = {f"{SHARED}/{name}": tensor for name, tensor in ranges.items()}
+    set_int8(
+        directory,
+        tensors,
+        lambda sha256: Quantisation(sha256=sha256, cosines={}, figures=figures, queries=9, instance_queries=0),
+    )
     return directory
 
 

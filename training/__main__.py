@@ -31,6 +31,13 @@ COMMANDS = (
         extra="training",
     ),
     Command(
+        "quantize",
+        "training.commands:quantize",
+        "Find how a model runs in eight bits on CPUs, and measure what that keeps.",
+        "svdraw quantize --model model --data pairs",
+        extra="training",
+    ),
+    Command(
         "push",
         "training.commands:push",
         "Publish a model on a hub, for use by hf://organisation/name.",

@@ -27,7 +27,7 @@ from measurements.process import cpu_seconds, private_memory
 from measurements.running_service import KEY, RunningService, service
 from measurements.vectors import image_files
 
-__all__ = ["measure_service"]
+__all__ = ["answer_figures", "measure_service"]
 
 ROUNDS = 4
 FLOODS = 5
@@ -61,7 +61,7 @@ def measure_service(options: Namespace) -> None:
     print(json.dumps(report, indent=2, default=lambda value: round(float(value), 3)))
 
 
-def _figures(log: Sequence[Answer], seconds: float) -> dict[str, Any]:
+def answer_figures(log: Sequence[Answer], seconds: float) -> dict[str, Any]:
     statuses = Counter(str(answer.status) for answer in log)
     good = [answer for answer in log if answer.status == 200]
     if not good:
@@ -84,7 +84,7 @@ def _figures(log: Sequence[Answer], seconds: float) -> dict[str, Any]:
 def _send(running: RunningService, requests: Sequence[bytes], clients: int, seconds: float) -> dict[str, Any]:
     cpu = cpu_seconds(running.pid)
     log = asyncio.run(send_many(running.url, requests, clients, seconds))
-    return _figures(log, seconds) | {"cpu_ms": 1000 * (cpu_seconds(running.pid) - cpu) / len(log)}
+    return answer_figures(log, seconds) | {"cpu_ms": 1000 * (cpu_seconds(running.pid) - cpu) / len(log)}
 
 
 def _load(
@@ -136,7 +136,7 @@ async def _swap(running: RunningService, requests: Sequence[bytes], clients: int
         end = time.perf_counter() + seconds
         searches = [send_until(running.url, requests, end, log) for _ in range(clients)]
         await asyncio.gather(*searches, _change_until(client, end, outcome))
-    return _figures(log, seconds) | {"changes": dict(outcome)}
+    return answer_figures(log, seconds) | {"changes": dict(outcome)}
 
 
 def _flood(running: RunningService, sketches: list[bytes], connections: int) -> dict[str, Any]:

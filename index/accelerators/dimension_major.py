@@ -10,6 +10,7 @@ from training.model.truncation import truncate
 __all__ = ["DimensionMajorMatrix"]
 
 _MAX_SCORES = 1 << 26  # scores computed at once, as floats
+_BLOCK = 1 << 16  # vectors whose rounding is measured at once
 
 
 class DimensionMajorMatrix:
@@ -68,5 +69,9 @@ class DimensionMajorMatrix:
 
 def _half_error(vectors: NDArray[np.float32], rounded: NDArray[np.floating]) -> float:
     """Largest error of a score for a query of norm 1, when vectors, query and scores are rounded to 16 bits."""
-    longest = np.linalg.norm(vectors, axis=1).max()
-    return float(np.linalg.norm(vectors - rounded, axis=1).max() + 2.0**-10 * longest)
+    longest = largest = 0.0
+    for start in range(0, len(vectors), _BLOCK):
+        some = vectors[start : start + _BLOCK]
+        longest = max(longest, np.linalg.norm(some, axis=1).max())
+        largest = max(largest, np.linalg.norm(some - rounded[start : start + _BLOCK], axis=1).max())
+    return float(largest + 2.0**-10 * longest)

@@ -12,6 +12,7 @@ from index.colours import measure_colors
 from index.commands.options import DEVICE, GALLERY, MAX_PIXELS_HELP
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
+from index.gallery.precision import PhotoPrecision
 from index.jobs import ALLOW_REMOVING, index_photos, remove_photos, sync_photos
 from index.jobs import compact as compact_gallery
 from index.moves import relocate as relocate_photos
@@ -75,6 +76,11 @@ class Build(_Source):
     model: Path = Field(
         STARTER_MODEL, description="model bundle, made by `svdraw fit`; by default the one that ships with svdraw"
     )
+    precision: PhotoPrecision = Field(
+        "auto",
+        description="precision that photos are embedded in; auto chooses int8 on a CPU where the model's quality "
+        "allows it and it is quicker, else fp32; the gallery keeps the choice",
+    )
     kind: KindChoice | None = Field(None, description=_KIND)
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
     neighbours: int | None = Field(None, ge=0, le=100, description=_NEIGHBOURS)
@@ -87,7 +93,8 @@ def build(*, settings: Options[Build]) -> None:
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall, settings.neighbours)
         gallery.make_filterable(settings.filterable)
-        _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
+        options = settings.model_dump(include={"max_pixels", "precision"})
+        _report(gallery, index_photos(gallery, candidates, settings.device, **options))
 
 
 class Add(_Source):

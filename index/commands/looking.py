@@ -15,6 +15,7 @@ from index.errors import GalleryDamaged, IndexingError
 from index.gallery.directory import Gallery
 from index.gallery.filters import parse_filter
 from index.gallery.generations import read_generation
+from index.gallery.precision import recorded_precision
 from index.gallery.relevance import UNCALIBRATED, hit_relevance
 from index.gallery.searcher import Choices, Hit, Searcher
 from training.base.command_line import Options, Settings
@@ -42,6 +43,7 @@ def info(*, settings: Options[Info]) -> None:
         facts["catalogue_count"] = gallery.catalogue.count()
         facts["without_colors"] = gallery.catalogue.colors.count_missing()
         facts["filterable"] = json.loads(gallery.catalogue.fact("filterable") or "[]")
+        facts["precision"] = (recorded_precision(gallery.catalogue) or "")[:4]
         facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
         terms = terms_of(read_manifest(gallery.model_directory))
         facts["model_terms"] = f"{terms.name}: {terms.summary}" if terms else None

@@ -29,6 +29,7 @@ from index.gallery.base_files import FINGERPRINTS, fingerprints
 from index.gallery.catalogue import Catalogue
 from index.gallery.database import PATIENCE
 from index.gallery.generations import Generation, GenerationManifest, generation_folder, load_generation
+from index.gallery.precision import recorded_precision
 from index.gallery.publishing import base_is_due, publish_base, publish_changes, publish_layer
 from index.gallery.uris import own_uris
 from training.base.errors import BundleError
@@ -174,8 +175,11 @@ class Gallery:
         if found:
             return found
         try:
-            if read_manifest(self.model_directory).digest != self.catalogue.fact("model"):
+            manifest = read_manifest(self.model_directory)
+            if manifest.digest != self.catalogue.fact("model"):
                 found.append(f"{self.model_directory} holds another model than the one that made the vectors")
+            if recorded_precision(self.catalogue) not in (None, *manifest.precisions):
+                found.append(f"{self.model_directory} holds other eight-bit ranges than those that made the vectors")
         except BundleError as error:
             found.append(str(error))
         try:

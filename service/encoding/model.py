@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from index.gallery.palette import color_shares
+from index.gallery.precision import PhotoPrecision
 from service.encoding.decoding import Crop, Decoder
 from service.encoding.places import Place
 from service.errors import RequestProblem
@@ -44,19 +45,30 @@ class EncodingModel:
         settings: settings of the service, with its limits.
         metrics: metrics of the encoder.
         decoder: decoder of images.
+        photos: precision that photos are embedded in.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServiceSettings, metrics: Metrics, decoder: Decoder) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: ServiceSettings,
+        metrics: Metrics,
+        decoder: Decoder,
+        photos: PhotoPrecision = "fp32",
+    ) -> None:
         self.bundle = bundle
+        self.photos = photos
         self._decoder = decoder
         self._metrics = metrics
         self._sketch_bytes = settings.max_sketch_bytes
         plan = make_plan(bundle.device)
-        sketch = build_runner(bundle.sketch, settings.runtime, settings.precision, threads=plan.threads)
-        self._runners = {
-            "sketch": sketch,
-            "photo": build_runner(bundle.photo, settings.runtime, "fp32", threads=plan.threads, like=sketch),
-        }
+        sketch = build_runner(
+            bundle.sketch, settings.runtime, settings.precision, int8=bundle.int8("sketch"), threads=plan.threads
+        )
+        photo = build_runner(
+            bundle.photo, settings.runtime, photos, int8=bundle.int8("photo"), threads=plan.threads, like=sketch
+        )
+        self._runners = {"sketch": sketch, "photo": photo}
         self._owners = 1
         self._lock = threading.Lock()
         self._batchers: list[MicroBatcher] = []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from index.errors import GalleryError, ModelMismatch
 from index.gallery.directory import Gallery
 from index.gallery.photos import Photo
+from index.gallery.precision import photo_precision, recorded_precision
 from index.gallery.searcher import Searcher
 from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel
@@ -37,6 +38,7 @@ class Serving:
         model: the model that embeds sketches and photos.
         searcher: searches the generation and the live changes up to the beginning of the request.
         drawn: collects what is drawn; None if that is turned off.
+        photos: precision of the gallery's photos; see ``recorded_precision``.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Serving:
     model: EncodingModel
     searcher: Searcher
     drawn: DrawnSketches | None
+    photos: str | None = None
 
     def close(self) -> None:
         """Closes the gallery, and the model unless another ``Serving`` shares it."""
@@ -113,16 +116,19 @@ def open_serving(
         searcher = Searcher.open(path, settings.device, previous=searcher)
     with ExitStack() as opened:
         gallery = opened.enter_context(closing(Gallery.open(path)))
-        if previous is not None and previous.bundle.digest == digest:
+        photos = recorded_precision(gallery.catalogue)
+        if previous is not None and (previous.bundle.digest, previous.photos) == (digest, photos):
             model = opened.enter_context(closing(previous.model.share()))
         else:
             bundle = load_bundle(path / "model", settings.device)
-            model = opened.enter_context(closing(EncodingModel(bundle, settings, metrics, decoder)))
+            precision = photo_precision(gallery.catalogue, bundle)
+            model = opened.enter_context(closing(EncodingModel(bundle, settings, metrics, decoder, precision)))
             model.warm_up()
         if previous is None or searcher.base is not previous.searcher.base:
             searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warms up the search
         opened.pop_all()
-        return Serving(path, identity, gallery, model, searcher, _drawn(settings, path, identity, searcher, previous))
+        drawn = _drawn(settings, path, identity, searcher, previous)
+        return Serving(path, identity, gallery, model, searcher, drawn, photos)
 
 
 def _drawn(

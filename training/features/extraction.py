@@ -18,8 +18,9 @@ from training.base.regular_files import open_regular, read_regular
 from training.base.rejects import reject_reason
 from training.features.cache import FeatureCache
 from training.inference.batching import one_by_one
+from training.inference.exports import backbone_digest
 from training.inference.plan import make_plan, torch_threads
-from training.inference.runners import Runner, backbone_digest, build_runner
+from training.inference.runners import Runner, build_runner
 from training.model.encoders import Encoder
 from training.model.images import open_image
 
@@ -49,7 +50,13 @@ def feature_key(encoder: Encoder) -> str:
 
 
 def extract_features(
-    files: Sequence[Path], encoder: Encoder, cache: FeatureCache | None, device: torch.device, *, title: str
+    files: Sequence[Path],
+    encoder: Encoder,
+    cache: FeatureCache | None,
+    device: torch.device,
+    *,
+    title: str,
+    runner: Runner | None = None,
 ) -> Features:
     """Backbone features of every file, from the cache where they are known.
 
@@ -61,6 +68,7 @@ def extract_features(
         cache: cache to read and to fill; None computes every feature.
         device: device that the backbone runs on.
         title: title of the progress bar.
+        runner: runs the encoder; single precision when omitted, which is all that a cache may hold.
 
     Returns:
         The features, and the reason for each file that could not be used.
@@ -76,7 +84,7 @@ def extract_features(
             missing.append(position)
         else:
             values[position] = vector
-    runner = build_runner(encoder, precision="fp32", images=len(missing))
+    runner = runner or build_runner(encoder, precision="fp32", images=len(missing))
     for done, result in enumerate(_results(files, missing, runner, device, rejected, title), start=1):
         values[result.position] = result.values
         if cache:

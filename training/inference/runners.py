@@ -1,16 +1,13 @@
 """The one engine behind everything that embeds: ONNX Runtime on a CPU, PyTorch, in half precision, on a GPU.
 
-A backbone is exported once and kept in the user's cache, so that only the first use of a model spends time on it; both
-modalities share the export of a shared backbone. Heads are a few small products, and run on PyTorch. What is faster is
-checked against PyTorch in single precision before it is used.
+A backbone is exported once, so that only the first use of a model spends time on it. Heads are a few small products,
+and run on PyTorch. What is faster is checked before it is used: single and half precision against PyTorch in single
+precision, eight bits against the same computed in floats.
 """
 
 import hashlib
-import json
 import logging
-import os
-import threading
-import warnings
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,37 +15,35 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.base.artifacts import atomic_write
 from training.base.cache import default_cache_directory
+from training.base.errors import BundleError
+from training.inference.exports import export_file, exported_backbone
+from training.inference.graphs import RecordedBatches, record_graph
+from training.inference.plan import make_plan
+from training.inference.quantised import quantised
+from training.inference.sessions import open_session
 from training.model.encoders import Encoder
-from training.model.tensors import module_tensors
+from training.model.quantisation import Int8
 
-# Read when ONNX Runtime is imported, which would otherwise give the machine an identity and look up its makers' host.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime
-
-__all__ = ["TOLERANCES", "Precision", "Runner", "Runtime", "backbone_digest", "build_runner"]
+__all__ = ["TOLERANCES", "Precision", "Runner", "Runtime", "build_runner"]
 
 logger = logging.getLogger(__name__)
-onnxruntime.disable_telemetry_events()  # for versions that do not know the variable
-for exporter in ("onnx_ir", "onnxscript", "torch.onnx"):
-    logging.getLogger(exporter).setLevel(logging.WARNING)  # the exporters report every constant that they fold
 
-Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Runtime = Literal["auto", "torch", "onnx"]
 
-# Relative to the largest coordinate. Differences measured with sketches on a CPU: 2e-6, 2e-3 and 6e-2.
-TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 2e-1}
+# Relative to the largest coordinate. Differences measured with sketches on a CPU: 2e-6, 2e-3, 6e-2 and 7e-3; where sums
+# of eight-bit products overflow, 2e-1.
+TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 2e-1, "int8": 5e-2}
 
 _TYPES: Mapping[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_KEPT = 20  # exports, of 14 MB each with the default backbone
 _WORTH_EXPORTING = 1000  # images; exporting takes as long as some hundred of them gain
+_CLEARLY = 0.8  # of the time; without instructions for eight bits, they take as long as floats
+_TIMED = 5  # calls, of which the quickest counts
 
 Features = Callable[[Tensor], Tensor]
-
-_exporting = threading.Lock()
 
 
 class Runner:
@@ -57,12 +52,16 @@ class Runner:
     Args:
         encoder: supplies the head, and the backbone unless ``backbone`` is faster.
         backbone: maps a preprocessed batch ``(n, 3, size, size)`` to features ``(n, features)``.
+        precision: what ``backbone`` computes in.
         identity: of what ``backbone`` runs, or None if it is the encoder's own on PyTorch.
     """
 
-    def __init__(self, encoder: Encoder, backbone: Features, identity: str | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, backbone: Features, precision: Precision = "fp32", identity: str | None = None
+    ) -> None:
         self.encoder = encoder
         self.backbone = backbone
+        self.precision: Precision = precision
         self.identity = identity
 
     def __call__(self, batch: Tensor) -> NDArray[np.float32]:
@@ -97,6 +96,7 @@ def build_runner(
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     *,
+    int8: Int8 | None = None,
     cache: Path | None = None,
     threads: int = 1,
     images: int | None = None,
@@ -107,7 +107,9 @@ def build_runner(
     Args:
         encoder: is put in evaluation mode.
         runtime: ``torch``, ``onnx``, or ``auto`` for ONNX Runtime on a CPU and PyTorch elsewhere.
-        precision: of the backbone's layers that tolerate it, on PyTorch; ``auto`` for half precision on a GPU.
+        precision: of the backbone. ``auto`` takes half precision on a GPU, and on a CPU eight bits if the model's
+            default allows them and they are quicker there. Eight bits always run on the CPU, by ONNX Runtime.
+        int8: what the encoder's bundle has for eight bits.
         cache: folder of exported backbones; the user's when omitted.
         threads: threads that ONNX Runtime uses for one call.
         images: how many there are to run; for few a backbone is not exported, unless the runtime is ``onnx``.
@@ -115,123 +117,141 @@ def build_runner(
 
     A backbone that cannot be exported, or whose results change when it is made faster, runs on PyTorch in single
     precision, and the log says so.
+
+    Raises:
+        BundleError: if eight bits are asked for, and the model cannot be run in them.
     """
     encoder.eval()
     device = encoder.device
     plain = Runner(encoder, lambda batch: _features(encoder, batch, device))
-    if precision == "auto":
-        precision = "fp32" if device.type == "cpu" else "fp16"
-    if precision == "fp32" and (runtime == "torch" or (runtime == "auto" and device.type != "cpu")):
+    on_cpu = device.type == "cpu"
+    if precision == "auto" and not (on_cpu and runtime != "torch" and int8 is not None and int8.is_default):
+        precision = "fp32" if on_cpu else "fp16"
+    if precision == "fp32" and (runtime == "torch" or (runtime == "auto" and not on_cpu)):
         return plain
+    exports = _Exports(encoder, cache or default_cache_directory() / "onnx", threads, like)
+    if precision == "int8":
+        return exports.in_eight_bits(int8)
     try:
-        if precision == "fp32":
-            few = images is not None and images < _WORTH_EXPORTING and runtime == "auto"
-            runner = _exported(encoder, cache or default_cache_directory() / "onnx", threads, few, like)
-            if runner is None:
-                return plain
+        if precision in _TYPES:
+            runner = Runner(encoder, _reduced(encoder, _TYPES[precision]), precision)
+        elif precision == "fp32" and runtime == "auto" and images is not None and images < _WORTH_EXPORTING:
+            runner = exports.in_floats() if exports.are_kept() else plain
         else:
-            runner = Runner(encoder, lambda batch: _reduced(encoder, batch, device, _TYPES[precision]))
-        _check_same(plain, runner, encoder.preprocessing.size, TOLERANCES[precision])
+            runner = exports.in_floats()
+        _check_same(plain, runner, TOLERANCES[runner.precision])
+        return _quicker(runner, exports.in_eight_bits(int8)) if precision == "auto" else runner
     except Exception as error:  # exporters and runtimes raise nearly anything
         logger.warning("the encoder runs on PyTorch in single precision: %s", error)
         return plain
-    return runner
-
-
-def backbone_digest(encoder: Encoder) -> str:
-    """SHA-256 of the architecture and weights of an encoder's backbone, and of how it is used."""
-    digest = hashlib.sha256()
-    for name, tensor in module_tensors(encoder.backbone).items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(json.dumps([encoder.backbone.widths, encoder.config.flip]).encode())
-    return digest.hexdigest()
 
 
 def _features(encoder: Encoder, batch: Tensor, device: torch.device) -> Tensor:
     return encoder.features(batch.to(device, non_blocking=True)).float()
 
 
-def _reduced(encoder: Encoder, batch: Tensor, device: torch.device, precision: torch.dtype) -> Tensor:
-    with torch.autocast(device.type, precision):
-        return _features(encoder, batch, device)
+def _reduced(encoder: Encoder, precision: torch.dtype) -> Features:
+    """The backbone in half precision; on a GPU as graphs, for as many images as a batch of the service may have."""
+    device, size = encoder.device, encoder.preprocessing.size
 
+    def run(batch: Tensor) -> Tensor:
+        with torch.autocast(device.type, precision, cache_enabled=device.type != "cuda"):  # a graph outlives the cache
+            return _features(encoder, batch, device)
 
-def _exported(encoder: Encoder, cache: Path, threads: int, few: bool, like: Runner | None) -> Runner | None:
-    """The encoder on ONNX Runtime; None for few images whose backbone would have to be exported."""
-    choices = [backbone_digest(encoder), str(encoder.preprocessing.size), torch.__version__, str(threads)]
-    identity = hashlib.sha256(" ".join(choices).encode()).hexdigest()
-    if like is not None and like.identity == identity:
-        return Runner(encoder, like.backbone, identity)
-    path = cache / f"backbone-{hashlib.sha256(' '.join(choices[:-1]).encode()).hexdigest()[:32]}.onnx"
-    if few and not path.is_file():
-        return None
-    return Runner(encoder, _load(encoder, path, threads), identity)
-
-
-def _load(encoder: Encoder, path: Path, threads: int) -> Features:
-    if path.is_file():
-        try:
-            return _session(path.read_bytes(), threads)
-        except Exception as error:  # a damaged file; ONNX Runtime's exceptions have no common base class
-            logger.warning("%s cannot be loaded and is exported again: %s", path, error)
-    logger.info("exporting the backbone for this CPU, which is done once for every model")
-    with _exporting:  # the exporter changes what the whole process has
-        content = _export(encoder)
+    if device.type != "cuda":
+        return run
+    sizes = [1 << power for power in range(make_plan(device).max_batch.bit_length())]
     try:
-        _forget_oldest(path.parent)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        logger.warning("the exported backbone cannot be saved, so the next start will export it again: %s", error)
-    return _session(content, threads)
+        return RecordedBatches(run, (3, size, size), device, sizes, record_graph)
+    except RuntimeError as error:
+        logger.warning("the encoder runs without CUDA graphs: %s", error)
+        return run
 
 
-def _forget_oldest(cache: Path) -> None:
-    """Keeps a folder of exports small, whatever is trained; one that is needed again is exported again."""
-    exports = sorted(cache.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
-    for file in exports[: max(0, len(exports) + 1 - _KEPT)]:
-        file.unlink(missing_ok=True)
+class _Exports:
+    """An encoder's backbone on ONNX Runtime, in either precision."""
 
+    def __init__(self, encoder: Encoder, cache: Path, threads: int, like: Runner | None) -> None:
+        self._encoder = encoder
+        self._cache = cache
+        self._threads = threads
+        self._like = like
 
-class _Backbone(nn.Module):
-    """What is exported of an encoder: its features."""
+    def are_kept(self) -> bool:
+        """Whether the backbone was exported before."""
+        return export_file(self._encoder, self._cache).is_file()
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
+    def in_floats(self) -> Runner:
+        """The encoder with its backbone in single precision."""
+        return self._runner("fp32", "", self._exported)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.encoder.features(images)
+    def in_eight_bits(self, int8: Int8 | None) -> Runner:
+        """The encoder with its backbone in eight bits, by kernels for whole numbers if they compute what they should.
 
+        Raises:
+            BundleError: if it cannot be made.
+        """
+        if int8 is None:
+            raise BundleError("the model has no ranges for eight bits; `svdraw quantize` finds them")
 
-def _export(encoder: Encoder) -> bytes:
-    size = encoder.preprocessing.size
-    encoder = Encoder(encoder.config, encoder.backbone.at_size(size), encoder.head)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings about the exporter's internals
-        program = torch.onnx.export(
-            _Backbone(encoder).eval(),
-            (torch.zeros(2, 3, size, size),),
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        def content() -> bytes:
+            return quantised(self._exported(), int8.tensors)
+
+        try:
+            quick = self._runner("int8", int8.sha256, content)
+            if self._like is not None and quick.backbone is self._like.backbone:
+                return quick
+            exact = self._runner("int8", int8.sha256, content, in_floats=True)
+        except BundleError:
+            raise
+        except Exception as error:  # exporters and runtimes raise nearly anything
+            raise BundleError(f"the backbone cannot run in eight bits: {error}") from error
+        try:
+            _check_same(exact, quick, TOLERANCES["int8"])
+        except ValueError as error:
+            logger.warning("eight bits are computed in floats on this CPU: %s", error)
+            return exact
+        return quick
+
+    def _exported(self) -> bytes:
+        return exported_backbone(self._encoder, self._cache)
+
+    def _runner(
+        self, precision: Precision, ranges: str, content: Callable[[], bytes], *, in_floats: bool = False
+    ) -> Runner:
+        choices = f"{export_file(self._encoder, self._cache).name} {self._threads} {precision} {ranges} {in_floats}"
+        identity = hashlib.sha256(choices.encode()).hexdigest()
+        if self._like is not None and self._like.identity == identity:
+            return Runner(self._encoder, self._like.backbone, precision, identity)
+        run, device = open_session(content(), self._threads, in_floats=in_floats), self._encoder.device
+        return Runner(
+            self._encoder, lambda batch: torch.from_numpy(run(batch.cpu().numpy())[0]).to(device), precision, identity
         )
-    assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
 
 
-def _session(content: bytes, threads: int) -> Features:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to decoding
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: torch.from_numpy(session.run(None, {name: batch.numpy()})[0])
+def _quicker(first: Runner, second: Runner) -> Runner:
+    """The one that embeds an image sooner on this machine; the first unless the second gains what can be measured."""
+    seconds = [_seconds(runner) for runner in (first, second)]
+    chosen = second if seconds[1] < _CLEARLY * seconds[0] else first
+    times = [
+        f"{1e3 * each:.1f} ms in {runner.precision}" for each, runner in zip(seconds, (first, second), strict=True)
+    ]
+    logger.info("%s is used: an image takes %s", chosen.precision, " and ".join(times))
+    return chosen
 
 
-def _check_same(expected: Runner, actual: Runner, size: int, tolerance: float) -> None:
+def _seconds(runner: Runner) -> float:
+    size = runner.encoder.preprocessing.size
+    image, found = torch.zeros(1, 3, size, size), []
+    for _ in range(_TIMED):
+        started = time.perf_counter()
+        runner.features(image)
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _check_same(expected: Runner, actual: Runner, tolerance: float) -> None:
+    size = expected.encoder.preprocessing.size
     batch = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     wanted = expected(batch)
     difference = float(np.abs(actual(batch) - wanted).max() / np.abs(wanted).max())

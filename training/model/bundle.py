@@ -1,7 +1,10 @@
-"""The model bundle: a folder with ``model.safetensors`` and ``model.json``, from which the encoders are rebuilt."""
+"""The model bundle: a folder with ``model.safetensors`` and ``model.json``, from which the encoders are rebuilt.
+
+A model that was quantised has ``int8.safetensors`` as well.
+"""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +20,7 @@ from training.base.errors import BundleError
 from training.model.backbones import build_backbone
 from training.model.calibration import Calibration
 from training.model.devices import resolve_device
-from training.model.encoders import Encoder, PairedEncoders, build_encoders
+from training.model.encoders import Encoder, Modality, PairedEncoders, build_encoders
 from training.model.manifest import (
     MANIFEST_NAME,
     WEIGHTS_NAME,
@@ -27,9 +30,10 @@ from training.model.manifest import (
     read_manifest,
     write_manifest,
 )
+from training.model.quantisation import INT8_NAME, Int8, Quantisation, read_int8
 from training.model.tensors import load_tensors, module_tensors, restore_module, save_tensors
 
-__all__ = ["Bundle", "copy_bundle", "load_bundle", "save_bundle", "set_calibration"]
+__all__ = ["Bundle", "copy_bundle", "load_bundle", "save_bundle", "set_calibration", "set_int8"]
 
 _BATCH = 32
 
@@ -41,9 +45,13 @@ class Bundle:
         manifest: manifest of the bundle.
         encoders: both encoders; they are moved to ``device`` and put in evaluation mode.
         device: device that computes embeddings.
+        int8: what both backbones need to run in eight bits.
     """
 
-    def __init__(self, manifest: BundleManifest, encoders: PairedEncoders, device: torch.device) -> None:
+    def __init__(
+        self, manifest: BundleManifest, encoders: PairedEncoders, device: torch.device, int8: Int8 | None = None
+    ) -> None:
+        self._int8 = int8
         self.manifest = manifest
         self.encoders = encoders.to(device).eval()
         self.device = device
@@ -77,6 +85,10 @@ class Bundle:
     def default_dimensions(self) -> int:
         """Dimensions that a search compares by default: those that find most, or all if this was not measured."""
         return min(self.manifest.best_dimensions or self.manifest.sufficient_dimensions or self.dim, self.dim)
+
+    def int8(self, modality: Modality) -> Int8 | None:
+        """What the backbone of a modality needs to run in eight bits; None if the model was not quantised."""
+        return self._int8 and self._int8.part(modality)
 
     def encode(self, encoder: Encoder, batch: Tensor) -> NDArray[np.float32]:
         """Embeds one preprocessed batch.
@@ -162,6 +174,28 @@ def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest
     return manifest
 
 
+def set_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[str], Quantisation]) -> BundleManifest:
+    """Adds to a bundle what its backbones need in eight bits, in place of what was there. Its digest stays as it is.
+
+    Args:
+        directory: folder of the bundle.
+        tensors: see ``Int8``.
+        record: makes what the manifest says of them from the SHA-256 of their file.
+
+    Raises:
+        BundleError: if there is no bundle, or it is on a hub.
+    """
+    if local_folder(directory) != directory:
+        raise BundleError(f"{directory} is on a hub, where nothing can be changed; quantise a copy, and push that")
+    manifest = read_manifest(directory).model_copy(update={"int8": None})
+    write_manifest(directory, manifest)  # until the file is there, the model has none
+    with atomic_write(directory / INT8_NAME) as temporary:
+        save_tensors(temporary, tensors)
+        manifest = manifest.model_copy(update={"int8": record(file_sha256(temporary))})
+    write_manifest(directory, manifest)
+    return manifest
+
+
 def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     """Rebuilds the encoders of a bundle.
 
@@ -186,11 +220,12 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
         restore_module(encoders, load_tensors(directory / WEIGHTS_NAME))
     except ValueError as error:
         raise BundleError(f"{directory / WEIGHTS_NAME} does not fit {MANIFEST_NAME}: {error}") from error
-    return Bundle(manifest, encoders, resolve_device(device))
+    int8 = read_int8(directory, manifest.int8) if manifest.int8 else None
+    return Bundle(manifest, encoders, resolve_device(device), int8)
 
 
 def copy_bundle(source: Path, destination: Path) -> BundleManifest:
-    """Copies a bundle's two files and verifies them. An earlier bundle at the destination is replaced.
+    """Copies a bundle's files and verifies them. An earlier bundle at the destination is replaced.
 
     Raises:
         BundleError: if the source is missing or damaged, or its files do not belong together.
@@ -198,7 +233,9 @@ def copy_bundle(source: Path, destination: Path) -> BundleManifest:
     source = local_folder(source)
     manifest = read_manifest(source)
     _check_weights(source, manifest)
-    for name in (WEIGHTS_NAME, MANIFEST_NAME):
+    if manifest.int8:
+        read_int8(source, manifest.int8)
+    for name in (WEIGHTS_NAME, *([INT8_NAME] if manifest.int8 else []), MANIFEST_NAME):
         with atomic_write(destination / name) as temporary:
             shutil.copyfile(source / name, temporary)
     return manifest

@@ -40,27 +40,31 @@ class HubName(NamedTuple):
         return f"hf://{self.repository}" + (f"@{self.revision}" if self.revision else "")
 
 
-def local_bundle(place: Path, *files: str) -> Path:
+def local_bundle(place: Path, *files: str, optional: tuple[str, ...] = ()) -> Path:
     """The folder of a bundle that is named by its folder or by its name on the hub, from where it is fetched.
 
     Args:
         place: folder, or name on the hub.
         files: names of the files of a bundle.
+        optional: names of files that it may have.
 
     Raises:
         BundleError: if the name is wrong, or the bundle is neither to be had nor kept from an earlier time.
     """
-    return fetch(HubName.parse(str(place)), files, "svdraw model") if _SCHEME.match(str(place)) else place
+    if not _SCHEME.match(str(place)):
+        return place
+    return fetch(HubName.parse(str(place)), files, "svdraw model", optional)
 
 
 @cache  # one process uses one version, even if the branch moves on
-def fetch(name: HubName, files: tuple[str, ...], kind: str) -> Path:
+def fetch(name: HubName, files: tuple[str, ...], kind: str, optional: tuple[str, ...] = ()) -> Path:
     """Fetches files of a repository, or takes those kept from an earlier time.
 
     Args:
         name: of the repository.
         files: names of the files.
         kind: what they are together, in words.
+        optional: names of files that it may have.
 
     Returns:
         The folder that holds them.
@@ -74,7 +78,7 @@ def fetch(name: HubName, files: tuple[str, ...], kind: str) -> Path:
         raise BundleError(f"{name} is on a hub, and reading from it needs one more package: {_EXTRA}") from error
     try:
         folder = snapshot_download(
-            name.repository, revision=name.revision, allow_patterns=list(files), library_name="svdraw"
+            name.repository, revision=name.revision, allow_patterns=[*files, *optional], library_name="svdraw"
         )
     except errors.GatedRepoError as error:
         raise BundleError(f"{name} is open only to those who were granted access; ask for it on its page") from error

@@ -12,6 +12,7 @@ from training.base.errors import BundleError
 from training.model.calibration import Calibration
 from training.model.encoders import PairedEncodersConfig
 from training.model.hub import local_bundle
+from training.model.quantisation import INT8_NAME, Quantisation
 
 __all__ = [
     "MANIFEST_NAME",
@@ -56,6 +57,7 @@ class BundleManifest(BaseModel):
         best_dimensions: number of dimensions that found most on held-out classes during training.
         sufficient_dimensions: fewest dimensions that kept 99% of the mAP of all of them there.
         calibration: map from scores to relevance, fitted there; None if it was not.
+        int8: what eight bits keep of the model's quality; None if it was not quantised.
         weights_sha256: SHA-256 of ``model.safetensors``.
         training: where the model comes from.
         versions: versions of the packages that it was made with.
@@ -72,15 +74,21 @@ class BundleManifest(BaseModel):
     best_dimensions: int | None = None
     sufficient_dimensions: int | None = None
     calibration: Calibration | None = None
+    int8: Quantisation | None = None
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     training: TrainingRecord = TrainingRecord()
     versions: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that determines an embedding: equal digests mean equal embeddings."""
+        """SHA-256 of all that determines an embedding: equal digests mean equal embeddings in the same precision."""
         identity = [self.encoders.model_dump(mode="json"), self.weights_sha256]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What its backbones can run in: ``fp32``, and ``int8`` with the SHA-256 of the ranges if it was quantised."""
+        return ("fp32", *([f"int8 {self.int8.sha256}"] if self.int8 else []))
 
 
 def read_manifest(directory: Path) -> BundleManifest:
@@ -114,4 +122,4 @@ def write_manifest(directory: Path, manifest: BundleManifest) -> None:
 
 def local_folder(directory: Path) -> Path:
     """The folder of a bundle on this machine, which is fetched there if ``directory`` is its name on a hub."""
-    return local_bundle(directory, MANIFEST_NAME, WEIGHTS_NAME)
+    return local_bundle(directory, MANIFEST_NAME, WEIGHTS_NAME, optional=(INT8_NAME,))

@@ -1,16 +1,20 @@
 import shutil
 from contextlib import ExitStack, closing
 
+import numpy as np
 import pytest
 
 from index.errors import GalleryDamaged, GalleryError, ModelMismatch
 from index.gallery.directory import Gallery
 from index.gallery.searcher import Searcher
+from index.jobs import index_photos
+from index.sources import list_photos
 from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel
 from service.engine.serving import open_serving
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
+from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
 from tests.index.conftest import as_earlier
 
@@ -114,3 +118,20 @@ def test_a_gallery_of_an_earlier_version_is_refused_with_what_to_do(opening, own
         opening(own_gallery)
     Gallery.open(own_gallery, write=True).close()
     assert opening(own_gallery).searcher.count == 24
+
+
+def test_photos_are_embedded_like_those_of_the_gallery(opening, int8_bundle, shapes, tmp_path):
+    """Whatever sketches are embedded in; and another gallery of the same model may be in another precision."""
+    files = sorted((shapes / "photo" / "circle").iterdir())
+    for precision in ("int8", "fp32"):
+        with closing(Gallery.create(tmp_path / precision, int8_bundle)) as gallery:
+            index_photos(gallery, list_photos(shapes / "photo"), "cpu", precision=precision)
+    whole = opening(tmp_path / "int8")
+    single = opening(tmp_path / "fp32", whole)
+    assert opening(tmp_path / "int8", whole).model is whole.model
+    assert single.model is not whole.model
+    for serving in (whole, single):
+        photos = serving.gallery.catalogue.photos(list(serving.gallery.catalogue.uris().values()))
+        [known] = [photo for photo in photos.values() if photo.uri == str(files[0])]
+        embedded = serving.model.embed(files[0].read_bytes(), "photo", Stopwatch())
+        np.testing.assert_allclose(embedded, serving.vector(known), atol=1e-5)

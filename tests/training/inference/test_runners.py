@@ -40,7 +40,7 @@ def test_images_are_embedded_as_a_batch_of_them_is(bundle, cache, at_once):
 def test_it_is_exported_once(bundle, cache, monkeypatch):
     build_runner(bundle.sketch, "onnx", cache=cache)
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr("training.inference.runners._export", lambda encoder: pytest.fail("exported again"))
+    monkeypatch.setattr("training.inference.exports._export", lambda encoder: pytest.fail("exported again"))
     build_runner(bundle.sketch, "onnx", cache=cache)
 
 
@@ -49,7 +49,7 @@ def test_a_damaged_export_is_replaced(bundle, cache, monkeypatch):
     [file] = cache.iterdir()
     good = file.read_bytes()
     file.write_bytes(b"half")
-    monkeypatch.setattr("training.inference.runners._export", lambda encoder: good)
+    monkeypatch.setattr("training.inference.exports._export", lambda encoder: good)
     build_runner(bundle.sketch, "onnx", cache=cache)
     assert file.read_bytes() == good
 
@@ -60,7 +60,7 @@ def test_another_result_is_not_accepted(tiny_bundle, cache, tmp_path, monkeypatc
     [other] = [file.read_bytes() for file in cache.iterdir()]
     with torch.no_grad():
         next(bundle.sketch.backbone.parameters()).mul_(3)
-    monkeypatch.setattr("training.inference.runners._export", lambda encoder: other)
+    monkeypatch.setattr("training.inference.exports._export", lambda encoder: other)
     batch = torch.rand(1, 3, 64, 64)
     runner = build_runner(bundle.sketch, "onnx", cache=tmp_path)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.sketch, batch))
@@ -115,7 +115,7 @@ def test_what_cannot_be_exported_runs_on_torch(bundle, tmp_path, monkeypatch, ca
     def fail(encoder):
         raise RuntimeError("unsupported operator")
 
-    monkeypatch.setattr("training.inference.runners._export", fail)
+    monkeypatch.setattr("training.inference.exports._export", fail)
     batch = torch.rand(1, 3, 64, 64)
     runner = build_runner(bundle.photo, "onnx", cache=tmp_path)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.photo, batch))

@@ -16,7 +16,7 @@ from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.base.errors import BundleError
 from training.model import hub as hub_module
-from training.model.bundle import load_bundle, set_calibration
+from training.model.bundle import load_bundle, set_calibration, set_int8
 from training.model.calibration import Calibration, Coefficients
 from training.model.hub import HubName
 from training.model.manifest import read_manifest
@@ -158,6 +158,11 @@ def test_a_model_is_taken_by_its_name(hub, files, tiny_bundle, tmp_path):
         assert read_manifest(gallery.model_directory).digest == digest
 
 
+def test_a_quantised_model_comes_with_its_ranges(hub, int8_bundle):
+    add(hub, "org/model", {file.name: file.read_bytes() for file in int8_bundle.iterdir()})
+    assert load_bundle(Path("hf://org/model"), "cpu").int8("photo").is_default
+
+
 def test_a_revision_stays_what_it_was(hub, files):
     first = add(hub, "org/model", files)
     manifest = json.loads(files["model.json"]) | {"created": "later"}
@@ -247,3 +252,5 @@ def test_nothing_is_changed_on_a_hub(hub, files):
     )
     with pytest.raises(BundleError, match="calibrate a copy"):
         set_calibration(Path("hf://org/model"), calibration)
+    with pytest.raises(BundleError, match="quantise a copy"):
+        set_int8(Path("hf://org/model"), {}, lambda sha256: pytest.fail("written"))
