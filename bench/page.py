@@ -9,8 +9,8 @@ the browser and by its clock:
     lifted     from the event of the mouse button's release to the frame that shows the photos
     resting    from the last point to that frame, where the pen stays on the paper for half a second
 
-and how many searches a second of drawing takes, how many of them are given up, their bytes, the time for making a sketch
-a PNG file, the time of a whole request, and the service's own share of it.
+and how many searches a second of drawing takes, how many of them are given up, their bytes, the time for making a
+sketch a PNG file, the time of a whole request, and the service's own share of it.
 
 Browser, driver and service share the machine's cores. The figures do not cover a network, nor thumbnails that the
 browser does not have yet; these are counted.

@@ -80,8 +80,8 @@ class SearchOptions(BaseModel):
     with_contributions: bool = Field(False, description="include what each coordinate adds to the score")
     learn: bool = Field(
         True,
-        description="let the gallery learn its order of coordinates from the sketch, if it does; false for a sketch that "
-        "is still being drawn, or was searched by before",
+        description="let the gallery learn its order of coordinates from the sketch, if it does; false for one that is "
+        "still being drawn, or was searched by before",
     )
 
 

@@ -9,6 +9,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ const shown = () => {
 };
 new MutationObserver(shown).observe(document.getElementById("latency"), { childList: true });
 new PerformanceObserver((list) => {
-  record.pictures += list.getEntries().filter((entry) => entry.name.includes("/thumbnail") && entry.transferSize).length;
+  const fetched = (entry) => entry.name.includes("/thumbnail") && entry.transferSize;
+  record.pictures += list.getEntries().filter(fetched).length;
 }).observe({ type: "resource" });
 """
 
@@ -124,7 +126,7 @@ def _draw(browser: Chrome, chosen: random.Random) -> tuple[list[float], float]:
 
 def _points(stroke: Sequence[Point]) -> list[Point]:
     found = [stroke[0]]
-    for (x, y), (u, v) in zip(stroke, stroke[1:], strict=False):
+    for (x, y), (u, v) in pairwise(stroke):
         count = max(1, round(float(np.hypot(u - x, v - y)) / STEP))
         found += [(x + (u - x) * part / count, y + (v - y) * part / count) for part in range(1, count + 1)]
     return found
