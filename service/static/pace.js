@@ -4,7 +4,7 @@ const REST = 20; // milliseconds after which a pen that does not move rests, and
 const MOVING = 100; // between two searches while it moves
 const LEAST = 30; // between any two that nobody waits for
 const LEISURE = 60; // a search that takes longer, by a slow network or a busy service, is followed by a pause as long,
-const LONGEST = 500; // at most
+const LONGEST = 500; // at most, unless the pen rests
 const SLOWEST = 2000; // between two searches of a service that refuses some
 
 export class Pace {
@@ -56,8 +56,8 @@ export class Pace {
 
   #due() {
     if (this.#urgent) return this.#open;
-    const calm = Math.min(this.#rested, this.#began + MOVING);
-    return Math.max(this.#open, this.#free, this.#began + this.#least, calm);
+    const moving = Math.max(this.#free, this.#began + MOVING);
+    return Math.max(this.#open, this.#began + this.#least, Math.min(this.#rested, moving));
   }
 
   async #begin() {

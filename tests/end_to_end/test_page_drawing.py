@@ -99,11 +99,12 @@ def test_a_busy_service_is_asked_again_when_it_says(page):
     assert log == ["begin 1", "not yet", "begin 2"]
 
 
-def test_a_slow_service_has_pauses(page):
+def test_a_slow_service_has_pauses_until_the_pen_rests(page):
     log = drive(
         page,
-        "pace.soon(); await until('begin 1'); await later(300); pace.soon(); await answer();"
-        "await later(150); log.push('pause'); await until('begin 2');",
+        "const move = async (times) => { while (times--) { pace.soon(); await later(5) } };"
+        "pace.soon(); await until('begin 1'); await later(400); await move(1); await answer();"
+        "await move(10); log.push('pause'); await until('begin 2');",
     )
     assert log == ["begin 1", "pause", "begin 2"]
 
