@@ -100,13 +100,8 @@ class Engine:
         """Yields what is served now, and keeps it open until the block ends; 503 if the engine is closed."""
         if self._siblings:
             await self._siblings.meet()
-        while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
-            if self._closed:
-                raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
-        try:
+        with self._held() as serving:
             yield serving
-        finally:
-            tenure.release()
 
     def close(self) -> None:
         """Ends what still waits for an image, answers other requests, and closes all files."""
@@ -222,6 +217,16 @@ class Engine:
 
         return await self._line.run(write, until=until)
 
+    @contextmanager
+    def _held(self) -> Iterator[Serving]:
+        while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
+            if self._closed:
+                raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
+        try:
+            yield serving
+        finally:
+            tenure.release()
+
     def _reload(self) -> Serving:
         retiring = self._tenure
         try:
@@ -246,7 +251,8 @@ class Engine:
         return path != serving.path or read_generation(path) != serving.searcher.manifest
 
     def _is_behind(self) -> bool:
-        return self._tenure.serving.gallery.catalogue.revision > self._seen
+        with self._held() as serving:
+            return serving.gallery.catalogue.revision > self._seen
 
     def _catch_up(self) -> None:
         """Lets searches know of what other processes have changed; a job publishes a generation of its own."""
