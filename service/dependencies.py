@@ -10,10 +10,13 @@ from service.engine.lifecycle import Engine
 from service.engine.serving import Serving
 from service.engine.thumbnails import Thumbnails
 from service.errors import RequestProblem
+from service.http.clients import HAS_LEFT
+from service.http.protocol import has_left
 from service.http.stopwatch import Stopwatch
 from service.settings import ServiceSettings
 
 __all__ = [
+    "ABANDONABLE",
     "EngineDependency",
     "ServingDependency",
     "SettingsDependency",
@@ -32,6 +35,11 @@ async def _engine(request: Request) -> Engine:
     return cast(Engine, state.engine)
 
 
+async def _watch_client(request: Request) -> None:
+    HAS_LEFT.set(has_left(request.scope))
+
+
+ABANDONABLE = Depends(_watch_client)  # what is left undone once its client has left
 EngineDependency = Annotated[Engine, Depends(_engine)]
 
 

@@ -10,7 +10,7 @@ __all__ = ["SVDRAW"]
 
 _SERVE = Command(
     "serve",
-    "service.server:serve",
+    "service.processes:serve",
     "Serve the search over a gallery: REST API and web page.",
     "svdraw serve --gallery gallery",
     extra="service",

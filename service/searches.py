@@ -86,6 +86,11 @@ class SearchOptions(BaseModel):
     negative: PhotoIds = Field([], description="ids of photos that the results should be unlike; they are left out")
     with_payload: bool = Field(True, description="include label, metadata and URI")
     with_contributions: bool = Field(False, description="include what each coordinate adds to the score")
+    learn: bool = Field(
+        True,
+        description="let the gallery learn its order of coordinates from the sketch, if it does; false for one that is "
+        "still being drawn, or was searched by before",
+    )
 
 
 class SearchQuery(SearchOptions):

@@ -1,4 +1,4 @@
-"""The server process."""
+"""A server process: the only one, or one of several; see ``service.processes``."""
 
 import logging
 import resource
@@ -9,30 +9,30 @@ import torch
 import uvicorn
 
 from service.app import create_app
-from service.errors import AddressInUse, ServiceError
+from service.engine.lifecycle import Engine
+from service.errors import ServiceError
 from service.http.connections import Connections
+from service.http.listening import SharedListener, listen
 from service.http.log_stream import LogStream
 from service.http.metrics import Metrics
 from service.http.observability import JsonFormatter
 from service.http.protocol import patient_protocol
 from service.settings import ServiceSettings
-from training.base.command_line import Options
 from training.inference.plan import make_plan
 from training.model.devices import resolve_device
 
-__all__ = ["serve"]
+__all__ = ["serve", "serve_share"]
 
 logger = logging.getLogger("svdraw.server")
 
 _KEEP_ALIVE_SECONDS = 30
-_BACKLOG = 2048
 _FILES = 16_384  # that may be open
 _PART_OF_FILES = 8  # one client may have an eighth of them as connections
 _LOG_SECONDS = 2.0  # for the last lines of the log; longer if nobody reads it would keep the process from ending
 
 
-def serve(*, settings: Options[ServiceSettings]) -> None:
-    """Serves until SIGINT or SIGTERM, then lets running requests finish; until the gallery is loaded, requests get 503.
+def serve(*, settings: ServiceSettings) -> None:
+    """Serves in this process alone.
 
     Raises:
         GalleryError: if the gallery cannot be served.
@@ -40,46 +40,73 @@ def serve(*, settings: Options[ServiceSettings]) -> None:
         KeysError: if the file of API keys cannot be used.
         ServiceError: if the service did not start for another reason.
     """
+    with closing(listen(settings.host, settings.port)) as listener:
+        host, port = listener.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        _prepare(settings)
+        logger.info("svdraw serves %s at %s", settings.gallery, address)
+        _run(settings, listener)
+
+
+def serve_share(settings: ServiceSettings, listener: SharedListener, *, leads: bool, late: bool) -> None:
+    """Serves beside other processes.
+
+    Args:
+        settings: settings of the service.
+        listener: the socket that they share.
+        leads: whether this process does what is to be done once for all of them.
+        late: whether it accepts connections only when it can answer them, because others answer meanwhile.
+
+    Raises:
+        GalleryError: see ``serve``; KeysError and ServiceError likewise.
+    """
+    _prepare(settings)
+    loaded = Engine(settings, Metrics(), leads=leads) if late else None
+    _run(settings, listener, loaded, backlog=SharedListener.at_once)
+
+
+def _prepare(settings: ServiceSettings) -> None:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())
     logging.captureWarnings(True)  # else libraries write theirs, as of damaged pictures, past the formatter
-    plan = make_plan(resolve_device(settings.device))
-    torch.set_num_threads(plan.threads)  # each worker preprocesses its own image; several threads each would compete
+    threads = make_plan(resolve_device(settings.device)).threads
+    torch.set_num_threads(threads)  # each worker preprocesses its own image; several threads each would compete
+
+
+def _run(settings: ServiceSettings, listener: socket.socket, loaded: Engine | None = None, backlog: int = 2048) -> None:
     failures: list[Exception] = []
-    app = create_app(settings, on_failure=lambda failure: stop(failure))
+    app = create_app(settings, loaded, on_failure=lambda failure: stop(failure))
     streams = _log_without_waiting(app.state.metrics)
 
     def stop(failure: Exception) -> None:
         failures.append(failure)
         server.should_exit = True
 
-    with closing(_listen(settings.host, settings.port)) as listener:
-        host, port = listener.getsockname()[:2]
-        config = uvicorn.Config(
-            app,
-            http=patient_protocol(
-                settings.header_seconds,
-                settings.send_seconds,
-                settings.min_client_rate,
-                Connections(_open_files() // _PART_OF_FILES, settings.trusted_proxies, app.state.metrics),
-            ),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            forwarded_allow_ips=settings.trusted_proxies,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=settings.drain_seconds,
-        )
-        logger.info("svdraw serves %s at http://%s:%d", settings.gallery, f"[{host}]" if ":" in host else host, port)
-        server = uvicorn.Server(config)
-        try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:  # uvicorn raises the signal again after a clean shutdown
-            logger.info("stopped")
-        finally:
-            for stream in streams:
-                stream.drain(_LOG_SECONDS)
+    config = uvicorn.Config(
+        app,
+        http=patient_protocol(
+            settings.header_seconds,
+            settings.send_seconds,
+            settings.min_client_rate,
+            Connections(_open_files() // _PART_OF_FILES, settings.trusted_proxies, app.state.metrics),
+        ),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        backlog=backlog,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn raises the signal again after a clean shutdown
+        logger.info("stopped")
+    finally:
+        for stream in streams:
+            stream.drain(_LOG_SECONDS)
     if failures:
         raise failures[0]
     if not server.started:
@@ -105,17 +132,3 @@ def _log_without_waiting(metrics: Metrics) -> list[LogStream]:
                 streams.append(LogStream(handler.stream, metrics.dropped_lines.inc))
                 handler.setStream(streams[-1])
     return streams
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio disables Nagle's algorithm only if the protocol is named; with it, kept-alive answers take 40 ms more.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise AddressInUse(f"cannot listen on {host} port {port} ({error.strerror}); choose another --port") from error
-    return listener

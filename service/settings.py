@@ -26,6 +26,9 @@ class ServiceSettings(BaseModel):
         "", description="path below which a proxy serves the service, such as /svdraw, whether it passes that on or not"
     )
     device: str = Field("auto", description="device to compute on: auto, cpu, cuda or cuda:N")
+    processes: int = Field(
+        1, ge=1, le=256, description="number of processes that serve together; more pay on machines with many cores"
+    )
     runtime: Literal["auto", "onnx", "torch"] = Field(
         "auto", description="library that runs the sketch encoder; auto chooses onnx on a CPU and torch on a GPU"
     )

@@ -66,12 +66,15 @@ class Gate:
         settings: settings of the service, with keys and limits.
         metrics: metrics that count refused and running requests.
 
+    Attributes:
+        keys: the API keys.
+
     Raises:
         KeysError: if the file of API keys cannot be used.
     """
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
-        self._keys = KeyRing(settings.keys, settings.keys_grace_seconds, metrics)
+        self.keys = KeyRing(settings.keys, settings.keys_grace_seconds, metrics)
         self._anonymous = Scope[(settings.anonymous or ("none" if settings.keys else "read")).upper()]
         self._limiter = RateLimiter(settings.rate_limit, settings.rate_burst)
         self._origins = frozenset(settings.cors_origins)
@@ -95,7 +98,7 @@ class Gate:
         Raises:
             RequestProblem: 401 or 403 for the key, 429 for the rate, 503 if no key can be trusted.
         """
-        key = self._keys.find(secret) if secret is not None else None
+        key = self.keys.find(secret) if secret is not None else None
         scope = key.scope if key else self._anonymous if secret is None else Scope.NONE
         client = f"key {key.name}" if key else f"address {client_name(address)}"
         if needed is Scope.METRICS and scope >= needed:
@@ -103,7 +106,7 @@ class Gate:
         wait = self._limiter.wait(client)
         if wait:
             self._refuse("rate", 429, "too many requests; slow down", {"Retry-After": str(math.ceil(wait))})
-        if secret is not None and not self._keys.trusted:  # the key may be right, so 401 would be wrong
+        if secret is not None and not self.keys.trusted:  # the key may be right, so 401 would be wrong
             self._refuse("keys", 503, "keys cannot be checked at the moment; try again later", {"Retry-After": "30"})
         if secret is not None and key is None:
             self._refuse("key", 401, "this key is unknown or has expired", _challenge("invalid_token"))

@@ -122,7 +122,7 @@ class KeyRing:
     ) -> None:
         self._path = path
         self._grace = grace
-        self._failures = metrics.keys_failed_reads
+        self._failures, self._age = metrics.keys_failed_reads, metrics.keys_age
         self._clock = clock
         self._lock = threading.Lock()  # requests and scrapes come from different threads
         self._keys: tuple[Key, ...] = ()
@@ -133,7 +133,9 @@ class KeyRing:
         if path is not None:
             self._keys = read_keys(path)
             _warn_of_permissions(path, secret=bool(self._keys))
-            metrics.keys_age.set_function(self.age)
+            metrics.keys_age.set_function(
+                self.age
+            )  # without effect where several processes keep their metrics in files
 
     def find(self, secret: str) -> Key | None:
         """Finds the valid key with this secret, in a time that does not depend on how much of the secret is right.
@@ -160,6 +162,7 @@ class KeyRing:
         with self._lock:
             if self._path is not None:
                 self._refresh(self._path)
+                self._age.set(self._clock() - self._good_at)
             return self._clock() - self._good_at
 
     def _refresh(self, path: Path) -> None:

@@ -62,6 +62,7 @@ class SearchKeywords(TypedDict, total=False):
     negative: Sequence[int]
     with_payload: bool
     with_contributions: bool
+    learn: bool
 
 
 class SearchPart(TypedDict, total=False):

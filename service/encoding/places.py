@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.http.clients import CLIENT
+from service.errors import RequestProblem
+from service.http.clients import CLIENT, HAS_LEFT
 from service.http.stopwatch import Stopwatch
 
 __all__ = ["Place", "Places"]
@@ -22,10 +23,16 @@ class Place:
         self.is_held = False
 
     def take(self) -> None:
-        """Waits for the place, unless it is held."""
+        """Waits for the place, unless it is held.
+
+        Raises:
+            RequestProblem: 400 if the client has left, so that nobody waits for what would be done.
+        """
         if not self.is_held:
             self._places.take()
             self.is_held = True
+        if HAS_LEFT.get()():
+            raise RequestProblem(400, "the client left before its answer was ready")
 
     def leave(self) -> None:
         """Leaves it to others, if it is held."""
@@ -55,14 +62,17 @@ class Places:
 
         Args:
             stopwatch: records the time of waiting as the stage ``queue``.
+
+        Raises:
+            RequestProblem: see ``Place.take``.
         """
         outer: Place | None = getattr(self._own, "place", None)
         place = self._own.place = outer or Place(self)
         queued = stopwatch.now() if stopwatch else 0
-        place.take()
-        if stopwatch and outer is None:
-            stopwatch.add("queue", queued)
         try:
+            place.take()
+            if stopwatch and outer is None:
+                stopwatch.add("queue", queued)
             yield place
         finally:
             if outer is None:

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
@@ -23,7 +22,8 @@ from service.engine.line import Line
 from service.engine.loops import Loop
 from service.engine.memory import Leftovers
 from service.engine.probing import probe
-from service.engine.serving import Serving, open_serving
+from service.engine.serving import Serving, open_serving, open_successor
+from service.engine.siblings import Siblings
 from service.engine.tenure import Tenure
 from service.engine.thumbnails import Thumbnails
 from service.engine.uploads import Upload
@@ -51,6 +51,7 @@ class Engine:
     Args:
         settings: settings of the service.
         metrics: metrics of the service.
+        leads: whether this process publishes live changes and has bases built; one of several that serve together does.
 
     Attributes:
         workers: threads that answer requests with images.
@@ -62,9 +63,9 @@ class Engine:
         BundleError: if the gallery's model cannot be loaded.
     """
 
-    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: ServiceSettings, metrics: Metrics, *, leads: bool = True) -> None:
         self._settings, self.metrics = settings, metrics
-        plan = make_plan(resolve_device(settings.device))
+        plan = make_plan(resolve_device(settings.device), settings.processes)
         self._decoder = Decoder.for_service(settings, plan.cores, metrics)
         self._tenure = Tenure(open_serving(settings, metrics, self._decoder))
         self.workers = Workers.for_service(settings, plan, metrics)
@@ -73,10 +74,11 @@ class Engine:
         self.loops = [
             Loop("search", self.search_once, _PROBE_SECONDS, metrics, vital=True),
             Loop("decoding", self._decoder.check, _PUBLISH_SECONDS, metrics),
-            Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics),
-            Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics),
             Loop("memory", self.release_memory, _PUBLISH_SECONDS, metrics),
         ]
+        if leads:
+            self.loops.append(Loop("publish", self.publish_if_due, _PUBLISH_SECONDS, metrics))
+            self.loops.append(Loop("base", self.build_base_if_due, _BASE_SECONDS, metrics))
         if settings.learn_queries:
             self.loops.append(Loop("queries", self.store_drawn, _STORE_SECONDS, metrics))
         if settings.reload_seconds:
@@ -84,6 +86,8 @@ class Engine:
         self._line = Line()  # of changes and switches
         self._seen = self._tenure.serving.searcher.manifest.revision  # of the catalogue; searches know of what is in it
         self._closed = False
+        shares = settings.processes > 1
+        self._siblings = Siblings(self._line, self._is_behind, self._catch_up) if shares else None
         self._observe()
 
     @property
@@ -94,13 +98,10 @@ class Engine:
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Serving]:
         """Yields what is served now, and keeps it open until the block ends; 503 if the engine is closed."""
-        while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
-            if self._closed:
-                raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
-        try:
+        if self._siblings:
+            await self._siblings.meet()
+        with self._held() as serving:
             yield serving
-        finally:
-            tenure.release()
 
     def close(self) -> None:
         """Ends what still waits for an image, answers other requests, and closes all files."""
@@ -216,10 +217,20 @@ class Engine:
 
         return await self._line.run(write, until=until)
 
+    @contextmanager
+    def _held(self) -> Iterator[Serving]:
+        while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
+            if self._closed:
+                raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
+        try:
+            yield serving
+        finally:
+            tenure.release()
+
     def _reload(self) -> Serving:
         retiring = self._tenure
         try:
-            new = self._successor(retiring.serving)
+            new = open_successor(self._settings, self.metrics, self._decoder, retiring.serving)
         except Exception:
             self.metrics.reloads.labels("failed").inc()
             raise
@@ -235,25 +246,13 @@ class Engine:
         logger.info("serving generation %d of %s, %d photos", new.searcher.generation, new.path, new.searcher.count)
         return new
 
-    def _successor(self, old: Serving) -> Serving:
-        """Opens the generation that was published last, with the live changes that it does not contain."""
-        new = open_serving(self._settings, self.metrics, self._decoder, old)
-        if new.identity != old.identity:
-            return new
-        published = new.searcher.manifest.revision
-        try:
-            searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
-        except BaseException:
-            new.close()
-            raise
-        return replace(new, searcher=searcher)
-
     def _is_outdated(self) -> bool:
         serving, path = self._tenure.serving, self._settings.gallery.resolve()
         return path != serving.path or read_generation(path) != serving.searcher.manifest
 
     def _is_behind(self) -> bool:
-        return self._tenure.serving.gallery.catalogue.revision > self._seen
+        with self._held() as serving:
+            return serving.gallery.catalogue.revision > self._seen
 
     def _catch_up(self) -> None:
         """Lets searches know of what other processes have changed; a job publishes a generation of its own."""

@@ -95,8 +95,9 @@ def query_vector(
 
 
 def _is_first(options: SearchOptions) -> bool:
-    """Whether this is not the same sketch again, for a further page, for contributions or with photos marked."""
-    return not (options.offset or options.with_contributions or options.positive or options.negative)
+    """Whether this is a whole sketch, and not again, for a further page, for contributions or with photos marked."""
+    again = options.offset or options.with_contributions or options.positive or options.negative
+    return options.learn and not again
 
 
 def _stored(serving: Serving, options: SearchOptions) -> Iterator[Weighted]:

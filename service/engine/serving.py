@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from service.settings import ServiceSettings
 from training.model.bundle import Bundle, load_bundle
 from training.model.manifest import read_manifest
 
-__all__ = ["Serving", "open_serving"]
+__all__ = ["Serving", "open_serving", "open_successor"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,24 @@ def open_serving(
         opened.pop_all()
         drawn = _drawn(settings, path, identity, searcher, previous)
         return Serving(path, identity, gallery, model, searcher, drawn, photos)
+
+
+def open_successor(settings: ServiceSettings, metrics: Metrics, decoder: Decoder, old: Serving) -> Serving:
+    """Opens the generation that was published last, with the live changes that it does not contain.
+
+    Raises:
+        GalleryError: see ``open_serving``; BundleError likewise.
+    """
+    new = open_serving(settings, metrics, decoder, old)
+    if new.identity != old.identity:
+        return new
+    published = new.searcher.manifest.revision
+    try:
+        searcher = new.searcher.with_changes(c for c in old.searcher.changes if c.revision > published)
+    except BaseException:
+        new.close()
+        raise
+    return replace(new, searcher=searcher)
 
 
 def _drawn(

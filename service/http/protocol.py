@@ -7,6 +7,7 @@ import struct
 import sys
 import termios
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.types import Scope
@@ -16,9 +17,10 @@ from service.http.connections import Connections
 from service.http.problems import MEDIA_TYPE
 from service.schemas import Problem
 
-__all__ = ["answer_sent", "patient_protocol"]
+__all__ = ["answer_sent", "has_left", "patient_protocol"]
 
 _SENT = "svdraw.sent"  # extension of a request's scope: waits until its answer has left this process
+_LEFT = "svdraw.left"  # likewise: tells whether the connection is closed
 
 _HEAD_BYTES = 65_536
 _HEADER = 32  # bytes that a header counts beside its text, as in HTTP/2: whoever reads headers looks at every one
@@ -36,6 +38,12 @@ async def answer_sent(scope: Scope) -> None:
     """Waits until the client has accepted the answer to a request, but for what the system keeps for it, or is gone."""
     if sent := scope.get("extensions", {}).get(_SENT):  # other servers have no such thing
         await sent()
+
+
+def has_left(scope: Scope) -> Callable[[], bool]:
+    """Returns what tells whether the client of a request is gone; it may be called in any thread."""
+    left: Callable[[], bool] = scope.get("extensions", {}).get(_LEFT, lambda: False)
+    return left
 
 
 def patient_protocol(
@@ -88,7 +96,7 @@ def patient_protocol(
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self.scope["extensions"] = {_SENT: self.flow.drain}  # type: ignore[dict-item]
+            self.scope["extensions"] = {_SENT: self.flow.drain, _LEFT: self.transport.is_closing}  # type: ignore[dict-item]
             self._head = 0
 
         def on_url(self, url: bytes) -> None:

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from index.errors import DimensionsError
 from service.access.admission import reader
-from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
+from service.dependencies import (
+    ABANDONABLE,
+    ServingDependency,
+    SettingsDependency,
+    StopwatchDependency,
+    WorkersDependency,
+)
 from service.encoding.workers import finish_all
 from service.engine.serving import Serving
 from service.errors import RequestProblem
@@ -26,7 +32,7 @@ __all__ = ["router"]
 
 router = APIRouter(
     tags=["embeddings"],
-    dependencies=[reader],
+    dependencies=[reader, ABANDONABLE],
     responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, openai=True),
 )
 

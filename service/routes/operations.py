@@ -1,7 +1,7 @@
 """Probes, which are public, and metrics."""
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.access.admission import monitor
 from service.dependencies import EngineDependency
@@ -36,4 +36,6 @@ async def readyz(engine: EngineDependency) -> Status:
 )
 def metrics(request: Request) -> Response:
     """Prometheus metrics."""
-    return Response(generate_latest(request.app.state.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    state = request.app.state
+    state.gate.keys.age()
+    return Response(state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -9,7 +9,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from service.access.admission import reader
-from service.dependencies import ServingDependency, SettingsDependency, StopwatchDependency, WorkersDependency
+from service.dependencies import (
+    ABANDONABLE,
+    ServingDependency,
+    SettingsDependency,
+    StopwatchDependency,
+    WorkersDependency,
+)
 from service.encoding.workers import Workers, finish_all
 from service.engine.searching import check_answer, search_by_images, search_by_json, search_by_request
 from service.engine.serving import Serving
@@ -28,7 +34,7 @@ Arguments = ParamSpec("Arguments")
 
 router = APIRouter(
     tags=["search"],
-    dependencies=[reader],
+    dependencies=[reader, ABANDONABLE],
     responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 507),
 )
 

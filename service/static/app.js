@@ -2,13 +2,15 @@ import { request } from "./api.js";
 import { Swatches } from "./colors.js";
 import { Detail } from "./detail.js";
 import { LESS, MORE, Marks } from "./marks.js";
+import { Pace } from "./pace.js";
 import { OwnPicture } from "./picture.js";
-import { card, isUnlikely, nameOf } from "./results.js";
+import { Results, isUnlikely, nameOf } from "./results.js";
 import { Sketchpad } from "./sketchpad.js";
 import { SpectrumPlot } from "./spectrum.js";
+import "./theme.js";
 
 const BLANK = "the sketch is blank"; // how the service's answer begins if it sees no lines
-const WAIT_WHILE_DRAWING = 150; // milliseconds between searches
+const PATIENCE = 60; // seconds after which a service that is busy is asked again at the latest
 const element = (id) => document.getElementById(id);
 const pad = new Sketchpad(element("canvas"));
 const plot = new SpectrumPlot(element("spectrum"), element("spectrum-caption"));
@@ -16,45 +18,50 @@ const marks = new Marks(element("marks"));
 const swatches = new Swatches(element("colors"));
 const picture = new OwnPicture();
 const detail = new Detail(element("detail"), { contributions, mark });
+const results = new Results(element("grid"), { show, mark });
+const pace = new Pace(search);
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 let gallery = null;
 let focus = null; // button of a result to go on with, by the place of the result and the kind of mark
-let pending = null;
-let timer = null;
-let stale = false; // another search is wanted as soon as the last one is not too recent
+let known = 0; // revision of the last complete sketch that was searched by
 
 // ---- searching
 
-function searchSoon() {
-  if (timer) {
-    stale = true;
-    return;
-  }
-  search();
-  timer = setTimeout(() => {
-    timer = null;
-    if (stale) {
-      stale = false;
-      searchSoon();
-    }
-  }, WAIT_WHILE_DRAWING);
+function changed() {
+  if (hasQuery()) return pace.now();
+  pace.stop();
+  showNothing();
 }
 
-async function search() {
-  pending?.abort();
-  pending = null;
-  if (pad.isBlank && !marks.canFind) return showNothing();
-  const running = (pending = new AbortController());
+function changing() {
+  if (hasQuery()) pace.soon();
+}
+
+// Searches once; resolves to the seconds after which to try again if the service is busy.
+async function search(signal) {
+  const unfinished = pad.isDrawing;
+  const { revision } = pad;
   element("grid").classList.add("stale");
   const started = performance.now();
   try {
-    const response = await query({}, running.signal);
+    const response = await query(unfinished || revision === known ? { learn: false } : {}, signal);
     const answer = await response.json();
-    if (running.signal.aborted) return;
-    if (!response.ok) return answer.detail.startsWith(BLANK) ? showBlank() : showProblem(answer.detail);
-    showResults(answer, performance.now() - started, response.headers.get("Server-Timing"));
+    if (signal.aborted) return;
+    const busy = [429, 503].includes(response.status) && Number(response.headers.get("Retry-After"));
+    if (busy) return wait(Math.min(busy, PATIENCE), answer.detail, unfinished);
+    const isBlank = !response.ok && answer.detail.startsWith(BLANK);
+    if (isBlank && unfinished) return element("grid").classList.remove("stale"); // the stroke has hardly begun
+    if (!response.ok) return isBlank ? showBlank() : showProblem(answer.detail);
+    if (!unfinished) known = revision;
+    showResults(answer, performance.now() - started, response.headers.get("Server-Timing"), unfinished);
   } catch (error) {
     if (error.name !== "AbortError") showProblem("The service does not answer. Is it still running?");
   }
+}
+
+function wait(seconds, detail, unfinished) {
+  if (!unfinished) say(`The search goes on in ${seconds} s: ${detail}`);
+  return seconds;
 }
 
 // Asks for the photos of the sketch, of a picture of one's own and of the photos marked.
@@ -66,20 +73,21 @@ async function query(more, signal) {
   if (marks.positive.length) options.positive = marks.positive;
   if (marks.negative.length) options.negative = marks.negative;
   if (swatches.chosen.length) options.filter = JSON.stringify({ color: swatches.chosen });
+  const sending = { method: "POST", priority: "high", signal };
   if (marks.picture) {
     const body = new FormData();
     for (const [name, value] of Object.entries(options)) body.append(name, value);
     if (!pad.isBlank) body.append("file", await pad.toBlob(), "sketch.png");
     body.append("photo", marks.picture, "picture.jpg");
-    return request("v1/search", { method: "POST", body, signal });
+    return request("v1/search", { ...sending, body });
   }
   if (pad.isBlank) {
     const body = JSON.stringify(options);
-    return request("v1/search", { method: "POST", body, headers: { "Content-Type": "application/json" }, signal });
+    return request("v1/search", { ...sending, body, headers: { "Content-Type": "application/json" } });
   }
   const body = await pad.toBlob();
   const headers = { "Content-Type": "image/png" };
-  return request(`v1/search?${new URLSearchParams(options)}`, { method: "POST", body, headers, signal });
+  return request(`v1/search?${new URLSearchParams(options)}`, { ...sending, body, headers });
 }
 
 async function contributions(result) {
@@ -104,15 +112,16 @@ function restoreFocus() {
   focus = null;
 }
 
-function showResults(answer, milliseconds, timing) {
+function showResults(answer, milliseconds, timing, unfinished) {
   element("empty").hidden = true;
   element("grid").classList.remove("stale");
-  element("grid").replaceChildren(...answer.results.map((result) => card(result, { show, mark })));
+  results.show(answer.results);
   restoreFocus();
   const counts = [[marks.positive, MORE], [marks.negative, LESS]].filter(([ids]) => ids.length);
   const own = marks.picture ? ", like your picture" : "";
   const about = own + counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
-  const fit = answer.results.length && answer.results.every(isUnlikely) ? "; probably none shows what you drew" : "";
+  const isVain = !unfinished && answer.results.length && answer.results.every(isUnlikely);
+  const fit = isVain ? "; probably none shows what you drew" : "";
   const count = `${answer.results.length} of ${answer.total.toLocaleString()} photos`;
   say(`${count}${about}, ${answer.dimensions} dimensions${fit}`);
   const stages = (timing ?? "").split(", ").map((part) => part.replace(";dur=", " ").replace(/\.\d+$/, ""));
@@ -125,7 +134,7 @@ function show(result) {
 }
 
 function showNothing() {
-  element("grid").replaceChildren();
+  results.show([]);
   element("grid").classList.remove("stale");
   element("empty").hidden = false;
   element("latency").textContent = "";
@@ -143,7 +152,7 @@ function showProblem(detail) {
 }
 
 function say(text, className = "") {
-  element("status").textContent = text;
+  if (element("status").textContent !== text) element("status").textContent = text; // else it would be read out again
   element("status").className = className;
 }
 
@@ -168,16 +177,16 @@ async function useImage(file) {
   }
 }
 
+pad.addEventListener("begin", () => (element("hint").hidden = true));
 pad.addEventListener("stroke", () => {
-  element("hint").hidden = true;
-  searchSoon();
+  if (!still.matches) changing(); // else the photos stand still until the stroke is drawn
 });
 pad.addEventListener("change", () => {
   element("hint").hidden = !pad.isEmpty;
   element("undo").disabled = !pad.canUndo;
   element("redo").disabled = !pad.canRedo;
   element("clear").disabled = pad.isEmpty;
-  search();
+  changed();
 });
 
 const actions = {
@@ -218,10 +227,8 @@ function takeDropped(place, use) {
 }
 
 picture.addEventListener("search", ({ detail: blob }) => marks.setPicture(blob));
-swatches.addEventListener("change", () => {
-  if (hasQuery()) search();
-});
-marks.addEventListener("change", search);
+swatches.addEventListener("change", changed);
+marks.addEventListener("change", changed);
 element("unmark").addEventListener("click", () => {
   marks.clear();
   element("canvas").focus({ preventScroll: true });
@@ -241,7 +248,7 @@ addEventListener("keydown", (event) => {
   }
 });
 
-// ---- sliders, theme, gallery
+// ---- sliders, gallery
 
 const narrow = matchMedia("(max-width: 820px)");
 const foldOptions = () => (element("controls").open = !narrow.matches);
@@ -250,20 +257,16 @@ foldOptions();
 
 element("limit").addEventListener("input", () => {
   element("limit-value").textContent = element("limit").value;
-  if (hasQuery()) searchSoon();
+  changing();
 });
 element("dimensions").addEventListener("input", () => {
   showDimensions();
-  if (hasQuery()) searchSoon();
+  changing();
 });
-for (const id of ["unique", "exact"]) {
-  element(id).addEventListener("change", () => {
-    if (hasQuery()) search();
-  });
-}
+for (const id of ["unique", "exact"]) element(id).addEventListener("change", changed);
 
 function hasQuery() {
-  return !pad.isEmpty || marks.canFind;
+  return !pad.isBlank || marks.canFind;
 }
 
 function showDimensions() {
@@ -271,18 +274,6 @@ function showDimensions() {
   element("dimensions-value").textContent = `${dimensions} of ${gallery.dim}`;
   plot.highlight(dimensions);
 }
-
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-}
-
-const dark = matchMedia("(prefers-color-scheme: dark)");
-setTheme(localStorage.getItem("theme") ?? (dark.matches ? "dark" : "light"));
-dark.addEventListener("change", () => localStorage.getItem("theme") ?? setTheme(dark.matches ? "dark" : "light"));
-element("theme").addEventListener("click", () => {
-  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
-  localStorage.setItem("theme", document.documentElement.dataset.theme);
-});
 
 try {
   const response = await request("v1/gallery");

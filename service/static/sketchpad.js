@@ -1,6 +1,7 @@
 // A drawing surface with history. Coordinates are fractions of the side, so that strokes survive a resize.
 
 const EXPORT_SIDE = 512;
+const UNFINISHED_SIDE = 256; // while a stroke is drawn, when many sketches are sent
 const PICTURE_SIDE = 768; // of a picture that nothing was drawn on, which may show a small drawing on paper
 
 export class Sketchpad extends EventTarget {
@@ -11,6 +12,7 @@ export class Sketchpad extends EventTarget {
   #current = null;
   tool = "brush";
   size = 8;
+  revision = 0; // grows with every stroke and image, but not when one is taken back
 
   constructor(canvas) {
     super();
@@ -23,6 +25,7 @@ export class Sketchpad extends EventTarget {
   }
 
   get isEmpty() { return this.#marks.length === 0; }
+  get isDrawing() { return this.#current !== null; }
   get isBlank() { return this.isEmpty && !this.#current; } // nothing drawn, nor being drawn
   get canUndo() { return this.#marks.length > 0; }
   get canRedo() { return this.#undone.length > 0; }
@@ -45,8 +48,9 @@ export class Sketchpad extends EventTarget {
   toBlob() {
     const [first, ...more] = this.#marks;
     if (first?.bitmap && !more.length && !this.#current) return pictureBlob(first.bitmap);
-    const canvas = new OffscreenCanvas(EXPORT_SIDE, EXPORT_SIDE);
-    this.#paint(canvas.getContext("2d"), EXPORT_SIDE);
+    const side = this.isDrawing ? UNFINISHED_SIDE : EXPORT_SIDE;
+    const canvas = new OffscreenCanvas(side, side);
+    this.#paint(canvas.getContext("2d", { alpha: false, willReadFrequently: true }), side);
     return canvas.convertToBlob({ type: "image/png" });
   }
 
@@ -57,6 +61,7 @@ export class Sketchpad extends EventTarget {
   }
 
   #push(mark) {
+    this.revision++;
     this.#marks.push(mark);
     this.#undone = [];
     this.#changed();
@@ -77,7 +82,7 @@ export class Sketchpad extends EventTarget {
     const width = (erasing ? 3 : 1) * this.size / EXPORT_SIDE;
     this.#current = { pointer: event.pointerId, erasing, width, points: [this.#point(event)] };
     this.#draw();
-    this.dispatchEvent(new Event("stroke"));
+    this.dispatchEvent(new Event("begin"));
   }
 
   #extend(event) {

@@ -66,15 +66,23 @@ def wait_for(browser: Chrome, condition: str, seconds: float = 20) -> None:
 
 
 def watch(browser: Chrome) -> None:
-    """Counts what the page has under way from now on: requests, their answers and timers; see ``wait_until_idle``."""
+    """Counts what the page has under way from now on: pictures, requests, their answers and timers.
+
+    See ``wait_until_idle``.
+    """
     browser.execute_script(
         "window.underWay = 0;"
         "const count = (promise) => { underWay++; return promise.finally(() => underWay--) };"
-        "const send = window.fetch, read = Response.prototype.json, later = window.setTimeout;"
+        "const send = window.fetch, read = Response.prototype.json, write = OffscreenCanvas.prototype.convertToBlob;"
+        "const later = window.setTimeout, clear = window.clearTimeout, timers = new Set();"
         "window.fetch = (...given) => count(send(...given));"
         "Response.prototype.json = function () { return count(read.call(this)) };"
+        "OffscreenCanvas.prototype.convertToBlob = function (given) { return count(write.call(this, given)) };"
+        "const ended = (timer) => { if (timers.delete(timer)) underWay-- };"
         "window.setTimeout = (call, ...given) => { underWay++;"
-        " return later(() => { try { call() } finally { underWay-- } }, ...given) };"
+        " const timer = later(() => { try { call() } finally { ended(timer) } }, ...given);"
+        " timers.add(timer); return timer };"
+        "window.clearTimeout = (timer) => { ended(timer); clear(timer) };"
     )
 
 

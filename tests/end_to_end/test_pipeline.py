@@ -10,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.server import _listen
+from service.http.listening import listen
 from tests.training.model.test_images import png_header
 
 
@@ -87,7 +87,7 @@ def serve(*arguments):
 
 
 def test_kept_alive_answers_are_sent_at_once():
-    with closing(_listen("127.0.0.1", 0)) as listener:
+    with closing(listen("127.0.0.1", 0)) as listener:
         assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets TCP_NODELAY
 
 

@@ -13,9 +13,9 @@ from index.sources import list_photos
 from service.app import create_app
 from service.engine.lifecycle import Engine
 from service.http.connections import Connections
+from service.http.listening import listen
 from service.http.metrics import Metrics
 from service.http.protocol import patient_protocol
-from service.server import _listen
 from service.settings import ServiceSettings
 
 
@@ -84,7 +84,7 @@ def serving(*, connections=1000, **options):
     """Runs the service on a socket of its own, in a thread; gives its URL."""
     settings = ServiceSettings(**{"device": "cpu", "runtime": "torch", "reload_seconds": 0} | options)
     app = create_app(settings, Engine(settings, Metrics()))
-    with closing(_listen("127.0.0.1", 0)) as listener:
+    with closing(listen("127.0.0.1", 0)) as listener:
         proxies, grace = settings.trusted_proxies, settings.drain_seconds
         protocol = patient_protocol(
             settings.header_seconds,

@@ -145,8 +145,7 @@ def run_command(program: Program, arguments: Sequence[str] | None = None) -> int
     Returns:
         0 on success, 1 for an error of the command's, 2 for wrong usage, 130 when interrupted.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at length which build it chose
+    log_to_stderr()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's stop is an interrupt
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -173,6 +172,12 @@ def run_command(program: Program, arguments: Sequence[str] | None = None) -> int
         _complain("interrupted; run the same command again to go on")
         return 130
     return 0
+
+
+def log_to_stderr() -> None:
+    """Has this process write what it logs to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells at length which build it chose
 
 
 class _Listing(DefaultFormatter):

@@ -1,5 +1,6 @@
 """How images share the cores of a machine on their way through an encoder."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -29,13 +30,13 @@ class Plan(NamedTuple):
     cores: int
 
 
-def make_plan(device: torch.device) -> Plan:
-    """Makes a plan for high throughput.
+def make_plan(device: torch.device, processes: int = 1) -> Plan:
+    """Makes a plan for high throughput, for one of several processes that share the machine.
 
     On a CPU, each core gets one image and one thread: a batch would not fit the core's cache, and threads that share
     an image wait for each other. A GPU works best with batches, so there are enough images to prepare the next batch.
     """
-    cores = processors()
+    cores = math.ceil(processors() / processes)
     if device.type == "cpu":
         return Plan(at_once=cores, max_batch=1, threads=1, cores=cores)
     return Plan(at_once=cores + 2 * _GPU_BATCH, max_batch=_GPU_BATCH, threads=cores, cores=cores)

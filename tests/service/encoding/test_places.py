@@ -1,7 +1,10 @@
 import threading
 
+import pytest
+
 from service.encoding.places import Places
-from service.http.clients import CLIENT
+from service.errors import RequestProblem
+from service.http.clients import CLIENT, HAS_LEFT
 from service.http.stopwatch import Stopwatch
 from tests.service.conftest import wait_until
 
@@ -80,3 +83,18 @@ def test_blocks_within_use_the_same_place():
         assert outer.is_held
     assert [stage.name for stage in stopwatch.stages] == ["queue"]
     places.take()
+
+
+def test_who_has_left_gets_no_place_and_keeps_none():
+    places = Places(1)
+    left = HAS_LEFT.set(lambda: True)
+    with pytest.raises(RequestProblem, match="left"), places.hold():
+        raise AssertionError("it is not begun")
+    HAS_LEFT.reset(left)
+    with places.hold() as place:
+        assert place.is_held
+        left = HAS_LEFT.set(lambda: True)
+        with pytest.raises(RequestProblem, match="left"):
+            place.take()  # before the next stage
+        HAS_LEFT.reset(left)
+    assert places._free == 1

@@ -43,6 +43,7 @@ def test_sums_of_sketches_are_stored_when_the_service_stops_and_nothing_else(own
             search(client, sketch)
         search(client, sketch, offset=3)  # the same sketch again
         search(client, sketch, with_contributions=True)
+        search(client, sketch, learn=False)  # still being drawn
         search(client, sketch, positive="1")
         search(client, sketch, negative="1,2")
         assert client.post("/v1/search", json={"photo_id": 1}).status_code == 200  # not drawn

@@ -11,7 +11,7 @@ from index.errors import GalleryDamaged, GalleryError, GalleryLocked
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.searcher import Searcher
-from service.engine import changes, lifecycle
+from service.engine import changes, serving
 from service.engine.changes import add_photo
 from service.engine.lifecycle import Engine
 from service.engine.tenure import Tenure
@@ -162,7 +162,7 @@ def test_a_reload_serves_what_was_published_and_keeps_what_was_not(engine, own_g
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), RuntimeError("CUDA out of memory"), GalleryDamaged("damaged")])
-@pytest.mark.parametrize("step", [(lifecycle, "open_serving"), (Searcher, "with_changes")])
+@pytest.mark.parametrize("step", [(serving, "open_serving"), (Searcher, "with_changes")])
 def test_whatever_a_reload_fails_with_the_old_one_stays(engine, step, error, monkeypatch):
     def fail(*args):
         raise error
@@ -425,3 +425,39 @@ def test_a_removed_photo_is_gone_even_if_its_file_is_not(engine, monkeypatch, ca
     asyncio.run(remove(engine, 7))
     assert asyncio.run(count(engine)) == 23
     assert "read-only" in caplog.text
+
+
+def test_one_of_several_processes_publishes_and_builds(own_gallery):
+    settings = ServiceSettings(gallery=own_gallery, device="cpu", runtime="torch", processes=2)
+    names = []
+    for leads in (True, False):
+        engine = Engine(settings, Metrics(), leads=leads)
+        names.append({loop.name for loop in engine.loops})
+        engine.close()
+    assert names[0] - names[1] == {"publish", "base"}
+
+
+def test_processes_find_what_others_change_although_nobody_polls(make, own_gallery):
+    one, other = make(processes=2), make(processes=2)
+
+    async def run():
+        before = await count(other)
+        await add(one)
+        assert await count(other) == before + 1
+
+    asyncio.run(run())
+
+
+def test_a_gallery_is_open_while_changes_by_others_are_looked_for(engine, monkeypatch):
+    looked = []
+
+    def revision(catalogue):
+        held, retiring = engine._tenure, engine._tenure
+        engine._reload()  # a switch that comes just then
+        retiring.retire()
+        looked.append(held.serving.gallery.catalogue.fact("revision"))
+        return 0
+
+    monkeypatch.setattr(type(engine._tenure.serving.gallery.catalogue), "revision", property(revision))
+    assert not engine._is_behind()
+    assert looked
