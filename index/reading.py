@@ -2,15 +2,15 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 from tqdm import tqdm
 
 from index.errors import IndexingError
-from index.gallery.directory import Gallery
 from index.gallery.palette import color_shares
 from index.gallery.photos import KnownContent, PhotoState
 from index.gallery.uris import is_text, local_path, resolve_uri
@@ -24,9 +24,31 @@ from training.inference.runners import Runner
 from training.model.images import MAX_PIXELS, read_image
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["Prepared", "Reject", "Unchanged", "read_photos"]
+__all__ = ["Destination", "KnownPhotos", "Prepared", "Reject", "Unchanged", "read_photos"]
 
 _STATES = 512  # photos whose states are looked up at once
+
+
+class KnownPhotos(Protocol):
+    """What is known of photos already, as a ``Catalogue`` has it."""
+
+    def states(self, uris: Iterable[str]) -> Mapping[str, PhotoState]:
+        """See ``Catalogue.states``."""
+
+    def same_content(self, sha256: str) -> KnownContent | None:
+        """See ``Catalogue.same_content``."""
+
+
+class Destination(Protocol):
+    """Where photos go, such as a ``Gallery``."""
+
+    @property
+    def path(self) -> Path:
+        """The folder that relative URIs are taken from."""
+
+    @property
+    def catalogue(self) -> KnownPhotos:
+        """What is known of photos already."""
 
 
 class _Decoded(NamedTuple):
@@ -74,7 +96,7 @@ class Reject(NamedTuple):
 
 
 def read_photos(
-    gallery: Gallery, photos: Sequence[Candidate], runner: Runner, max_pixels: int = MAX_PIXELS
+    gallery: Destination, photos: Sequence[Candidate], runner: Runner, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Prepared | Unchanged | Reject]:
     """Reads, decodes and embeds photos in threads, ahead of who takes them.
 
@@ -120,7 +142,7 @@ def read_photos(
             progress.update()
 
 
-def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tuple[Candidate, PhotoState | None]]:
+def _with_states(gallery: Destination, photos: Sequence[Candidate]) -> Iterator[tuple[Candidate, PhotoState | None]]:
     for start in range(0, len(photos), _STATES):
         some = photos[start : start + _STATES]
         states = gallery.catalogue.states(photo.uri for photo in some)
@@ -128,7 +150,7 @@ def _with_states(gallery: Gallery, photos: Sequence[Candidate]) -> Iterator[tupl
 
 
 def _read(
-    candidate: Candidate, state: PhotoState | None, gallery: Gallery, preprocessing: Preprocessing, max_pixels: int
+    candidate: Candidate, state: PhotoState | None, gallery: Destination, preprocessing: Preprocessing, max_pixels: int
 ) -> tuple[str, int, int | None, KnownContent | _Decoded] | Unchanged:
     if not is_text(candidate.uri):
         raise ImageError("its path is not UTF-8")
