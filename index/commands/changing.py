@@ -1,7 +1,7 @@
 """The commands that change a gallery: ``svdraw index build`` and its siblings."""
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
@@ -59,6 +59,15 @@ _Names = Annotated[
 ]
 
 
+@contextmanager
+def _parts_needed() -> Iterator[None]:
+    """Says what to install for parts, which nothing else here needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PartsError(f'--parts needs {error.name}: pip install "svdraw[all]"') from error
+
+
 class _Source(PhotosOptions):
     """Where photos come from."""
 
@@ -76,10 +85,8 @@ class _Source(PhotosOptions):
     def prepared(self) -> Callable[[Gallery], object]:
         """What brings the photos into a gallery and returns what happened; they are listed before there is one."""
         if self.parts is not None:
-            try:
+            with _parts_needed():
                 from index.parts.importing import import_parts
-            except ModuleNotFoundError as error:  # nothing else here needs it
-                raise PartsError(f'--parts needs {error.name}: pip install "svdraw[all]"') from error
             return partial(import_parts, parts=self.parts)
         listing = self.listing(str(self.photos))
         return partial(index_photos, photos=listing, device=self.device, max_pixels=self.max_pixels)
@@ -94,15 +101,34 @@ class Build(_Source):
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
     neighbours: int | None = Field(None, ge=0, le=100, description=_NEIGHBOURS)
     filterable: Many[str] | None = Field(None, description=_FILTERABLE)
+    shards: int | None = Field(
+        None, ge=1, le=4096, description="make so many galleries of --parts, the shards, in place of one"
+    )
+
+    @model_validator(mode="after")
+    def _shards_of_parts(self) -> Self:
+        if self.shards is not None and (self.parts is None or self.neighbours):
+            raise ValueError("--shards needs --parts, and no --neighbours, which would lie in other shards")
+        return self
 
 
 def build(*, settings: Options[Build]) -> None:
     """Embeds photos and builds a gallery; a further run goes on where one stopped, or brings it up to date."""
+    if settings.shards is not None:
+        _build_shards(settings)
+        return
     bring_into = settings.prepared()
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall, settings.neighbours)
         gallery.make_filterable(settings.filterable)
         _report(gallery, bring_into(gallery))
+
+
+def _build_shards(settings: Build) -> None:
+    with _parts_needed():
+        from index.shards.building import build_shards
+    chosen = settings.model_dump(include={"out", "model", "parts", "shards", "kind", "recall", "filterable"})
+    print(f"{build_shards(**chosen)}\n{settings.out}: {settings.shards} shards")
 
 
 class Add(_Source):

@@ -16,7 +16,7 @@ from training.model.devices import resolve_device
 from training.model.gallery_order import GalleryOrder
 from training.model.truncation import truncate
 
-__all__ = ["MAX_HITS", "Change", "Hit", "Searcher"]
+__all__ = ["MAX_HITS", "Change", "Hit", "Searcher", "check_page"]
 
 MAX_HITS = 10_000  # results of one search, skipped ones included: a deep page costs as much as all pages before it
 _FEW = 4096  # photos; up to this number they are compared directly, without the index
@@ -47,6 +47,16 @@ class Change(NamedTuple):
     id: int
     content: int
     vector: NDArray[np.float32] | None
+
+
+def check_page(limit: int, offset: int) -> None:
+    """Checks that a page can be searched.
+
+    Raises:
+        PageError: if the limit or the offset is out of range.
+    """
+    if limit < 1 or offset < 0 or offset + limit > MAX_HITS:
+        raise PageError(limit, offset, MAX_HITS)
 
 
 class Searcher:
@@ -199,8 +209,7 @@ class Searcher:
     def _check(self, queries: NDArray[np.float32], dimensions: int, limit: int, offset: int, recall: float) -> None:
         if not 1 <= dimensions <= self.dim:
             raise DimensionsError(dimensions, self.dim)
-        if limit < 1 or offset < 0 or offset + limit > MAX_HITS:
-            raise PageError(limit, offset, MAX_HITS)
+        check_page(limit, offset)
         if not 0 < recall <= 1:
             raise ValueError(f"recall must be over 0 and at most 1, not {recall}")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
@@ -236,5 +245,5 @@ class Searcher:
         scores = (vectors * prefix).sum(axis=1).astype(np.float32)
         ids = self._current.positions.ids_at(positions)
         order = np.lexsort((ids, -scores))[page]
-        hits = [Hit(int(ids[position]), float(np.float32(scores[position] + baseline))) for position in order]
+        hits = [Hit(int(ids[position]), float(scores[position] + baseline)) for position in order]  # exact: no new ties
         return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]

@@ -25,6 +25,10 @@ class ImportReport(NamedTuple):
     described: int = 0
     rejected: int = 0
 
+    def plus(self, other: "ImportReport") -> "ImportReport":
+        """The sums of both."""
+        return ImportReport(*(a + b for a, b in zip(self, other, strict=True)))
+
     def __str__(self) -> str:
         return (
             f"{self.taken} taken over, {self.unchanged} unchanged, {self.described} described anew, "
@@ -52,8 +56,7 @@ def import_parts(gallery: Gallery, parts: str) -> ImportReport:
     facts = facts_of_gallery(gallery)
     with gallery.writing():
         for rows in rows_of_parts(parts, facts):
-            done = take_over(gallery, rows.photos)
-            report = ImportReport(*(a + b for a, b in zip(report, done, strict=True)))
+            report = report.plus(take_over(gallery, rows.photos))
             rejects |= dict(rows.rejected)
         report = report._replace(rejected=len(rejects))
         total = report.taken + report.unchanged + report.rejected
