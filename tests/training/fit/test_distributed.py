@@ -20,7 +20,7 @@ from training.model.manifest import read_manifest
 from training.model.tensors import load_tensors
 
 ROOT = Path(__file__).parents[3]
-RECIPE = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "dim": 8, "batch_size": 15, "optimizer": "sgd"}
+RECIPE = {"backbone": "test_efficientnet", "multi_scale": False, "image_size": 64, "dim": 8, "batch_size": 15}
 
 
 def free_ports(count):
@@ -32,9 +32,10 @@ def free_ports(count):
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
+def recipe(tiny_bundle, tmp_path_factory):
     file = tmp_path_factory.mktemp("recipe") / "recipe.json"
-    file.write_text(json.dumps(RECIPE | {"tune": "heads", "epochs": 3, "line_drawings": 0.5}))
+    training = {"tune": "heads", "epochs": 3, "optimizer": "sgd", "line_drawings": 0.5, "start": str(tiny_bundle)}
+    file.write_text(json.dumps(RECIPE | training))
     return file
 
 
