@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import tempfile
 import time
 import warnings
@@ -30,6 +31,7 @@ __all__ = ["Pool", "choose_pool", "embed_on_cluster"]
 logger = logging.getLogger(__name__)
 
 _TOKEN = "RAY_AUTH_MODE"
+_PATIENCE = 10.0  # seconds
 
 
 class Pool(NamedTuple):
@@ -174,6 +176,7 @@ def _connect(address: str) -> Any:
             import ray.data
     except ModuleNotFoundError as error:
         raise PartsError(f'--ray needs {error.name}: pip install "svdraw[cluster]"') from error
+    _check_there(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -182,6 +185,19 @@ def _connect(address: str) -> Any:
         raise PartsError(f"no Ray cluster answers at {address}: {reason}{hint}") from error
     ray.data.DataContext.get_current().enable_progress_bars = os.isatty(2)
     return ray
+
+
+def _check_there(address: str) -> None:
+    """Checks that something listens where a cluster is to be; Ray itself would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        if address == "auto":
+            return
+        raise PartsError(f"{address!r} is no address of a Ray cluster; give host:port, such as 10.0.0.1:6379, or auto")
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise PartsError(f"no Ray cluster answers at {address}: {error}") from error
 
 
 def _files(model: Path) -> dict[str, bytes]:
