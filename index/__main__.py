@@ -73,6 +73,18 @@ COMMANDS = (
         "svdraw index restore --snapshot snapshot --out gallery",
     ),
     _command(
+        "index embed",
+        "index.commands.parts:embed",
+        "Embed photos into Parquet files that galleries are built from.",
+        "svdraw index embed --photos photos.parquet --out s3://bucket/parts",
+    )._replace(extra="all"),
+    _command(
+        "index export",
+        "index.commands.parts:export",
+        "Write the photos of a gallery with their vectors into Parquet files.",
+        "svdraw index export --gallery gallery --out parts",
+    )._replace(extra="all"),
+    _command(
         "index info",
         "index.commands.looking:info",
         "Print what a gallery holds.",

@@ -3,6 +3,7 @@
 SvdrawError
 └── IndexingError
     ├── SourceError        a list, table or folder of photos that cannot be read
+    ├── PartsError         embeddings in Parquet files that cannot be read or written
     ├── DimensionsError    a number of dimensions that the gallery does not have (also a ValueError)
     ├── PageError          a page of results that cannot be returned (also a ValueError)
     ├── MetadataError      more metadata than was asked for at most (also a ValueError)
@@ -30,6 +31,7 @@ __all__ = [
     "MetadataError",
     "ModelMismatch",
     "PageError",
+    "PartsError",
     "QueryTimeout",
     "SourceError",
 ]
@@ -41,6 +43,10 @@ class IndexingError(SvdrawError):
 
 class SourceError(IndexingError):
     """A list, table or folder of photos that cannot be read."""
+
+
+class PartsError(IndexingError):
+    """Embeddings in Parquet files, the parts of a job, that cannot be read or written."""
 
 
 class DimensionsError(IndexingError, ValueError):

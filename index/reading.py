@@ -7,9 +7,10 @@ more threads than cores, so that some wait for disks or networks while as many a
 import hashlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from index.errors import IndexingError
-from index.gallery.directory import Gallery
 from index.gallery.palette import color_shares
 from index.gallery.photos import KnownContent, PhotoState
 from index.gallery.uris import is_text, local_path, resolve_uri
@@ -32,7 +32,7 @@ from training.inference.plan import Plan, make_plan, torch_threads
 from training.inference.runners import Runner
 from training.model.images import MAX_PIXELS, read_image
 
-__all__ = ["Prepared", "Reject", "Unchanged", "read_photos", "stage_times"]
+__all__ = ["Destination", "KnownPhotos", "Prepared", "Reject", "Unchanged", "read_photos", "stage_times"]
 
 _STATES = 512  # photos whose states are looked up at once
 _TOGETHER = 8  # photos of a thread: code and weights that stay in a core's cache serve all of them
@@ -42,6 +42,28 @@ _GPU_AT_ONCE = 2  # batches: the next is on its way while one is computed
 
 
 Task = tuple[Candidate, PhotoState | None]
+
+
+class KnownPhotos(Protocol):
+    """What is known of photos already, as a ``Catalogue`` has it."""
+
+    def states(self, uris: Iterable[str]) -> Mapping[str, PhotoState]:
+        """See ``Catalogue.states``."""
+
+    def same_content(self, sha256: str) -> KnownContent | None:
+        """See ``Catalogue.same_content``."""
+
+
+class Destination(Protocol):
+    """Where photos go, such as a ``Gallery``."""
+
+    @property
+    def path(self) -> Path:
+        """The folder that relative URIs are taken from."""
+
+    @property
+    def catalogue(self) -> KnownPhotos:
+        """What is known of photos already."""
 
 
 class _Decoded(NamedTuple):
@@ -107,7 +129,7 @@ def stage_times(device: torch.device) -> StageTimes:
 
 
 def read_photos(
-    gallery: Gallery,
+    gallery: Destination,
     photos: Sequence[Candidate],
     runner: Runner,
     times: StageTimes,
@@ -151,7 +173,7 @@ def _encoders(plan: Plan) -> int:
     return plan.cores if plan.max_batch == 1 else _GPU_AT_ONCE
 
 
-def _with_states(gallery: Gallery, photos: Sequence[Candidate], together: int) -> Iterator[list[Task]]:
+def _with_states(gallery: Destination, photos: Sequence[Candidate], together: int) -> Iterator[list[Task]]:
     for start in range(0, len(photos), _STATES):
         some = photos[start : start + _STATES]
         states = gallery.catalogue.states(photo.uri for photo in some)
@@ -162,7 +184,7 @@ def _with_states(gallery: Gallery, photos: Sequence[Candidate], together: int) -
 class _Reader:
     """What the threads of a job do."""
 
-    def __init__(self, gallery: Gallery, runner: Runner, max_pixels: int, plan: Plan, times: StageTimes) -> None:
+    def __init__(self, gallery: Destination, runner: Runner, max_pixels: int, plan: Plan, times: StageTimes) -> None:
         self._gallery = gallery
         self._runner = runner
         self._max_pixels = max_pixels

@@ -25,12 +25,13 @@ from training.evaluation.protocol import evaluate as measure
 from training.evaluation.report import retrieval_report
 from training.evaluation.summary import summary
 from training.features.paired import paired_features
+from training.fit.distributed import first_alone, joined
 from training.fit.recipe import Recipe, RecipeOptions, read_recipe
 from training.fit.run import fit as train
 from training.model.bundle import load_bundle, set_calibration
 from training.model.devices import resolve_device
 from training.model.hub import HubName
-from training.model.manifest import read_manifest
+from training.model.manifest import BundleManifest, read_manifest
 from training.model.publication import push_bundle
 from training.model.quantisation import Quantisation
 from training.model.starter import STARTER_MODEL
@@ -97,11 +98,20 @@ def fit(*, settings: Options[Fit]) -> None:
     if settings.photos is not None:
         chosen = _adaptation(chosen) | chosen
     recipe = Recipe(**chosen)
-    data = cast(Path, settings.data) if settings.photos is None else draw_pairs(settings.photos, settings.out / "pairs")
-    device = resolve_device(settings.device)
-    manifest = train(data, settings.out, recipe, split=settings.split, cache=settings.cache, device=device)
+    with joined(settings.device) as device:
+        with first_alone():
+            data = cast(Path, settings.data) if settings.photos is None else _drawn(settings)
+        manifest = train(data, settings.out, recipe, split=settings.split, cache=settings.cache, device=device)
+        _print_model(manifest, settings.out)
+
+
+def _drawn(settings: Fit) -> Path:
+    return draw_pairs(cast(Path, settings.photos), settings.out / "pairs")
+
+
+def _print_model(manifest: BundleManifest, out: Path) -> None:
     top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
-    print(f"model {manifest.digest[:12]} in {settings.out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
+    print(f"model {manifest.digest[:12]} in {out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
 
 
 def _adaptation(chosen: Mapping[str, Any]) -> dict[str, Any]:

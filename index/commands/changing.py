@@ -1,15 +1,26 @@
 """The commands that change a gallery: ``svdraw index build`` and its siblings."""
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from cyclopts import Parameter
 from pydantic import Field, model_validator
 
 from index.accelerators.kinds import KindChoice
 from index.colours import measure_colors
-from index.commands.options import DEVICE, GALLERY, MAX_PIXELS_HELP
+from index.commands.options import (
+    DEVICE,
+    FOLLOW_LINKS,
+    GALLERY,
+    MAX_PIXELS_HELP,
+    MODEL,
+    PHOTOS,
+    PhotosOptions,
+)
+from index.errors import PartsError
 from index.gallery.directory import Gallery
 from index.gallery.generations import read_generation
 from index.gallery.precision import PhotoPrecision
@@ -17,7 +28,6 @@ from index.jobs import ALLOW_REMOVING, index_photos, remove_photos, sync_photos
 from index.jobs import compact as compact_gallery
 from index.moves import relocate as relocate_photos
 from index.names import ids_of
-from index.sources import Listing, list_photos
 from training.base.command_line import Many, Options, Settings
 from training.model.images import MAX_PIXELS
 from training.model.starter import STARTER_MODEL
@@ -33,10 +43,6 @@ __all__ = [
     "sync",
 ]
 
-_PHOTOS = (
-    "photos: a folder or its URI, a list of paths or URIs, or a table (.csv, .tsv, .jsonl, .parquet) with a column uri"
-)
-_FOLLOW_LINKS = "also search folders that links in the folder lead to"
 _KIND = "kind of index; auto measures which is fastest; the gallery keeps the choice"
 _FILTERABLE = (
     "fields that filters find quickly: label, width, height, bytes or names of metadata, joined by commas; "
@@ -54,28 +60,46 @@ _Names = Annotated[
 ]
 
 
-class _Source(Settings):
-    """Where photos come from, and what embeds them."""
+@contextmanager
+def _parts_needed() -> Iterator[None]:
+    """Says what to install for parts, which nothing else here needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PartsError(f'--parts needs {error.name}: pip install "svdraw[all]"') from error
 
-    photos: str = Field(description=_PHOTOS)
-    encoding: str | None = Field(
-        None, description="encoding of a list or a CSV table, such as shift_jis; by default UTF-8, else Windows-1252"
+
+class _Source(PhotosOptions):
+    """Where photos come from."""
+
+    photos: str | None = Field(None, description=PHOTOS)
+    parts: str | None = Field(
+        None, description="folder or URI of parts in place of --photos, written by `svdraw index embed` or `export`"
     )
-    follow_links: bool = Field(False, description=_FOLLOW_LINKS)
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description=MAX_PIXELS_HELP)
-    device: str = Field("auto", description=DEVICE)
 
-    def listing(self) -> Listing:
-        return list_photos(self.photos, encoding=self.encoding, follow_links=self.follow_links)
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.photos is None) == (self.parts is None):
+            raise ValueError("give either --photos or --parts")
+        return self
+
+    def prepared(self, precision: PhotoPrecision = "auto") -> Callable[[Gallery], object]:
+        """What brings the photos into a gallery and returns what happened; they are listed before there is one."""
+        if self.parts is not None:
+            with _parts_needed():
+                from index.parts.importing import import_parts
+            return partial(import_parts, parts=self.parts)
+        listing = self.listing(str(self.photos))
+        return partial(
+            index_photos, photos=listing, device=self.device, max_pixels=self.max_pixels, precision=precision
+        )
 
 
 class Build(_Source):
     """Options of ``svdraw index build``."""
 
     out: Path = Field(description="folder of the new gallery, or of one to bring up to date")
-    model: Path = Field(
-        STARTER_MODEL, description="model bundle, made by `svdraw fit`; by default the one that ships with svdraw"
-    )
+    model: Path = Field(STARTER_MODEL, description=MODEL)
     precision: PhotoPrecision = Field(
         "auto",
         description="precision that photos are embedded in; auto chooses int8 on a CPU where the model's quality "
@@ -85,16 +109,34 @@ class Build(_Source):
     recall: float | None = Field(None, gt=0, le=1, description=_RECALL)
     neighbours: int | None = Field(None, ge=0, le=100, description=_NEIGHBOURS)
     filterable: Many[str] | None = Field(None, description=_FILTERABLE)
+    shards: int | None = Field(
+        None, ge=1, le=4096, description="make so many galleries of --parts, the shards, in place of one"
+    )
+
+    @model_validator(mode="after")
+    def _shards_of_parts(self) -> Self:
+        if self.shards is not None and (self.parts is None or self.neighbours):
+            raise ValueError("--shards needs --parts, and no --neighbours, which would lie in other shards")
+        return self
 
 
 def build(*, settings: Options[Build]) -> None:
     """Embeds photos and builds a gallery; a further run goes on where one stopped, or brings it up to date."""
-    candidates = settings.listing()
+    if settings.shards is not None:
+        _build_shards(settings)
+        return
+    bring_into = settings.prepared(settings.precision)
     with closing(Gallery.create(settings.out, settings.model)) as gallery:
         gallery.configure(settings.kind, settings.recall, settings.neighbours)
         gallery.make_filterable(settings.filterable)
-        options = settings.model_dump(include={"max_pixels", "precision"})
-        _report(gallery, index_photos(gallery, candidates, settings.device, **options))
+        _report(gallery, bring_into(gallery))
+
+
+def _build_shards(settings: Build) -> None:
+    with _parts_needed():
+        from index.shards.building import build_shards
+    chosen = settings.model_dump(include={"out", "model", "parts", "shards", "kind", "recall", "filterable"})
+    print(f"{build_shards(**chosen)}\n{settings.out}: {settings.shards} shards")
 
 
 class Add(_Source):
@@ -105,9 +147,9 @@ class Add(_Source):
 
 def add(*, settings: Options[Add]) -> None:
     """Adds photos to a gallery."""
-    candidates = settings.listing()
+    bring_into = settings.prepared()
     with closing(Gallery.open(settings.gallery, write=True)) as gallery:
-        _report(gallery, index_photos(gallery, candidates, settings.device, max_pixels=settings.max_pixels))
+        _report(gallery, bring_into(gallery))
 
 
 class Sync(Settings):
@@ -122,7 +164,7 @@ class Sync(Settings):
         le=100,
         description="percentage of the gallery's photos in the folder that may be gone; with more nothing is removed",
     )
-    follow_links: bool = Field(False, description=_FOLLOW_LINKS)
+    follow_links: bool = Field(False, description=FOLLOW_LINKS)
     max_pixels: int = Field(MAX_PIXELS, ge=1, description=MAX_PIXELS_HELP)
 
 

@@ -1,8 +1,8 @@
 """The commands that look at a gallery: ``svdraw index info``, ``verify`` and ``search``."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from pydantic import Field
 
 from index.commands.options import DEVICE, GALLERY, JsonFlag
 from index.errors import GalleryDamaged, IndexingError
+from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
 from index.gallery.filters import parse_filter
 from index.gallery.generations import read_generation
 from index.gallery.precision import recorded_precision
 from index.gallery.relevance import UNCALIBRATED, hit_relevance
 from index.gallery.searcher import Choices, Hit, Searcher
+from index.shards.layout import are_shards
+from index.shards.searching import Shards
 from training.base.command_line import Options, Settings
 from training.base.errors import ImageError
 from training.drawings.ink import BLANK, is_blank
@@ -73,7 +76,7 @@ def verify(*, settings: Options[Verify]) -> None:
 class Search(Settings):
     """Options of ``svdraw index search``."""
 
-    gallery: Path = Field(description=GALLERY)
+    gallery: Path = Field(description=f"{GALLERY}, or of shards")
     sketch: Path = Field(description="image file of a sketch, or an SVG drawing")
     limit: int = Field(10, ge=1, description="number of photos to print")
     offset: int = Field(0, ge=0, description="number of best photos to skip")
@@ -102,11 +105,10 @@ class Search(Settings):
 
 def search(*, settings: Options[Search]) -> None:
     """Finds the photos that a sketch depicts."""
-    searcher = Searcher.open(settings.gallery, settings.device)
-    with closing(Gallery.open(settings.gallery)) as gallery:
-        bundle = load_bundle(gallery.model_directory, settings.device)
-        found = _found(settings, gallery, searcher, bundle)
-        photos = gallery.catalogue.photos([hit.id for hit, _ in found])
+    with _opened(settings) as (searcher, catalogue, model):
+        bundle = load_bundle(model, settings.device)
+        found = _found(settings, catalogue, searcher, bundle)
+        photos = catalogue.photos([hit.id for hit, _ in found])
     rows = [(hit.score, relevance, photos[hit.id]) for hit, relevance in found if hit.id in photos]
     if settings.as_json:
         facts = [{"score": score, "relevance": relevance, **photo._asdict()} for score, relevance, photo in rows]
@@ -115,8 +117,20 @@ def search(*, settings: Options[Search]) -> None:
         print(_aligned([(_scores(*row[:2]), f"{row[2].id}  {row[2].label or ''}  {row[2].uri}") for row in rows]))
 
 
+@contextmanager
+def _opened(settings: Search) -> Iterator[tuple[Searcher | Shards, Catalogue | Shards, Path]]:
+    """What to search, what knows the photos, and the folder of the model: of a gallery, or of shards."""
+    if are_shards(settings.gallery):
+        with closing(Shards.open(settings.gallery, settings.device)) as shards:
+            yield shards, shards, shards.model_directory
+        return
+    searcher = Searcher.open(settings.gallery, settings.device)
+    with closing(Gallery.open(settings.gallery)) as gallery:
+        yield searcher, gallery.catalogue, gallery.model_directory
+
+
 def _found(
-    settings: Search, gallery: Gallery, searcher: Searcher, bundle: Bundle
+    settings: Search, catalogue: Catalogue | Shards, searcher: Searcher | Shards, bundle: Bundle
 ) -> list[tuple[Hit, float] | tuple[Hit, None]]:
     """What is found, with its relevance where the model can tell it."""
     calibration, least = bundle.manifest.calibration, settings.min_relevance
@@ -126,7 +140,7 @@ def _found(
         raise IndexingError("--min-relevance cannot be used with --expand, whose results have no relevance")
     query = _embedded(bundle, settings.sketch)
     dimensions = settings.dimensions or bundle.default_dimensions
-    only = None if settings.filter is None else gallery.catalogue.select(parse_filter(settings.filter))
+    only = None if settings.filter is None else catalogue.select(parse_filter(settings.filter))
     choices = Choices(recall=settings.recall, ids=only, unique=settings.unique)
     if settings.expand:
         query = searcher.expanded(query, settings.expand, dimensions=dimensions, **choices)

@@ -4,17 +4,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 from pydantic_core import from_json
 
 from index.errors import MetadataError
 from index.gallery.database import Database
 from index.gallery.palette import color_names
-from index.gallery.photos import Photo
+from index.gallery.photos import NewPhoto, Photo
+from index.gallery.vector_pages import read_vectors
 
-__all__ = ["chunks", "photos_after", "photos_by_id"]
+__all__ = ["chunks", "photos_after", "photos_by_id", "stored_photos"]
 
 _FACTS = "id, uri, sha256, bytes, width, height, label"
 _COLUMNS = f"{_FACTS}, metadata, colors"
+_STORED = "id, uri, sha256, bytes, modified, width, height, label, metadata, colors"
 _CHUNK = 500  # bound variables in one statement
 
 
@@ -45,6 +48,27 @@ def photos_after(database: Database, after: int, limit: int, most: int | None) -
             if most is not None and taken > most:
                 break
     return page
+
+
+def stored_photos(database: Database, dim: int, size: int) -> Iterator[list[NewPhoto]]:
+    """Yields all photos by ascending id, with their vectors, from one consistent state.
+
+    Args:
+        database: of the catalogue.
+        dim: number of coordinates.
+        size: number of photos that are yielded together.
+
+    Raises:
+        GalleryDamaged: if a vector is missing, has another size or is not finite.
+    """
+    with database.reading() as connection:
+        photos = connection.execute(f"SELECT {_STORED} FROM photos ORDER BY id")
+        while rows := photos.fetchmany(size):
+            vectors = read_vectors(connection, np.array([row[0] for row in rows], np.int64), dim)
+            yield [
+                NewPhoto._make((*row[1:8], from_json(row[8]), vector, row[9]))
+                for row, vector in zip(rows, vectors, strict=True)
+            ]
 
 
 def chunks(values: list[Any]) -> Iterator[list[Any]]:

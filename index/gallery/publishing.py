@@ -19,14 +19,15 @@ from index.gallery.generations import CHANGES, ORDER, GenerationManifest, genera
 from index.gallery.query_moments import known_queries
 from index.gallery.staging import BASE, NEXT, alone, link, staging, switch_to, sync
 from training.base.machine import memory_limit
-from training.model.gallery_order import GalleryOrder, gallery_order, read_gallery_order
+from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_order, read_gallery_order
 from training.model.manifest import read_manifest
 from training.model.neighbours import NEIGHBOURS
 
-__all__ = ["base_is_due", "publish_base", "publish_changes", "publish_layer"]
+__all__ = ["SHARED_ORDER", "base_is_due", "publish_base", "publish_changes", "publish_layer"]
 
 logger = logging.getLogger(__name__)
 
+SHARED_ORDER = "order.npz"  # in a gallery's folder: the order to use, which it shares with others, instead of its own
 _FEW = 1000  # this many changes need no new base, however small the base is
 _SHARE = 0.05  # of the base that may be out of date before it is rebuilt
 _LARGEST = 4  # times as many changes are laid over a base while another is built
@@ -141,8 +142,10 @@ def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest
     neighbours = _neighbours(catalogue, count, dim)
     if neighbours:
         photos = take_in_neighbours(folder, photos, neighbours)
-    sketches = known_queries(path, catalogue.fact("model") or "", dim)
-    order = gallery_order(photos, read_manifest(path / "model").spectrum, sketches)
+    is_shared = (path / SHARED_ORDER).exists()
+    sketches = SecondMoment(dim) if is_shared else known_queries(path, catalogue.fact("model") or "", dim)
+    spectrum = read_manifest(path / "model").spectrum
+    order = read_gallery_order(path / SHARED_ORDER) if is_shared else gallery_order(photos, spectrum, sketches)
     order.write(folder / ORDER)
     vectors = write_vectors(folder, order)
     kind, reason = _choice(catalogue, vectors)

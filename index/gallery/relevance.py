@@ -1,20 +1,34 @@
 """The relevance of what a search for a single sketch found."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.gallery.searcher import Hit, Searcher
+from index.gallery.searcher import Hit
 from training.model.calibration import Calibration, score_spread
+from training.model.gallery_order import GalleryOrder
 
-__all__ = ["UNCALIBRATED", "hit_relevance"]
+__all__ = ["UNCALIBRATED", "Searched", "hit_relevance"]
 
 UNCALIBRATED = "the gallery's model has no calibration; `svdraw calibrate` adds one"
 
 
+class Searched(Protocol):
+    """What was searched, such as a ``Searcher``."""
+
+    @property
+    def order(self) -> GalleryOrder:
+        """The maps from the model's coordinates to those that ``dimensions`` counts."""
+
+    @property
+    def count(self) -> int:
+        """Number of photos."""
+
+
 def hit_relevance(
-    searcher: Searcher, calibration: Calibration, query: NDArray[np.float32], dimensions: int, hits: Sequence[Hit]
+    searcher: Searched, calibration: Calibration, query: NDArray[np.float32], dimensions: int, hits: Sequence[Hit]
 ) -> list[float]:
     """Computes the relevance of hits to a sketch, each from 0 to 1.
 

@@ -16,7 +16,7 @@ from training.model.devices import resolve_device
 from training.model.gallery_order import GalleryOrder
 from training.model.truncation import truncate
 
-__all__ = ["MAX_HITS", "Change", "Choices", "Hit", "Searcher"]
+__all__ = ["MAX_HITS", "Change", "Choices", "Hit", "Searcher", "check_page"]
 
 MAX_HITS = 10_000  # results of one search, skipped ones included: a deep page costs as much as all pages before it
 _EXPANSION = 10  # photos that expand a query
@@ -57,6 +57,16 @@ class Choices(TypedDict, total=False):
     ids: NDArray[np.int64] | None
     unique: bool
     without: Sequence[int]
+
+
+def check_page(limit: int, offset: int) -> None:
+    """Checks that a page can be searched.
+
+    Raises:
+        PageError: if the limit or the offset is out of range.
+    """
+    if limit < 1 or offset < 0 or offset + limit > MAX_HITS:
+        raise PageError(limit, offset, MAX_HITS)
 
 
 class Searcher:
@@ -238,8 +248,7 @@ class Searcher:
     def _check(self, queries: NDArray[np.float32], dimensions: int, limit: int, offset: int, recall: float) -> None:
         if not 1 <= dimensions <= self.dim:
             raise DimensionsError(dimensions, self.dim)
-        if limit < 1 or offset < 0 or offset + limit > MAX_HITS:
-            raise PageError(limit, offset, MAX_HITS)
+        check_page(limit, offset)
         if not 0 < recall <= 1:
             raise ValueError(f"recall must be over 0 and at most 1, not {recall}")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
@@ -275,5 +284,5 @@ class Searcher:
         scores = (vectors * prefix).sum(axis=1).astype(np.float32)
         ids = self._current.positions.ids_at(positions)
         order = np.lexsort((ids, -scores))[page]
-        hits = [Hit(int(ids[position]), float(np.float32(scores[position] + baseline))) for position in order]
+        hits = [Hit(int(ids[position]), float(scores[position] + baseline)) for position in order]  # exact: no new ties
         return hits if threshold is None else [hit for hit in hits if hit.score >= threshold]

@@ -11,6 +11,7 @@ from index.errors import GalleryDamaged, GalleryError
 from index.gallery.bases import FileFacts, file_facts
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest
+from index.gallery.publishing import SHARED_ORDER
 from training.base.artifacts import write_text
 from training.model.bundle import copy_bundle
 
@@ -51,6 +52,7 @@ def snapshot(gallery: Gallery, out: Path) -> SnapshotManifest:
     _new_folder(out)
     model = copy_bundle(gallery.model_directory, out / "model").digest
     gallery.catalogue.back_up(out / _CATALOGUE)
+    _copy_order(gallery.path, out)
     copied = Gallery.open(out)
     try:
         if problems := copied.catalogue.problems():
@@ -82,12 +84,19 @@ def restore(source: Path, out: Path) -> GenerationManifest:
     _new_folder(out)
     copy_bundle(source / "model", out / "model")
     shutil.copyfile(source / _CATALOGUE, out / _CATALOGUE)
+    _copy_order(source, out)
     gallery = Gallery.open(out, write=True)
     try:
         with gallery.writing():
             return gallery.publish()
     finally:
         gallery.close()
+
+
+def _copy_order(source: Path, out: Path) -> None:
+    """Copies the order that a shard shares with others; see ``index.shards``."""
+    if (source / SHARED_ORDER).exists():
+        shutil.copyfile(source / SHARED_ORDER, out / SHARED_ORDER)
 
 
 def _new_folder(out: Path) -> None:

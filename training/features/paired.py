@@ -1,10 +1,11 @@
 """Paired data together with its backbone features."""
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,10 +16,19 @@ from training.base.rejects import report_rejects
 from training.data.pairs import PairedData
 from training.data.relevance import Relevance, class_relevance
 from training.features.cache import FeatureCache
-from training.features.extraction import extract_features
+from training.features.extraction import Features, extract_features
 from training.model.encoders import Encoder, PairedEncoders
 
-__all__ = ["FeatureSet", "head_embeddings", "paired_features"]
+__all__ = ["Extract", "FeatureSet", "head_embeddings", "paired_features"]
+
+
+class Extract(Protocol):
+    """What computes the features of files; see ``extract_features``."""
+
+    def __call__(
+        self, files: Sequence[Path], encoder: Encoder, cache: FeatureCache | None, device: torch.device, *, title: str
+    ) -> Features:
+        """See ``extract_features``."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,13 @@ def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonica
 
 
 def paired_features(
-    data: PairedData, encoders: PairedEncoders, cache: Path | None, device: torch.device, *, rejects: Path | None = None
+    data: PairedData,
+    encoders: PairedEncoders,
+    cache: Path | None,
+    device: torch.device,
+    *,
+    rejects: Path | None = None,
+    extract: Extract = extract_features,
 ) -> FeatureSet:
     """Backbone features of every usable image of a data set.
 
@@ -115,6 +131,7 @@ def paired_features(
         cache: directory of cached features; None computes every feature and caches none.
         device: device that the backbones run on.
         rejects: file to which images that cannot be used are added.
+        extract: computes the features of files, as ``extract_features`` does.
 
     Raises:
         DataError: if nothing is usable.
@@ -122,8 +139,8 @@ def paired_features(
     """
     try:
         with closing(FeatureCache(cache)) if cache else nullcontext() as store:
-            x = extract_features(data.sketches, encoders.sketch, store, device, title="sketch features")
-            y = extract_features(data.photos, encoders.photo, store, device, title="photo features")
+            x = extract(data.sketches, encoders.sketch, store, device, title="sketch features")
+            y = extract(data.photos, encoders.photo, store, device, title="photo features")
     except sqlite3.Error as error:
         raise TrainingError(
             f"the feature cache in {cache} cannot be used ({error}); free some space, or name another --cache"

@@ -11,7 +11,31 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-__all__ = ["AffineRange", "augment_photos", "augment_sketches"]
+__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches"]
+
+
+class Draws:
+    """Random numbers for images of a batch; those of an image do not depend on which others are there.
+
+    Args:
+        generator: source of all of them.
+        batch: number of images of the whole batch.
+        rows: the images that are there, ``(n,)``; all when omitted.
+    """
+
+    def __init__(self, generator: Generator, batch: int, rows: Tensor | None = None) -> None:
+        self._generator = generator
+        self._batch = batch
+        self._rows = torch.arange(batch) if rows is None else rows
+
+    def uniform(self, low: float = 0, high: float = 1) -> Tensor:
+        """One number for each image, ``(n,)``."""
+        return torch.rand(self._batch, generator=self._generator)[self._rows] * (high - low) + low
+
+    def uniform_pairs(self, low: float, high: float) -> Tensor:
+        """Two numbers for each image, ``(n, 2)``."""
+        numbers = torch.rand(2 * self._batch, generator=self._generator) * (high - low) + low
+        return numbers.view(self._batch, 2)[self._rows]
 
 
 @dataclass(frozen=True)
@@ -42,43 +66,38 @@ _THICKER, _THINNER = 0.3, 0.15  # shares of the drawings
 _ERASED_SIDE = (0.1, 0.4)  # of the image's side
 
 
-def augment_sketches(images: Tensor, generator: Generator) -> Tensor:
+def augment_sketches(images: Tensor, draws: Draws) -> Tensor:
     """Varies stroke width and placement, mirrors half of the drawings, and erases a rectangle from half of them.
 
     Args:
         images: drawings with dark strokes on white, ``(n, 3, size, size)``.
-        generator: source of all random numbers.
+        draws: random numbers for them.
 
     Returns:
         ``(n, 3, size, size)``.
     """
-    images = _vary_thickness(images, generator)
-    images = 1 - _place(1 - images, SKETCH_PLACEMENT, generator, outside="zeros")
-    return _erase(images, 0.5, generator, fill=torch.ones(len(images)))
+    images = _vary_thickness(images, draws)
+    images = 1 - _place(1 - images, SKETCH_PLACEMENT, draws, outside="zeros")
+    return _erase(images, 0.5, draws, fill=torch.ones(len(images)))
 
 
-def augment_photos(images: Tensor, generator: Generator) -> Tensor:
+def augment_photos(images: Tensor, draws: Draws) -> Tensor:
     """Varies framing, light and saturation, mirrors half of the photos, and covers a rectangle in a quarter of them.
 
     Args:
         images: photos, ``(n, 3, size, size)``.
-        generator: source of all random numbers.
+        draws: random numbers for them.
 
     Returns:
         ``(n, 3, size, size)``.
     """
-    images = _vary_light(_place(images, PHOTO_PLACEMENT, generator, outside="reflection"), generator)
-    return _erase(images, 0.25, generator, fill=torch.rand(len(images), generator=generator))
+    images = _vary_light(_place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
+    return _erase(images, 0.25, draws, fill=draws.uniform())
 
 
-def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
-    return torch.rand(count, generator=generator) * (high - low) + low
-
-
-def _vary_thickness(images: Tensor, generator: Generator) -> Tensor:
-    count = len(images)
-    kind = torch.rand(count, generator=generator)[:, None, None, None]
-    amount = torch.rand(count, generator=generator)[:, None, None, None]
+def _vary_thickness(images: Tensor, draws: Draws) -> Tensor:
+    kind = draws.uniform()[:, None, None, None]
+    amount = draws.uniform()[:, None, None, None]
     thicker = torch.lerp(images, _darkest(images, (-1, 1)), amount)
     thinner = torch.lerp(images, 1 - _darkest(1 - images, (1,)), 0.6 * amount)
     return torch.where(kind < _THICKER, thicker, torch.where(kind > 1 - _THINNER, thinner, images))
@@ -96,41 +115,38 @@ def _darkest(images: Tensor, shifts: tuple[int, ...]) -> Tensor:
     return images
 
 
-def _place(images: Tensor, limits: AffineRange, generator: Generator, *, outside: str) -> Tensor:
+def _place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
     """Random affine maps, half of them mirrored; ``outside`` is ``grid_sample``'s padding."""
-    count = len(images)
-    angle = _uniform(count, -limits.rotation, limits.rotation, generator) * math.pi / 180
-    scale = torch.exp(-_uniform(count, math.log(limits.smallest), math.log(limits.largest), generator))
-    stretch = torch.exp(_uniform(count, -limits.stretch, limits.stretch, generator))
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    to_source = torch.zeros(count, 2, 3)
+    angle = draws.uniform(-limits.rotation, limits.rotation) * math.pi / 180
+    scale = torch.exp(-draws.uniform(math.log(limits.smallest), math.log(limits.largest)))
+    stretch = torch.exp(draws.uniform(-limits.stretch, limits.stretch))
+    mirror = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
+    to_source = torch.zeros(len(images), 2, 3)
     to_source[:, 0, 0] = torch.cos(angle) * scale * stretch * mirror
-    to_source[:, 0, 1] = _uniform(count, -limits.shear, limits.shear, generator) - torch.sin(angle) * scale
+    to_source[:, 0, 1] = draws.uniform(-limits.shear, limits.shear) - torch.sin(angle) * scale
     to_source[:, 1, 0] = torch.sin(angle) * scale * mirror
     to_source[:, 1, 1] = torch.cos(angle) * scale / stretch
-    to_source[:, :, 2] = _uniform(2 * count, -2 * limits.shift, 2 * limits.shift, generator).view(count, 2)
+    to_source[:, :, 2] = draws.uniform_pairs(-2 * limits.shift, 2 * limits.shift)
     grid = functional.affine_grid(to_source, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)
 
 
-def _vary_light(images: Tensor, generator: Generator) -> Tensor:
-    count = len(images)
+def _vary_light(images: Tensor, draws: Draws) -> Tensor:
     saturation, contrast, brightness = (
-        _uniform(count, low, high, generator)[:, None, None, None]
-        for low, high in ((0.0, 1.3), (0.7, 1.3), (-0.15, 0.15))
+        draws.uniform(low, high)[:, None, None, None] for low, high in ((0.0, 1.3), (0.7, 1.3), (-0.15, 0.15))
     )
     images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation)
     return (torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast) + brightness).clamp(0, 1)
 
 
-def _erase(images: Tensor, share: float, generator: Generator, *, fill: Tensor) -> Tensor:
+def _erase(images: Tensor, share: float, draws: Draws, *, fill: Tensor) -> Tensor:
     """Fills one random rectangle of a share of the images with their ``fill``, ``(n,)``."""
-    count, _, height, width = images.shape
-    chosen = torch.rand(count, generator=generator) < share
+    height, width = images.shape[2:]
+    chosen = draws.uniform() < share
     inside = []
     for side in (height, width):
-        extent = _uniform(count, *_ERASED_SIDE, generator)
-        start = torch.rand(count, generator=generator) * (1 - extent)
+        extent = draws.uniform(*_ERASED_SIDE)
+        start = draws.uniform() * (1 - extent)
         place = (torch.arange(side) + 0.5) / side
         inside.append((place >= start[:, None]) & (place < (start + extent)[:, None]))
     mask = (chosen[:, None] & inside[0])[:, :, None] & inside[1][:, None, :]

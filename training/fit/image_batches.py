@@ -17,7 +17,8 @@ from torch import Tensor
 from training.base.errors import DataError
 from training.base.rejects import reject_reason, report_rejects
 from training.data.pairs import PairedData
-from training.fit.augmentation import augment_photos, augment_sketches
+from training.fit.augmentation import Draws, augment_photos, augment_sketches
+from training.fit.distributed import own_rows
 from training.fit.sampling import Batch, PairSampler
 from training.model.encoders import Encoder, PairedEncoders
 from training.model.images import open_image
@@ -31,6 +32,8 @@ Pixels = NDArray[np.uint8]
 
 class ImageBatches:
     """Image batches by step number; a step's images depend on nothing but the seed and the step.
+
+    Of several processes, each decodes and augments its own rows of a batch, the same as one process would.
 
     Args:
         data: sketches, photos and the groups that pairs are drawn from.
@@ -53,6 +56,7 @@ class ImageBatches:
     ) -> None:
         self._data = data
         self._sampler = PairSampler(data, batch_size, seed)
+        self._own = own_rows(batch_size)
         self._sketch, self._photo = encoders.sketch, encoders.photo
         self._seed = seed
         self._device = device
@@ -85,23 +89,25 @@ class ImageBatches:
 
     def _prepare(self, step: int) -> Batch:
         sketches, photos, groups = self._sampler.draw(step)
+        rows = np.arange(len(groups))[self._own]
         random = np.random.default_rng([self._seed, step, 1])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         pairs = [
-            (drawing, picture, group)
-            for sketch, photo, group in zip(sketches, photos, groups, strict=True)
+            (drawing, picture, groups[row], row)
+            for row, sketch, photo in zip(rows, sketches[rows], photos[rows], strict=True)
             if (drawing := self._arranged(self._data.sketches[sketch], self._sketch)) is not None
             and (picture := self._arranged(self._data.photos[photo], self._photo)) is not None
         ]
-        if len(pairs) < 2:
+        if len(pairs) < min(2, len(rows)):
             raise DataError(
-                f"{len(pairs)} of {len(groups)} pairs of a batch can still be read; check where the images lie and run "
+                f"{len(pairs)} of {len(rows)} pairs of a batch can still be read; check where the images lie and run "
                 "the same command again to go on"
             )
-        drawings, pictures, labels = zip(*pairs, strict=True)
+        drawings, pictures, labels, usable = zip(*pairs, strict=True)
+        draws = Draws(generator, len(groups), torch.tensor(usable))
         return Batch(
-            self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), generator)),
-            self._photo.preprocessing.normalise(augment_photos(_stack(pictures), generator)),
+            self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), draws)),
+            self._photo.preprocessing.normalise(augment_photos(_stack(pictures), draws)),
             torch.tensor(labels),
         )
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from training.base.errors import DivergenceError
 from training.fit.checkpoints import EpochRecord, Progress, load_checkpoint, save_checkpoint
+from training.fit.distributed import broadcast_module, is_first, sum_gradients
 
 __all__ = ["MovingAverage", "Optimization", "ParameterGroup", "cosine_factor", "minimise"]
 
@@ -102,6 +103,7 @@ def minimise(
     updates = _Updates(groups, loss, optimization)
     state = nn.ModuleDict({"module": module, "average": updates.average})
     progress = load_checkpoint(checkpoint, state, updates.optimizer, fingerprint)
+    broadcast_module(state)
     if progress is None:
         progress = Progress(fingerprint=fingerprint)
     elif len(progress.history) < optimization.epochs:
@@ -125,7 +127,8 @@ def minimise(
             seconds=time.monotonic() - started,
         )
         progress.history.append(record)
-        save_checkpoint(checkpoint, state, updates.optimizer, progress)
+        if is_first():
+            save_checkpoint(checkpoint, state, updates.optimizer, progress)
         if on_epoch:
             on_epoch(progress.history)
     updates.average.take_over()
@@ -207,6 +210,7 @@ class _Updates:
         self.optimizer.zero_grad()
         torch.autograd.backward(value)
         parameters = [parameter for group in self._groups for parameter in group.parameters]
+        sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, optimization.clip or math.inf)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the norm of the gradient is {norm.item()}")

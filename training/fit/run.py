@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from training.evaluation.calibration import fit_calibration
 from training.features.paired import FeatureSet, paired_features
 from training.fit.beginning import check_backbone, first_encoders
 from training.fit.checkpoints import EpochRecord
+from training.fit.distributed import broadcast, extract_together, first_alone, is_first
 from training.fit.memory import keep_freed_memory
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
@@ -88,11 +90,12 @@ def fit(
         logger.info("%s is finished already; nothing to do", out)
         return finished
     check_backbone(recipe)
-    write_text(out / _RUN_NAME, json.dumps({"fingerprint": fingerprint, "recipe": recipe.model_dump(mode="json")}))
-    write_text(out / _REJECTS_NAME, "")
+    if is_first():
+        write_text(out / _RUN_NAME, json.dumps({"fingerprint": fingerprint, "recipe": recipe.model_dump(mode="json")}))
+        write_text(out / _REJECTS_NAME, "")
     logger.info(seen.instances.describe(seen.sketches))
     run = _Run(out, fingerprint, recipe, seen, cache, device)
-    choice = run.choose()
+    choice = broadcast(run.choose())
     encoders, form, history, used = run.finish(choice)
     record = TrainingRecord(
         classes=used.classes,
@@ -106,7 +109,7 @@ def fit(
         },
         images={"sketches": len(used.sketches), "photos": len(used.photos)},
     )
-    return save_bundle(
+    manifest = is_first() and save_bundle(
         out,
         encoders,
         form.spectrum.tolist(),
@@ -116,6 +119,7 @@ def fit(
         calibration=choice.calibration,
         half=recipe.half,
     )
+    return cast(BundleManifest, broadcast(manifest))
 
 
 class _Run:
@@ -135,7 +139,8 @@ class _Run:
         self.cache = cache
         self.device = device
         self.log = RunLog(out)
-        self.tuning = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
+        with first_alone():
+            self.tuning = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
         self.pairs = with_instances(self.tuning, recipe.instances)
         self.start = load_bundle(recipe.start, "cpu").encoders.to(device) if recipe.start else None
         if recipe.start_heads and self.start and not self.start.config.has_one_linear_head:
@@ -197,7 +202,7 @@ class _Run:
         encoders = first_encoders(self.recipe, len(self.pairs.groups)).to(self.device).eval()
         if self.recipe.tune == "all":
             encoders.resize(self.recipe.training_size or self.recipe.image_size)
-        features = paired_features(self.pairs, encoders, self.cache, self.device, rejects=self.out / _REJECTS_NAME)
+        features = self._features(self.pairs, encoders, self.cache)
         if len(features.restricted(self.seen).data.groups) < 2:
             raise DataError(f"fewer than two classes or pairs have usable images; see {self.out / _REJECTS_NAME}")
         start = self.start if self.recipe.start_heads else None
@@ -212,10 +217,14 @@ class _Run:
         if self.recipe.tune != "all":
             return features
         stage.encoders.resize(self.recipe.image_size)
-        tuned = paired_features(features.data, stage.encoders, None, self.device, rejects=self.out / _REJECTS_NAME)
+        tuned = self._features(features.data, stage.encoders, None)
         if not (np.isfinite(tuned.x).all() and np.isfinite(tuned.y).all()):
             raise DivergenceError("the trained backbone gives features that are not finite; lower the learning rate")
         return tuned
+
+    def _features(self, data: PairedData, encoders: PairedEncoders, cache: Path | None) -> FeatureSet:
+        rejects = self.out / _REJECTS_NAME if is_first() else None
+        return paired_features(data, encoders, cache, self.device, rejects=rejects, extract=extract_together)
 
     def _candidates(self) -> tuple[float | None, ...]:
         """Ways the heads may end: as trained, or as the closed form with a ridge."""

@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from training.base.artifacts import write_text
 from training.fit.checkpoints import EpochRecord
+from training.fit.distributed import is_first
 
 __all__ = ["RunLog"]
 
@@ -33,6 +34,8 @@ class RunLog:
             stage: name of the stage.
             history: one record for each finished epoch; at least one.
         """
+        if not is_first():
+            return
         self._stages[stage] = history
         rows = [
             json.dumps({"stage": name, **record.model_dump(exclude_none=True)}) + "\n"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.pairs import PairedData
+from training.fit.distributed import own_rows
 
 __all__ = ["Batch", "FeatureBatches", "PairSampler"]
 
@@ -56,7 +57,7 @@ class PairSampler:
 
 
 class FeatureBatches:
-    """Batches of backbone features held in memory.
+    """Batches of backbone features held in memory, or of each batch the rows of this process.
 
     Args:
         sampler: draws the pairs of each step.
@@ -68,8 +69,10 @@ class FeatureBatches:
         self._sampler = sampler
         self._x = x
         self._y = y
+        self._own = own_rows(sampler.batch_size)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step: the features of the pairs that the sampler draws."""
-        sketches, photos, groups = (torch.from_numpy(part).to(self._x.device) for part in self._sampler.draw(step))
+        drawn = self._sampler.draw(step)
+        sketches, photos, groups = (torch.from_numpy(part[self._own]).to(self._x.device) for part in drawn)
         return Batch(self._x[sketches], self._y[photos], groups)

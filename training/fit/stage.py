@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training.features.paired import FeatureSet
 from training.fit.checkpoints import EpochRecord
 from training.fit.closed_form import Moments, feature_moments
+from training.fit.distributed import gather_rows, own_file
 from training.fit.head_parameters import apply_canonical_form, apply_closed_form, blend_heads, learned_form, standardise
 from training.fit.image_batches import ImageBatches
 from training.fit.losses import NestedLoRALoss
@@ -146,7 +147,7 @@ class Stage:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             device=encoders.sketch.head.mean.device,
-            rejects=self.out / "rejects.jsonl",
+            rejects=own_file(self.out / "rejects.jsonl"),
         )
 
         def embed(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -184,7 +185,7 @@ class Stage:
             batch = batches(step)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp and batch.x.is_cuda):
                 f, g = embed(batch)
-            value: Tensor = objective(f.float(), g.float(), batch.labels)
+            value: Tensor = objective(gather_rows(f.float()), gather_rows(g.float()), gather_rows(batch.labels))
             return value
 
         history = minimise(

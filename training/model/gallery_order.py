@@ -12,7 +12,7 @@ coordinates, the first d of f' and g' have scores with the least mean squared er
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ class GalleryOrder(NamedTuple):
         scores: Matrix = queries.astype(np.float64) @ self.mean
         return scores
 
-    def write(self, file: Path) -> None:
+    def write(self, file: Path | IO[bytes]) -> None:
         """Writes the order to an ``.npz`` file."""
         np.savez(file, **self._asdict())
 
