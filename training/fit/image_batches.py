@@ -88,7 +88,7 @@ class ImageBatches:
         random = np.random.default_rng([self._seed, step, 1])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         pairs = [
-            (drawing, picture, group)
+            (drawing, picture, group, sketch, photo)
             for sketch, photo, group in zip(sketches, photos, groups, strict=True)
             if (drawing := self._arranged(self._data.sketches[sketch], self._sketch)) is not None
             and (picture := self._arranged(self._data.photos[photo], self._photo)) is not None
@@ -98,11 +98,11 @@ class ImageBatches:
                 f"{len(pairs)} of {len(groups)} pairs of a batch can still be read; check where the images lie and run "
                 "the same command again to go on"
             )
-        drawings, pictures, labels = zip(*pairs, strict=True)
+        drawings, pictures, *positions = zip(*pairs, strict=True)
         return Batch(
             self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), generator)),
             self._photo.preprocessing.normalise(augment_photos(_stack(pictures), generator)),
-            torch.tensor(labels),
+            *(torch.tensor(each) for each in positions),
         )
 
     def _arranged(self, file: Path, encoder: Encoder) -> Pixels | None:

@@ -19,11 +19,15 @@ class Batch(NamedTuple):
         x: inputs of the sketch encoder, or of its head; ``(batch, ...)``.
         y: inputs of the photo encoder, or of its head, paired row by row with ``x``; ``(batch, ...)``.
         labels: number of the group that each pair was drawn from, ``(batch,)``.
+        sketches: position of each sketch in the data, ``(batch,)``.
+        photos: position of each photo, ``(batch,)``.
     """
 
     x: Tensor
     y: Tensor
     labels: Tensor
+    sketches: Tensor
+    photos: Tensor
 
 
 class PairSampler:
@@ -72,4 +76,4 @@ class FeatureBatches:
     def __call__(self, step: int) -> Batch:
         """The batch of a step: the features of the pairs that the sampler draws."""
         sketches, photos, groups = (torch.from_numpy(part).to(self._x.device) for part in self._sampler.draw(step))
-        return Batch(self._x[sketches], self._y[photos], groups)
+        return Batch(self._x[sketches], self._y[photos], groups, sketches, photos)

@@ -18,7 +18,14 @@ from training.base.errors import BackboneError
 from training.model.folding import fold_batch_norm, is_foldable
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["DEFAULT_BACKBONE", "Backbone", "build_backbone", "default_preprocessing", "load_pretrained"]
+__all__ = [
+    "DEFAULT_BACKBONE",
+    "Backbone",
+    "build_backbone",
+    "default_preprocessing",
+    "load_classifier",
+    "load_pretrained",
+]
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
@@ -94,6 +101,23 @@ def load_pretrained(name: str, *, multi_scale: bool) -> Backbone:
     return _as_backbone(model, multi_scale=multi_scale)
 
 
+def load_classifier(name: str) -> nn.Linear | None:
+    """The linear classifier that a backbone was pretrained with, on its own pooled output; None if it has none.
+
+    Raises:
+        BackboneError: if the name is unknown or its weights cannot be obtained.
+    """
+    file = _packaged_weights(name)
+    if file is None:
+        model: Any = _create(name, pretrained=True, classifier=True)
+        last = model.get_classifier()
+        return last if isinstance(last, nn.Linear) else None
+    *_, weight, bias = torch.load(file, map_location="cpu", weights_only=True).values()
+    classifier = nn.Linear(weight.shape[1], weight.shape[0])
+    classifier.load_state_dict({"weight": weight, "bias": bias})
+    return classifier
+
+
 def default_preprocessing(backbone: Backbone, size: int | None = None) -> Preprocessing:
     """The normalisation that a backbone was pretrained with, and its input size unless ``size`` is given."""
     config = cast(dict[str, Any], backbone.model.pretrained_cfg)
@@ -107,13 +131,13 @@ def _as_backbone(model: nn.Module, *, multi_scale: bool) -> Backbone:
     return Backbone(model, multi_scale=multi_scale)
 
 
-def _create(name: str, *, pretrained: bool) -> nn.Module:
+def _create(name: str, *, pretrained: bool, classifier: bool = False) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         close = ", ".join(timm.list_models(f"*{name}*")[:5])
         hint = f"; did you mean {close}?" if close else "; `timm.list_models()` lists the names"
         raise BackboneError(f"unknown backbone {name!r}{hint}")
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=None if classifier else 0)
     except Exception as error:  # the hub client raises many kinds of errors, which all mean the same here
         raise BackboneError(
             f"cannot obtain pretrained weights of {name!r} ({type(error).__name__}: {str(error).splitlines()[0]}); "

@@ -125,7 +125,8 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
         {"share_head": False, "photo_norm": "none", "ridge": 3.0},
         {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
         {"tune": "all", "line_drawings": 0.5, "average": 0.0},
-        {"tune": "all", "image_size": 48, "training_size": 32},
+        {"tune": "all", "image_size": 48, "training_size": 32, "teacher": "nested"},
+        {"tune": "all", "teacher": "nested", "distillation": 0, "init": "random"},
         {"tune": "all", "share_backbone": False, "multi_scale": False, "crop_to_ink": True},
     ],
 )
