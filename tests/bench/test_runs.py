@@ -122,6 +122,9 @@ def test_retrieval(measure, benchmark, monkeypatch, shapes, tmp_path):
     assert "raw cosine, seed 0: mAP@all" in out
     rows = table((tmp_path / "runs" / "table.md").read_text())
     assert [row[0] for row in rows] == ["method", "---", "raw cosine", "closed form"]
+    figures = rows[2][2:4]  # one sketch by itself, and with the photos' neighbours
+    assert rows[0][2:4] == ["mAP@all", "mAP@all, with the gallery's neighbours"]
+    assert figures[0] != figures[1]
 
 
 def test_service_load(measure, gallery, shapes):

@@ -8,11 +8,12 @@ logarithm). At its optimum s_ij is a log density ratio, where NestedLoRA fits th
 with the singular values, but the coordinates have no order. The embeddings are therefore fitted afterwards.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.data.memberships import class_memberships
+from training.data.memberships import class_memberships, depicted_photos
 from training.data.pairs import PairedData
 
 __all__ = ["ContrastiveLoss", "Matches"]
@@ -63,14 +64,19 @@ class ContrastiveLoss(nn.Module):
 
 
 class Matches:
-    """Which photos of a data set belong to which sketches: those of the same class.
+    """How much the photos of a data set belong to its sketches: 1 if they are of the same class.
+
+    The photo that a sketch depicts, or that a line drawing was made from, has ``depicted`` more.
 
     Args:
         data: sketches, photos and their groups, whose labels are the classes.
+        depicted: see above.
     """
 
-    def __init__(self, data: PairedData) -> None:
+    def __init__(self, data: PairedData, *, depicted: float = 2.0) -> None:
         self._sketches, self._photos = class_memberships(data)
+        self._own = depicted_photos(data)
+        self._depicted = depicted
 
     def __call__(self, sketches: Tensor, photos: Tensor) -> Tensor:
         """The matches of a batch.
@@ -80,10 +86,12 @@ class Matches:
             photos: ``(m,)`` positions of photos.
 
         Returns:
-            ``(n, m)`` booleans on the device of ``sketches``.
+            ``(n, m)`` float32 on the device of ``sketches``.
         """
-        common = self._sketches[sketches.cpu().numpy()] @ self._photos[photos.cpu().numpy()].T
-        return torch.from_numpy(common.toarray() > 0).to(sketches.device)
+        rows, columns = sketches.cpu().numpy(), photos.cpu().numpy()
+        of_class = (self._sketches[rows] @ self._photos[columns].T).toarray() > 0
+        own = self._own[rows, None] == columns
+        return torch.from_numpy((of_class + self._depicted * own).astype(np.float32)).to(sketches.device)
 
 
 def _cross_entropy(scores: Tensor, matches: Tensor) -> Tensor:

@@ -78,13 +78,13 @@ class Recipe(RecipeOptions):
     )
     frozen_stages: int = Field(2, ge=0, description="number of first backbone stages that `tune` all does not train")
     teacher: Literal["contrastive", "nested"] = Field(
-        "contrastive",
-        description="what `tune` all trains backbones by: a supervised contrastive loss, after which the closed form "
-        "makes the embeddings, or NestedLoRA, which makes them too",
+        "nested",
+        description="what `tune` all trains backbones by: NestedLoRA, or a supervised contrastive loss, after which "
+        "the closed form makes the embeddings",
     )
     temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
     distillation: float = Field(
-        1.0,
+        0.0,
         ge=0,
         description="weight of soft targets from the classifier that the backbone was pretrained with, while `tune` "
         "all trains it; where there is none, or with `start`, nothing is distilled",

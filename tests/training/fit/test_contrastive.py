@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
 from training.fit.contrastive import ContrastiveLoss, Matches
 
@@ -77,15 +79,20 @@ def test_a_sketch_or_photo_without_match_is_refused(matches):
 
 
 def test_matches_are_the_pairs_of_a_class_whatever_the_groups():
-    matches = Matches(DATA)
+    matches = Matches(DATA, depicted=0)
     everything = matches(torch.arange(4), torch.arange(4))
     assert everything.tolist() == [
-        [True, True, False, False],
-        [True, True, False, True],  # in two classes
-        [False, False, True, False],
-        [True, True, False, False],  # photo 0 is in another group of its class
+        [1, 1, 0, 0],
+        [1, 1, 0, 1],  # in two classes
+        [0, 0, 1, 0],
+        [1, 1, 0, 0],  # photo 0 is in another group of its class
     ]
-    assert matches(torch.tensor([3, 2]), torch.tensor([2, 0, 0])).tolist() == [
-        [False, True, True],
-        [True, False, False],
-    ]
+    some = matches(torch.tensor([3, 2]), torch.tensor([2, 0, 0]))
+    assert some.tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_the_photo_that_a_sketch_depicts_matches_more():
+    """Named for sketch 0; the only one of their group for sketches 1 to 3."""
+    named = replace(DATA, instances=InstancePairs({DATA.sketches[0]: DATA.photos[1]}, "by name"))
+    everything = Matches(named, depicted=0.5)(torch.arange(4), torch.arange(4))
+    assert everything.tolist() == [[1, 1.5, 0, 0], [1, 1, 0, 1.5], [0, 0, 1.5, 0], [1, 1.5, 0, 0]]
