@@ -211,9 +211,10 @@ def fit_command(shapes, out, cache, **choices):
     return [sys.executable, "-m", "training", "fit", *(f"--{name}={value}" for name, value in options.items())]
 
 
-@pytest.mark.parametrize(
-    "choices", [{}, {"tune": "all", "epochs": 3, "line_drawings": 0.3, "teacher": "contrastive", "distillation": 0.5}]
-)
+CONTRASTIVE = {"tune": "all", "epochs": 3, "line_drawings": 0.3, "teacher": "contrastive", "distillation": 0.5}
+
+
+@pytest.mark.parametrize("choices", [{}, CONTRASTIVE])
 def test_a_killed_run_goes_on_to_the_same_result(shapes, tmp_path, choices):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     cache = shapes.parent / "cache"
