@@ -45,6 +45,9 @@ ABLATIONS: dict[str, dict[str, object] | None] = {
     "ours, 160 px throughout": {"image_size": 160},
     "ours, every stage trained": {"frozen_stages": 0},
     "ours, separate backbones": {"share_backbone": False},
+    "ours, soft targets": {"distillation": 0.2},
+    "ours, taught by contrast": {"teacher": "contrastive"},
+    "ours, taught by contrast, soft targets": {"teacher": "contrastive", "distillation": 0.2},
     "ours, un-nested": {"nesting": "none"},
 }
 EVERY = METHODS | ABLATIONS

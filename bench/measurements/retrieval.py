@@ -16,6 +16,7 @@ from training.evaluation.figures import instance_accuracy, mean_average_precisio
 from training.fit.recipe import Recipe
 from training.fit.run import fit
 from training.model.gallery_order import order_of_photos
+from training.model.neighbours import with_neighbours
 
 __all__ = ["measure_methods"]
 
@@ -59,6 +60,7 @@ def _figures(embedded: Embedded) -> dict[str, Any]:
     values |= {f"precision {k}": v for k, v in figures.precision.items()}
     values |= {f"accuracy {k}": v for k, v in figures.accuracy.items()}
     values |= {f"instance {k}": v for k, v in instance_accuracy(f, g, own_photos(unseen.data)).items()}
+    values["neighbours"] = mean_average_precision(f, with_neighbours(g), unseen.relevance())
     eighth = f.shape[1] // 8
     values["eighth"] = mean_average_precision(f[:, :eighth], g[:, :eighth], unseen.relevance())
     order = order_of_photos(g, spectrum or (g**2).mean(axis=0).tolist())

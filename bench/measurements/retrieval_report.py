@@ -19,6 +19,7 @@ __all__ = ["write_report"]
 
 COLUMNS = {
     "map_all": "mAP@all",
+    "neighbours": "mAP@all, with the gallery's neighbours",
     "map_200": "mAP@200",
     "precision 100": "P@100",
     "precision 25": "P@25",

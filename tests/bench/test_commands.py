@@ -84,6 +84,7 @@ def test_wrong_values_are_told_in_one_line(name, benchmark):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
+        ("classes", ["--data", "missing"]),
         ("quickdraw", ["--strokes", "missing", "--photos", ".", "--out", "unwritten"]),
         ("feedback", ["--data", "missing", "--model", ".", "--split", "sketchy-1"]),
         ("retrieval", ["--data", "missing", "--out", "unwritten"]),

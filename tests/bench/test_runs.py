@@ -133,6 +133,38 @@ def test_retrieval(measure, benchmark, monkeypatch, shapes, tmp_path):
     assert "raw cosine, seed 0: mAP@all" in out
     rows = table((tmp_path / "runs" / "table.md").read_text())
     assert [row[0] for row in rows] == ["method", "---", "raw cosine", "closed form"]
+    figures = rows[2][2:4]  # one sketch by itself, and with the photos' neighbours
+    assert rows[0][2:4] == ["mAP@all", "mAP@all, with the gallery's neighbours"]
+    assert figures[0] != figures[1]
+
+
+def test_classes(measure, shapes, tmp_path):
+    wider = tmp_path / "wider"
+    for kind in ("sketch", "photo"):
+        for name, source in (("Circle", "circle"), ("blob", "square"), ("smear", "line")):
+            (wider / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            (wider / kind / name).symlink_to(shapes / kind / source)
+    split = tmp_path / "unseen.txt"
+    split.write_text("triangle\n")
+    options = ["--split", split, "--image-size", 32, "--draws", 2, "--cache", tmp_path / "cache"]
+    out = measure("classes", "--data", shapes, "--counts", 2, "--wider", wider, *options)
+    rows = table(out)[2:]
+    assert [row[0] for row in rows] == ["2", "2 + 2"]  # the circle is one of the first data set's classes
+    assert all(0 < float(cell) <= 1 for row in rows for cell in row[1:3])
+    assert all(row[3:] == ["-", "-"] for row in rows)  # no sketch is known to depict a photo
+    with pytest.raises(Exception, match="2 classes are left to train on; choose smaller --counts"):
+        measure("classes", "--data", shapes, "--counts", 3, *options)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("hot_air balloon", False), ("motorbike", False), ("Mug", False), ("bus", True), ("bird", False)]
+)
+def test_a_class_is_the_same_under_every_name(benchmark, name, kept):
+    benchmark("classes")
+    from measurements.synonyms import other_classes
+
+    known = ["hot-air_balloon", "motorcycle", "cup", "songbird", "car_(sedan)"]
+    assert other_classes([name, "bus stop"], known) == sorted([name] * kept + ["bus stop"])
 
 
 def test_service_load(measure, gallery, shapes):

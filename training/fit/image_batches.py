@@ -93,7 +93,7 @@ class ImageBatches:
         random = np.random.default_rng([self._seed, step, 1])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         pairs = [
-            (drawing, picture, groups[row], row)
+            (drawing, picture, row)
             for row, sketch, photo in zip(rows, sketches[rows], photos[rows], strict=True)
             if (drawing := self._arranged(self._data.sketches[sketch], self._sketch)) is not None
             and (picture := self._arranged(self._data.photos[photo], self._photo)) is not None
@@ -103,12 +103,13 @@ class ImageBatches:
                 f"{len(pairs)} of {len(rows)} pairs of a batch can still be read; check where the images lie and run "
                 "the same command again to go on"
             )
-        drawings, pictures, labels, usable = zip(*pairs, strict=True)
-        draws = Draws(generator, len(groups), torch.tensor(usable))
+        drawings, pictures, usable = zip(*pairs, strict=True)
+        kept = list(usable)
+        draws = Draws(generator, len(groups), torch.tensor(kept))
         return Batch(
             self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), draws)),
             self._photo.preprocessing.normalise(augment_photos(_stack(pictures), draws)),
-            torch.tensor(labels),
+            *(torch.from_numpy(positions[kept]) for positions in (groups, sketches, photos)),
         )
 
     def _arranged(self, file: Path, encoder: Encoder) -> Pixels | None:

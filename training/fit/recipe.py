@@ -81,6 +81,18 @@ class Recipe(RecipeOptions):
         "held-out classes",
     )
     frozen_stages: int = Field(2, ge=0, description="number of first backbone stages that `tune` all does not train")
+    teacher: Literal["contrastive", "nested"] = Field(
+        "nested",
+        description="what `tune` all trains backbones by: NestedLoRA, or a supervised contrastive loss, after which "
+        "the closed form makes the embeddings",
+    )
+    temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
+    distillation: float = Field(
+        0.0,
+        ge=0,
+        description="weight of soft targets from the classifier that the backbone was pretrained with, while `tune` "
+        "all trains it; where there is none, or with `start`, nothing is distilled",
+    )
     nesting: Nesting = Field(Nesting.JOINT, description="how the objective learns all ranks at once")
     nesting_step: int = Field(1, ge=1, description="distance between the ranks of joint nesting")
     canonical: bool = Field(True, description="put the result in canonical form, ordered by singular value")
@@ -114,12 +126,19 @@ class Recipe(RecipeOptions):
         description="share of the seen classes held out to choose on; 0: choose nothing and train once",
     )
 
+    @property
+    def is_contrastive(self) -> bool:
+        """Whether training descends the contrastive loss."""
+        return self.tune == "all" and self.teacher == "contrastive"
+
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         if self.init == "closed-form" and self.hidden:
             raise ValueError("the closed form needs linear heads: set init to random, or hidden to 0, in the recipe")
         if self.init == "random" and self.tune == "none":
             raise ValueError("random heads need training: choose --tune heads or --tune all")
+        if self.init == "random" and self.is_contrastive:
+            raise ValueError("the contrastive loss needs a closed form after it: set teacher to nested in the recipe")
         if self.sketch_mean == "start" and (self.start is None or self.tune == "all"):
             raise ValueError("sketch_mean start in the recipe needs a model to --start from, and --tune none or heads")
         if self.weights is not None and self.start is not None:

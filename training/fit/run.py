@@ -228,7 +228,7 @@ class _Run:
 
     def _candidates(self) -> tuple[float | None, ...]:
         """Ways the heads may end: as trained, or as the closed form with a ridge."""
-        trained = () if self.recipe.tune == "none" else (None,)
+        trained = () if self.recipe.tune == "none" or self.recipe.is_contrastive else (None,)
         if not self._may_be_closed:
             return trained
         return (*trained, *((self.recipe.ridge,) if self.recipe.ridge else RIDGES))

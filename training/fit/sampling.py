@@ -20,11 +20,15 @@ class Batch(NamedTuple):
         x: inputs of the sketch encoder, or of its head; ``(batch, ...)``.
         y: inputs of the photo encoder, or of its head, paired row by row with ``x``; ``(batch, ...)``.
         labels: number of the group that each pair was drawn from, ``(batch,)``.
+        sketches: position of each sketch in the data, ``(batch,)``.
+        photos: position of each photo, ``(batch,)``.
     """
 
     x: Tensor
     y: Tensor
     labels: Tensor
+    sketches: Tensor
+    photos: Tensor
 
 
 class PairSampler:
@@ -75,4 +79,4 @@ class FeatureBatches:
         """The batch of a step: the features of the pairs that the sampler draws."""
         drawn = self._sampler.draw(step)
         sketches, photos, groups = (torch.from_numpy(part[self._own]).to(self._x.device) for part in drawn)
-        return Batch(self._x[sketches], self._y[photos], groups)
+        return Batch(self._x[sketches], self._y[photos], groups, sketches, photos)

@@ -1,4 +1,4 @@
-"""One training of paired encoders on given data: initialisation, NeuralSVD, and the final fit of the heads."""
+"""One training of paired encoders on given data: initialisation, gradient descent, and the final fit of the heads."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from training.fit.closed_form import Moments, feature_moments
 from training.fit.distributed import gather_rows, own_file
 from training.fit.head_parameters import apply_canonical_form, apply_closed_form, blend_heads, learned_form, standardise
 from training.fit.image_batches import ImageBatches
-from training.fit.losses import NestedLoRALoss
 from training.fit.optimisation import Optimization, ParameterGroup, minimise
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
 from training.fit.sampling import Batch, FeatureBatches, PairSampler
+from training.fit.teaching import Embedded, build_teacher
 from training.model.canonical import CanonicalForm
 from training.model.encoders import Encoder, PairedEncoders
 
@@ -134,8 +134,8 @@ class Stage:
             torch.from_numpy(features.y).to(device),
         )
 
-        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
-            return encoders.sketch.head.bounded(batch.x), encoders.photo.head.bounded(batch.y)
+        def embed(batch: Batch) -> Embedded:
+            return _embedded(encoders, batch.x, batch.y)
 
         return self._train(features, batches, embed, self._head_groups())
 
@@ -150,8 +150,8 @@ class Stage:
             rejects=own_file(self.out / "rejects.jsonl"),
         )
 
-        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
-            return _embed_images(encoders.sketch, batch.x), _embed_images(encoders.photo, batch.y)
+        def embed(batch: Batch) -> Embedded:
+            return _embedded(encoders, _features(encoders.sketch, batch.x), _features(encoders.photo, batch.y))
 
         backbones = dict.fromkeys((encoders.sketch.backbone, encoders.photo.backbone))  # one, where it is shared
         later = [value for backbone in backbones for value in backbone.parameters_after(recipe.frozen_stages)]
@@ -173,20 +173,20 @@ class Stage:
         self,
         features: FeatureSet,
         batches: Callable[[int], Batch],
-        embed: Callable[[Batch], tuple[Tensor, Tensor]],
+        embed: Callable[[Batch], Embedded],
         groups: Sequence[ParameterGroup],
     ) -> list[EpochRecord]:
         recipe, encoders = self.recipe, self.encoders
         device = encoders.sketch.head.mean.device
         module = encoders if recipe.tune == "all" else nn.ModuleList([encoders.sketch.head, encoders.photo.head])
-        objective = NestedLoRALoss(encoders.dim, recipe.nesting, step=recipe.nesting_step).to(device)
+        teacher = build_teacher(recipe, encoders, features)
 
         def loss(step: int) -> Tensor:
             batch = batches(step)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp and batch.x.is_cuda):
-                f, g = embed(batch)
-            value: Tensor = objective(gather_rows(f.float()), gather_rows(g.float()), gather_rows(batch.labels))
-            return value
+                own = embed(batch)
+            union = Batch(batch.x, batch.y, *(gather_rows(part) for part in batch[2:]))
+            return teacher(Embedded(*(gather_rows(part.float()) for part in own)), union)
 
         history = minimise(
             module,
@@ -217,9 +217,13 @@ def _standardised(encoder: Encoder, features: NDArray[np.float32]) -> NDArray[np
     return np.asarray((features - mean) / scale, dtype=np.float32)
 
 
-def _embed_images(encoder: Encoder, images: Tensor) -> Tensor:
-    features = encoder.backbone(images.contiguous(memory_format=torch.channels_last))
-    return encoder.head.bounded(features)
+def _features(encoder: Encoder, images: Tensor) -> Tensor:
+    features: Tensor = encoder.backbone(images.contiguous(memory_format=torch.channels_last))
+    return features
+
+
+def _embedded(encoders: PairedEncoders, x: Tensor, y: Tensor) -> Embedded:
+    return Embedded(encoders.sketch.head.bounded(x), encoders.photo.head.bounded(y), x, y)
 
 
 def _optimization(recipe: Recipe, images: int) -> Optimization:

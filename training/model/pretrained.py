@@ -20,7 +20,7 @@ from torch import nn
 from training.base.errors import BackboneError, BundleError
 from training.model.hub import HubName, fetch
 
-__all__ = ["DEFAULT_BACKBONE", "Architecture", "create", "pretrained"]
+__all__ = ["DEFAULT_BACKBONE", "Architecture", "create", "load_classifier", "pretrained"]
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
@@ -82,11 +82,38 @@ def pretrained(name: str, weights: Path | None = None) -> Architecture:
     try:
         return _build(name, pretrained=True)
     except Exception as error:  # the hub client raises many kinds of errors, which all mean the same here
-        raise BackboneError(
-            f"cannot obtain pretrained weights of {name!r} ({type(error).__name__}: {_first_line(error)}); "
-            f"check the network, give a file with --weights, or use --backbone {DEFAULT_BACKBONE}, whose weights are "
-            "installed"
-        ) from error
+        raise _unobtainable(name, error) from error
+
+
+def load_classifier(name: str) -> nn.Linear | None:
+    """The linear classifier that timm's or a package's weights of a model have, on the model's own pooled output.
+
+    Returns:
+        None if the model has none, or comes from a folder or a hub.
+
+    Raises:
+        BackboneError: if the name is unknown or its weights cannot be obtained.
+    """
+    if name.startswith((_LOCAL, _HUB)):
+        return None
+    _check_name(name)
+    if (file := _packaged_weights(name)) is not None:
+        *_, weight, bias = torch.load(file, map_location="cpu", weights_only=True).values()
+        classifier = nn.Linear(weight.shape[1], weight.shape[0])
+        classifier.load_state_dict({"weight": weight, "bias": bias})
+        return classifier
+    try:
+        last = timm.create_model(name, pretrained=True).get_classifier()
+    except Exception as error:  # see above
+        raise _unobtainable(name, error) from error
+    return last if isinstance(last, nn.Linear) else None
+
+
+def _unobtainable(name: str, error: Exception) -> BackboneError:
+    return BackboneError(
+        f"cannot obtain pretrained weights of {name!r} ({type(error).__name__}: {_first_line(error)}); check the "
+        f"network, give a file with --weights, or use --backbone {DEFAULT_BACKBONE}, whose weights are installed"
+    )
 
 
 def _check_name(name: str) -> None:

@@ -67,7 +67,11 @@ def test_pairs_with_a_file_that_is_gone_or_damaged_are_left_out_and_listed(batch
     gone.unlink()
     text.write_text("no picture")
     drawn = [damaged(step) for step in range(3)]
-    assert all(2 <= len(batch.x) == len(batch.y) == len(batch.labels) < 48 for batch in drawn)
+    for batch in drawn:
+        assert len({len(part) for part in batch}) == 1
+        assert 2 <= len(batch.x) < 48
+        assert 0 not in batch.sketches
+        assert 20 not in batch.photos
     damaged.close()
     listed = {row["file"]: row["reason"] for row in map(json.loads, rejects.read_text().splitlines())}
     assert listed.keys() == {"earlier.png", str(gone), str(text)}

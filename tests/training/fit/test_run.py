@@ -125,7 +125,8 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
         {"share_head": False, "photo_norm": "none", "ridge": 3.0},
         {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
         {"tune": "all", "line_drawings": 0.5, "average": 0.0},
-        {"tune": "all", "image_size": 48, "training_size": 32},
+        {"tune": "all", "image_size": 48, "training_size": 32, "teacher": "contrastive"},
+        {"tune": "all", "share_head": False, "distillation": 0.5, "init": "random"},
         {"tune": "all", "share_backbone": False, "multi_scale": False, "crop_to_ink": True},
     ],
 )
@@ -210,7 +211,10 @@ def fit_command(shapes, out, cache, **choices):
     return [sys.executable, "-m", "training", "fit", *(f"--{name}={value}" for name, value in options.items())]
 
 
-@pytest.mark.parametrize("choices", [{}, {"tune": "all", "epochs": 3, "line_drawings": 0.3}])
+CONTRASTIVE = {"tune": "all", "epochs": 3, "line_drawings": 0.3, "teacher": "contrastive", "distillation": 0.5}
+
+
+@pytest.mark.parametrize("choices", [{}, CONTRASTIVE])
 def test_a_killed_run_goes_on_to_the_same_result(shapes, tmp_path, choices):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     cache = shapes.parent / "cache"

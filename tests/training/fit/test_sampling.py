@@ -41,6 +41,7 @@ def test_batches_of_features_are_the_rows_drawn():
     assert batch.x.tolist() == [[row] * 2 for row in sketches.tolist()]
     assert batch.y.tolist() == [[row * 10] * 3 for row in photos.tolist()]
     assert batch.labels.tolist() == groups.tolist()
+    assert (batch.sketches.tolist(), batch.photos.tolist()) == (sketches.tolist(), photos.tolist())
 
 
 def test_a_group_of_no_weight_is_never_drawn():

