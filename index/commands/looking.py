@@ -14,6 +14,7 @@ from index.commands.options import DEVICE, GALLERY, JsonFlag
 from index.errors import GalleryDamaged, IndexingError
 from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
+from index.gallery.expansion import expanded
 from index.gallery.filters import parse_filter
 from index.gallery.generations import read_generation
 from index.gallery.precision import recorded_precision
@@ -143,7 +144,7 @@ def _found(
     only = None if settings.filter is None else catalogue.select(parse_filter(settings.filter))
     choices = Choices(recall=settings.recall, ids=only, unique=settings.unique)
     if settings.expand:
-        query = searcher.expanded(query, settings.expand, dimensions=dimensions, **choices)
+        query = expanded(searcher, query, settings.expand, dimensions=dimensions, **choices)
     [hits] = searcher.search(
         query[None],
         settings.limit,

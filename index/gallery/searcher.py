@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from training.model.truncation import truncate
 __all__ = ["MAX_HITS", "Change", "Choices", "Hit", "Searcher", "check_page"]
 
 MAX_HITS = 10_000  # results of one search, skipped ones included: a deep page costs as much as all pages before it
-_EXPANSION = 10  # photos that expand a query
 _FEW = 4096  # photos; up to this number they are compared directly, without the index
 
 
@@ -209,35 +208,6 @@ class Searcher:
             self._page(prefix, baseline, positions[positions >= 0], slice(offset, k), score_threshold)
             for prefix, baseline, positions in zip(truncate(queries, dimensions), baselines, found, strict=True)
         ]
-
-    def expanded(
-        self, query: NDArray[np.float32], weight: float, *, dimensions: int | None = None, **choices: Unpack[Choices]
-    ) -> NDArray[np.float32]:
-        """Adds to a query the mean of the first ten photos that it finds, so that it finds more photos of that kind.
-
-        The photos are taken about the mean of the gallery, and their mean is brought to the length of the query. A
-        search by the result is the second of two; it finds fewer exact matches.
-
-        Args:
-            query: ``(dim,)``, as the model gives it.
-            weight: how much the photos count, where the query itself counts 1.
-            dimensions: see ``search``.
-            choices: which photos to search, and how exactly; see ``search``.
-
-        Returns:
-            The expanded query, ``(dim,)``; the query itself if it finds nothing.
-
-        Raises:
-            DimensionsError: if the gallery does not have this number of dimensions.
-            ValueError: if another argument is not valid.
-        """
-        [hits] = self.search(query[None], _EXPANSION, dimensions=dimensions, **choices)
-        if not hits:
-            return query
-        mean = self.vectors([hit.id for hit in hits]).mean(axis=0, dtype=np.float64) @ self.order.sketch_map
-        length = np.linalg.norm(mean)
-        factor = weight * np.linalg.norm(query) / length if length > 0 else 0.0
-        return np.asarray(query + factor * mean, np.float32)
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Returns vectors ``(n, dim)``, in the gallery's coordinates, of ``(n,)`` different photos that were hits."""

@@ -118,6 +118,16 @@ class Shards:
             found.append([[Hit(hit.id * count + shard, hit.score) for hit in some] for some in hits])
         return [merge(lists, limit, offset) for lists in zip(*found, strict=True)]
 
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Returns vectors ``(n, dim)``, in the shards' coordinates, of ``(n,)`` different photos that were hits."""
+        count, wanted = len(self._searchers), np.array(ids, np.int64)
+        found = np.empty((len(wanted), self._there[0].dim), np.float32)
+        for shard, searcher in enumerate(self._searchers):
+            own = wanted % count == shard
+            if searcher is not None and own.any():
+                found[own] = searcher.vectors(local_ids(wanted, shard, count).tolist())
+        return found
+
     def select(self, wanted: Mapping[str, Any], seconds: float | None = None) -> NDArray[np.int64]:
         """Returns the ids ``(n,)``, ascending, of the photos that match a filter; see ``Catalogue.select``.
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import MetadataError
+from index.gallery.expansion import expanded
 from index.gallery.filters import conditions
 from index.gallery.photos import Photo
 from index.gallery.searcher import Choices, Hit
@@ -155,7 +156,7 @@ def _nearest(
     searcher = serving.searcher
     choices = Choices(recall=options.recall, ids=only, unique=options.unique, without=marked(options))
     if options.expand:
-        query = searcher.expanded(query, options.expand, dimensions=dimensions, **choices)
+        query = expanded(searcher, query, options.expand, dimensions=dimensions, **choices)
     [hits] = searcher.search(
         query[None],
         options.limit,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from index.gallery.database import Database
 from index.gallery.directory import Gallery
+from index.gallery.expansion import expanded
 from index.gallery.generations import load_generation
 from index.gallery.searcher import MAX_HITS, Searcher
 from service import searches
@@ -230,15 +231,15 @@ def test_how_much_of_the_best_to_aim_at(client, sketch, monkeypatch):
 
 def test_an_expanded_search_is_a_second_search_by_what_the_first_found(client, gallery_path, sketch):
     options = {"limit": 24, "dimensions": 12}
-    first, plain, expanded = (
+    first, plain, broader = (
         client.post("/v1/search", content=sketch, headers=PNG, params=options | {"expand": expand}).json()
         for expand in (0, 0, 0.5)
     )
     assert first == plain
     searcher = Searcher.open(gallery_path, "cpu")
     [query] = load_bundle(gallery_path / "model", "cpu").encode_sketches([open_image(sketch)])
-    [hits] = searcher.search(searcher.expanded(query, 0.5, dimensions=12)[None], 24, dimensions=12)
-    scores = {result["id"]: result["score"] for result in expanded["results"]}
+    [hits] = searcher.search(expanded(searcher, query, 0.5, dimensions=12)[None], 24, dimensions=12)
+    scores = {result["id"]: result["score"] for result in broader["results"]}
     assert scores == pytest.approx(dict(hits), rel=1e-3)
     assert scores != pytest.approx({result["id"]: result["score"] for result in plain["results"]}, rel=1e-3)
     options |= {"expand": 0.5, "with_contributions": True}

@@ -103,7 +103,8 @@ def load_classifier(name: str) -> nn.Linear | None:
         classifier.load_state_dict({"weight": weight, "bias": bias})
         return classifier
     try:
-        last = timm.create_model(name, pretrained=True).get_classifier()
+        model: Any = timm.create_model(name, pretrained=True)
+        last = model.get_classifier()
     except Exception as error:  # see above
         raise _unobtainable(name, error) from error
     return last if isinstance(last, nn.Linear) else None

@@ -12,6 +12,7 @@ from index.accelerators.dimension_major import DimensionMajorMatrix
 from index.accelerators.panorama import PanoramaIndex
 from index.accelerators.recall import RecallPoint
 from index.errors import DimensionsError, PageError
+from index.gallery.expansion import expanded
 from index.gallery.generations import Generation, GenerationManifest
 from index.gallery.positions import Positions
 from index.gallery.searcher import MAX_HITS, Change, Searcher
@@ -280,7 +281,7 @@ def test_an_expanded_query_has_the_mean_of_the_first_ten_photos_added(kind, dime
     [first] = found.search(query[None], 10, dimensions=dimensions)
     mean = (vectors[[hit.id - 10 for hit in first]] - found.order.mean).mean(axis=0)
     expected = query + 0.5 * np.linalg.norm(query) / np.linalg.norm(mean) * mean
-    np.testing.assert_allclose(found.expanded(query, 0.5, dimensions=dimensions), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(expanded(found, query, 0.5, dimensions=dimensions), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_query_is_expanded_by_the_photos_that_it_may_find():
@@ -288,6 +289,6 @@ def test_a_query_is_expanded_by_the_photos_that_it_may_find():
     found = searcher(vectors)
     mean = vectors[3] - found.order.mean
     expected = query + np.linalg.norm(query) / np.linalg.norm(mean) * mean
-    np.testing.assert_allclose(found.expanded(query, 1, ids=np.array([13])), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(found.expanded(query, 1, ids=np.array([], np.int64)), query)
-    assert np.isfinite(found.expanded(query * 0, 1)).all()
+    np.testing.assert_allclose(expanded(found, query, 1, ids=np.array([13])), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(expanded(found, query, 1, ids=np.array([], np.int64)), query)
+    assert np.isfinite(expanded(found, query * 0, 1)).all()

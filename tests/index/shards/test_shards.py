@@ -23,6 +23,7 @@ from index.errors import (
     PartsError,
 )
 from index.gallery.directory import Gallery
+from index.gallery.expansion import expanded
 from index.gallery.photos import NewPhoto
 from index.gallery.publishing import SHARED_ORDER
 from index.gallery.searcher import Hit, Searcher
@@ -118,6 +119,15 @@ OPTIONS = st.fixed_dictionaries(
         "unique": st.booleans(),
     }
 )
+
+
+@pytest.mark.parametrize("dimensions", [1, 5, 16])
+def test_an_expanded_query_is_that_of_a_single_gallery(both, dimensions):
+    shards, _, single, _ = both
+    for query in np.random.default_rng(3).normal(size=(4, 16)).astype(np.float32):
+        expected = expanded(single, query, 0.5, dimensions=dimensions)
+        np.testing.assert_allclose(expanded(shards, query, 0.5, dimensions=dimensions), expected, rtol=1e-5, atol=1e-6)
+        assert not np.allclose(expected, query, rtol=1e-2)
 
 
 @given(options=OPTIONS, seed=st.integers(0, 2**16), data=st.data())
