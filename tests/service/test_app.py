@@ -10,7 +10,7 @@ from PIL import Image
 
 from index.errors import GalleryDamaged
 from service.app import create_app
-from service.engine import lifecycle
+from service.engine import serving as engine_serving
 from service.engine.lifecycle import Engine
 from service.engine.serving import Serving
 from service.engine.tenure import Tenure
@@ -276,7 +276,7 @@ def test_ending_while_the_gallery_is_loaded_closes_it(gallery_path, monkeypatch)
 def test_ending_while_a_generation_is_loaded_closes_both(own_gallery, monkeypatch):
     settings = ServiceSettings(gallery=own_gallery, device="cpu", runtime="torch", reload_seconds=0.01)
     begun, go_on, closed = threading.Event(), threading.Event(), []
-    load, close = lifecycle.open_serving, Serving.close
+    load, close = engine_serving.open_serving, Serving.close
 
     def slow(*args):
         begun.set()
@@ -284,7 +284,7 @@ def test_ending_while_a_generation_is_loaded_closes_both(own_gallery, monkeypatc
         return load(*args)
 
     engine = Engine(settings, Metrics())
-    monkeypatch.setattr(lifecycle, "open_serving", slow)
+    monkeypatch.setattr(engine_serving, "open_serving", slow)
     monkeypatch.setattr(Engine, "_is_outdated", lambda self: True)
     monkeypatch.setattr(Serving, "close", lambda self: (closed.append(self), close(self)))
     with TestClient(create_app(settings, engine)):
