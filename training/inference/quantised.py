@@ -166,30 +166,27 @@ class _Quantiser:
         before: list[NodeProto] = []
         if node.op_type == "Conv" and node.input[1] in self.weights:
             weight = self.weights[node.input[1]]
-            before = self._weights(weight, self.scales[node.input[0]])
-            inputs = [node.input[0], f"{weight.weight} whole", f"{weight.weight} bias"]
+            # ONNX Runtime changes the weights of each node, and fails if a second node has the same.
+            name = f"{weight.weight} {len(self.constants)}"
+            before = self._weights(name, weight, self.scales[node.input[0]])
+            inputs = [node.input[0], f"{name} whole", f"{name} bias"]
             del node.input[:]
-            node.input.extend(_dequantised(name) for name in inputs)
+            node.input.extend(_dequantised(each) for each in inputs)
         elif node.op_type != "Shape":
             for position, name in enumerate(node.input):
                 if name in self.scales:
                     node.input[position] = _dequantised(name)
         return [*before, node]
 
-    def _weights(self, weight: Convolution, scale: np.float32) -> list[NodeProto]:
-        name = f"{weight.weight} whole"
-        if name in self.constants:
-            return []  # a second node has the same weights
+    def _weights(self, name: str, weight: Convolution, scale: np.float32) -> list[NodeProto]:
         values, scales = rounded_weights(weight.values)
         bias = weight.offsets + self.tensors[f"{weight.weight}.bias"].float().numpy()
         # A channel whose weights are next to nothing must still have room for its bias.
         scales = np.maximum(scales, np.abs(bias) / (scale * 2.0**30)).astype(np.float32)
         values = np.rint(weight.values / scales.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
         return [
-            self._dequantise(name, values, scales),
-            self._dequantise(
-                f"{weight.weight} bias", np.rint(bias / (scale * scales)).astype(np.int32), scale * scales
-            ),
+            self._dequantise(f"{name} whole", values, scales),
+            self._dequantise(f"{name} bias", np.rint(bias / (scale * scales)).astype(np.int32), scale * scales),
         ]
 
     def _dequantise(self, name: str, values: NDArray[np.integer], scales: Floats) -> NodeProto:

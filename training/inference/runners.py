@@ -129,14 +129,15 @@ def build_runner(
         precision = "fp32" if on_cpu else "fp16"
     if precision == "fp32" and (runtime == "torch" or (runtime == "auto" and not on_cpu)):
         return plain
+    few = precision == "fp32" and runtime == "auto" and images is not None and images < _WORTH_EXPORTING
     exports = _Exports(encoder, cache or default_cache_directory() / "onnx", threads, like)
     if precision == "int8":
         return exports.in_eight_bits(int8)
     try:
         if precision in _TYPES:
             runner = Runner(encoder, _reduced(encoder, _TYPES[precision]), precision)
-        elif precision == "fp32" and runtime == "auto" and images is not None and images < _WORTH_EXPORTING:
-            runner = exports.in_floats() if exports.are_kept() else plain
+        elif few and not exports.are_kept():
+            return plain
         else:
             runner = exports.in_floats()
         _check_same(plain, runner, TOLERANCES[runner.precision])
