@@ -102,10 +102,10 @@ def apply_canonical_form(encoders: PairedEncoders, form: CanonicalForm) -> None:
 
 
 def _block_scales(values: NDArray[np.float32], widths: tuple[int, ...]) -> NDArray[np.float32]:
-    blocks = range(0, len(values), _ROWS)
-    mean = sum(values[start : start + _ROWS].sum(axis=0, dtype=np.float64) for start in blocks) / len(values)
-    squares = sum(np.square(values[start : start + _ROWS] - mean).sum(axis=0) for start in blocks)
-    variances = np.asarray(squares / len(values))
+    mean = values.mean(axis=0, dtype=np.float64)
+    variances = np.zeros_like(mean)
+    for start in range(0, len(values), _ROWS):
+        variances += np.square(values[start : start + _ROWS] - mean).sum(axis=0) / len(values)
     blocks = np.split(variances, np.cumsum(widths)[:-1])
     return np.concatenate([np.full(len(block), max(float(block.mean()), 1e-12) ** 0.5, np.float32) for block in blocks])
 
