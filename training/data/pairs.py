@@ -149,7 +149,7 @@ def scan_folders(root: Path, pairing: Pairing = "auto") -> PairedData:
             f"{len(unmatched)} classes stand on one side only: {unmatched[0]!r} is in {has} but not in "
             f"{lacks}; add the missing folder or remove the other"
         )
-    return _paired(*sides, pairing)
+    return _paired(sides[0], sides[1], pairing)
 
 
 def scan_lists(folder: Path, pairing: Pairing = "auto") -> PairedData:
@@ -165,12 +165,10 @@ def scan_lists(folder: Path, pairing: Pairing = "auto") -> PairedData:
     sides = listed_files(folder)
     if unmatched := sorted(sides[0].keys() ^ sides[1].keys()):
         raise DataError(f"the lists in {folder} have {unmatched[0]!r} as a class of sketches or of photos only")
-    return _paired(*sides, pairing)
+    return _paired(sides[0], sides[1], pairing)
 
 
-def _paired(
-    sketch: Mapping[str, Sequence[Path]], photo: Mapping[str, Sequence[Path]], pairing: Pairing
-) -> PairedData:
+def _paired(sketch: Mapping[str, Sequence[Path]], photo: Mapping[str, Sequence[Path]], pairing: Pairing) -> PairedData:
     """Data of files by class, the same classes on both sides."""
     sides = (sketch, photo)
     files: list[list[Path]] = [[], []]

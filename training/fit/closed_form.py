@@ -11,11 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, qr, svd
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 __all__ = ["LinearMaps", "Moments", "feature_moments", "solve", "solve_shared"]
 
 Matrix = NDArray[np.float64]
+
+_ROWS = 8192  # images whose features are in double precision at once
 
 
 class Covariance(NamedTuple):
@@ -141,19 +143,34 @@ def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
 def _marginal(
     features: NDArray[np.float32], incidence: csr_array, weights: Matrix
 ) -> tuple[Matrix, Covariance, Matrix]:
-    """Mean, covariance and weighted centred group means."""
-    values = features.astype(np.float64)
-    probabilities = weights @ incidence
-    mean = probabilities @ values
-    values -= mean
-    groups = np.sqrt(weights)[:, None] * (incidence @ values)
-    return mean, _eigendecomposition((values * np.sqrt(probabilities)[:, None]).T), groups
+    """Mean, covariance and weighted centred group means; in double precision, a block of rows at a time."""
+    probabilities, count, width = weights @ incidence, len(features), features.shape[1]
+    blocks = [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
+    mean = sum((probabilities[rows] @ features[rows].astype(np.float64) for rows in blocks), np.zeros(width))
+    columns, groups = csc_array(incidence), np.zeros((len(weights), width))
+    moment, factors = np.zeros((width, width)), []
+    for rows in blocks:
+        values = features[rows] - mean
+        groups += columns[:, rows] @ values
+        values *= np.sqrt(probabilities[rows, None])
+        if count < width:
+            factors.append(values)
+        else:
+            moment += values.T @ values
+    covariance = _of_factor(np.concatenate(factors).T) if factors else _of_moment(moment)
+    return mean, covariance, np.sqrt(weights)[:, None] * groups
 
 
 def _eigendecomposition(factor: Matrix) -> Covariance:
     """Of ``factor @ factor.T``, by whichever side of ``factor`` is the smaller."""
-    if factor.shape[1] < factor.shape[0]:
-        vectors, lengths, _ = svd(factor, full_matrices=False)
-        return Covariance(lengths**2, vectors)
-    values, vectors = eigh(factor @ factor.T)
+    return _of_factor(factor) if factor.shape[1] < factor.shape[0] else _of_moment(factor @ factor.T)
+
+
+def _of_factor(factor: Matrix) -> Covariance:
+    vectors, lengths, _ = svd(factor, full_matrices=False)
+    return Covariance(lengths**2, vectors)
+
+
+def _of_moment(moment: Matrix) -> Covariance:
+    values, vectors = eigh(moment)
     return Covariance(np.clip(values, 0, None), vectors)

@@ -13,6 +13,8 @@ from training.model.encoders import PairedEncoders
 
 __all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_form", "standardise"]
 
+_ROWS = 8192  # images whose features are in double precision at once
+
 
 def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
     """Sets how each head standardises its inputs: centred, and each block of them scaled to mean variance one.
@@ -100,7 +102,10 @@ def apply_canonical_form(encoders: PairedEncoders, form: CanonicalForm) -> None:
 
 
 def _block_scales(values: NDArray[np.float32], widths: tuple[int, ...]) -> NDArray[np.float32]:
-    variances = values.var(axis=0)
+    mean = values.mean(axis=0, dtype=np.float64)
+    variances = np.zeros_like(mean)
+    for start in range(0, len(values), _ROWS):
+        variances += np.square(values[start : start + _ROWS] - mean).sum(axis=0) / len(values)
     blocks = np.split(variances, np.cumsum(widths)[:-1])
     return np.concatenate([np.full(len(block), max(float(block.mean()), 1e-12) ** 0.5, np.float32) for block in blocks])
 

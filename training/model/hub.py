@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 from training.base.errors import BundleError
 
-__all__ = ["HubName", "fetch", "local_bundle"]
+__all__ = ["HubName", "local_bundle"]
 
 _SCHEME = re.compile("hf:/+")  # a Path makes one slash of two
 _NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -51,27 +51,11 @@ def local_bundle(place: Path, *files: str, optional: tuple[str, ...] = ()) -> Pa
     Raises:
         BundleError: if the name is wrong, or the bundle is neither to be had nor kept from an earlier time.
     """
-    if not _SCHEME.match(str(place)):
-        return place
-    return fetch(HubName.parse(str(place)), files, "svdraw model", optional)
+    return _fetched(HubName.parse(str(place)), files, optional) if _SCHEME.match(str(place)) else place
 
 
 @cache  # one process uses one version, even if the branch moves on
-def fetch(name: HubName, files: tuple[str, ...], kind: str, optional: tuple[str, ...] = ()) -> Path:
-    """Fetches files of a repository, or takes those kept from an earlier time.
-
-    Args:
-        name: of the repository.
-        files: names of the files.
-        kind: what they are together, in words.
-        optional: names of files that it may have.
-
-    Returns:
-        The folder that holds them.
-
-    Raises:
-        BundleError: see ``local_bundle``.
-    """
+def _fetched(name: HubName, files: tuple[str, ...], optional: tuple[str, ...]) -> Path:
     try:
         from huggingface_hub import errors, snapshot_download
     except ModuleNotFoundError as error:
@@ -94,7 +78,7 @@ def fetch(name: HubName, files: tuple[str, ...], kind: str, optional: tuple[str,
             f"{name} cannot be fetched ({_first_line(cause)}), and is not kept from an earlier time; check the network"
         ) from error
     if missing := [file for file in files if not (Path(folder) / file).is_file()]:
-        raise BundleError(f"{name} is no {kind}: it has no {missing[0]}")
+        raise BundleError(f"{name} is no svdraw model: it has no {missing[0]}")
     return Path(folder)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from training.base.errors import BackboneError, BundleError
-from training.model.hub import HubName, fetch
+from training.model.hub import local_bundle
 
 __all__ = ["DEFAULT_BACKBONE", "Architecture", "create", "load_classifier", "pretrained"]
 
@@ -159,9 +159,9 @@ def _from_folder(name: str) -> Architecture:
 
 def _fetched(name: str) -> Path:
     try:
-        return fetch(HubName.parse(f"hf://{name.removeprefix(_HUB)}"), (_CONFIG, _WEIGHTS), "timm model")
+        return local_bundle(Path(f"hf://{name.removeprefix(_HUB)}"), _CONFIG, _WEIGHTS)
     except BundleError as error:
-        raise BackboneError(str(error)) from error
+        raise BackboneError(str(error).replace("svdraw model", "timm model")) from error
 
 
 def _from_file(name: str, file: Path, preparation: dict[str, Any]) -> Architecture:

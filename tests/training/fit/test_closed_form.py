@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from scipy.sparse import csr_array
 
 from training.fit.closed_form import feature_moments, solve, solve_shared
@@ -60,3 +61,18 @@ def test_covariances_are_centred_whichever_side_is_smaller():
         moments = feature_moments(x, x, identity, identity, np.full(24, 1 / 24))
         rebuilt = (moments.x.vectors * moments.x.values) @ moments.x.vectors.T
         np.testing.assert_allclose(rebuilt, np.cov(x.T, bias=True), atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "width"), [(40, 6), (5, 12)])
+def test_moments_by_blocks_are_those_of_all_images_at_once(count, width, monkeypatch):
+    monkeypatch.setattr("training.fit.closed_form._ROWS", 7)
+    values = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
+    labels, weights = np.arange(count) % 3, np.array([0.2, 0.3, 0.5])
+    incidence = csr_array((1 / np.bincount(labels)[labels], (labels, np.arange(count))), shape=(3, count))
+    moments = feature_moments(values, values, incidence, incidence, weights)
+    probabilities = weights @ incidence
+    centred = values - probabilities @ values.astype(np.float64)
+    covariance = moments.x.vectors * moments.x.values @ moments.x.vectors.T
+    np.testing.assert_allclose(covariance, (centred * probabilities[:, None]).T @ centred, atol=1e-12)
+    np.testing.assert_allclose(moments.groups_x, np.sqrt(weights)[:, None] * (incidence @ centred), atol=1e-12)
+    np.testing.assert_allclose(moments.mean_x, probabilities @ values, rtol=1e-5)

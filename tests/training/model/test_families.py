@@ -1,6 +1,7 @@
 """Backbones of every family that people have, with random weights: sizes, features, training, search."""
 
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -14,7 +15,6 @@ from training.base.errors import BackboneError
 from training.fit.beginning import check_backbone
 from training.fit.recipe import Recipe
 from training.model.backbones import build_backbone, load_pretrained
-from training.model.hub import HubName
 
 FAMILIES = [
     "test_convnext",
@@ -102,9 +102,9 @@ def test_a_name_on_the_hub_is_a_folder_too(weights, tmp_path, monkeypatch):
     weights("test_vit").rename(tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "mean": [0, 0, 0], "std": [1, 1, 1]}))
     asked = []
-    monkeypatch.setattr("training.model.pretrained.fetch", lambda *names: asked.append(names) or tmp_path)
+    monkeypatch.setattr("training.model.pretrained.local_bundle", lambda *names: asked.append(names) or tmp_path)
     assert load_pretrained("hf-hub:org/model@v2", multi_scale=False).name == "test_vit"
-    assert asked == [(HubName("org/model", "v2"), ("config.json", "model.safetensors"), "timm model")]
+    assert asked == [(Path("hf://org/model@v2"), "config.json", "model.safetensors")]
 
 
 @pytest.mark.parametrize(

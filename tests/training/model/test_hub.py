@@ -139,9 +139,9 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", "hf_right")
-        hub_module.fetch.cache_clear()
+        hub_module._fetched.cache_clear()
         yield server
-        hub_module.fetch.cache_clear()
+        hub_module._fetched.cache_clear()
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_revision_stays_what_it_was(hub, files):
 def test_it_is_kept_for_times_without_network(hub, files, monkeypatch):
     add(hub, "org/model", files)
     load_bundle(Path("hf://org/model"), "cpu")
-    hub_module.fetch.cache_clear()
+    hub_module._fetched.cache_clear()
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     asked = len(hub.asked)
     assert load_bundle(Path("hf://org/model"), "cpu").dim
