@@ -128,7 +128,8 @@ def test_a_stored_file_that_costs_much(own_gallery, tmp_path):
     with serving(gallery=own_gallery, decode_seconds=0.1, thumbnail_cache_bytes=0) as url:
         for size in (64, 64, 200):
             answer = httpx.get(f"{url}/v1/photos/{number}/thumbnail", params={"size": size}, timeout=60)
-            assert (answer.status_code, "more than 0.1 seconds" in answer.text) == (404, True)
+            assert answer.status_code == 404
+            assert re.search(r"takes more than 0\.[16] seconds", answer.text)  # of processor time, or by the clock
         assert figure(url, 'decoder_kills_total{reason="time"}') == 1
 
 

@@ -31,7 +31,7 @@ def test_a_task_survives_the_way_to_its_decoder():
 
 def test_a_part_of_an_image():
     answer, pixels = perform(TASK._replace(crop=Crop(50, 0, 50, 50)), encoded(HALVES))
-    assert answer == {"blank": True}
+    assert answer == {"blank": True, "gray": False}
     assert len(pixels) == 64 * 64 * 3
     np.testing.assert_array_equal(np.frombuffer(pixels, np.uint8).reshape(-1, 3), [[255, 0, 0]] * 64**2)
 
