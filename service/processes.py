@@ -16,16 +16,12 @@ import time
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
 from service.http.listening import SharedListener, listen
 from service.settings import ServiceSettings
 from training.base.command_line import Options, log_to_stderr
 from training.base.errors import SvdrawError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["serve"]
 

@@ -11,7 +11,7 @@ from index.gallery.catalogue import Catalogue
 from training.inference.runners import Runner, build_runner
 from training.model.bundle import Bundle
 
-__all__ = ["PhotoPrecision", "photo_precision", "photo_runner", "recorded_precision"]
+__all__ = ["PhotoPrecision", "photo_precision", "photo_runner", "record_precision", "recorded_precision"]
 
 PhotoPrecision = Literal["auto", "fp32", "int8"]
 _FACT = "precision"
@@ -69,5 +69,10 @@ def photo_runner(
         precision = "fp32"
     runner = build_runner(bundle.photo, precision=precision, int8=bundle.int8("photo"), images=images)
     single, *whole = bundle.manifest.precisions
-    catalogue.set_facts({_FACT: whole[0] if runner.precision == "int8" else single})
+    record_precision(catalogue, whole[0] if runner.precision == "int8" else single)
     return runner
+
+
+def record_precision(catalogue: Catalogue, precision: str) -> None:
+    """Records one of ``BundleManifest.precisions``; call it while writing to the gallery."""
+    catalogue.set_facts({_FACT: precision})

@@ -93,7 +93,7 @@ class PartsFolder:
         """Checks that the vectors of all parts are of one model; returns the names of the parts.
 
         Raises:
-            ModelMismatch: if those of a part are of another model.
+            ModelMismatch: if those of a part are of another model, or in another precision.
             PartsError: if a part is cut off, or has vectors of another size.
         """
         names = self.names()
@@ -106,6 +106,11 @@ class PartsFolder:
                 )
             if facts.dim != expected.dim:
                 raise PartsError(f"{self._shown(name)} holds vectors of {facts.dim} dimensions, not {expected.dim}")
+            if facts.precision != expected.precision:
+                raise ModelMismatch(
+                    f"{self._shown(name)} holds vectors in {facts.precision[:12]}, not in {expected.precision[:12]}; "
+                    "vectors of two precisions cannot be mixed"
+                )
         return names
 
     def uris(self) -> set[str]:

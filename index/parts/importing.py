@@ -1,12 +1,13 @@
 """Parts in, photos of a gallery out: what was embedded elsewhere is taken over without reading a photo."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from index.descriptions import describe_known
 from index.errors import GalleryError
 from index.gallery.directory import Gallery
 from index.gallery.photos import NewPhoto
+from index.gallery.precision import record_precision, recorded_precision
 from index.gallery.uris import own_uris
 from index.parts.folder import PartsFolder
 from index.parts.rows import Rows, rows_of
@@ -14,7 +15,7 @@ from index.parts.schema import PartsFacts
 from index.sources import Candidate
 from training.base.rejects import report_rejects
 
-__all__ = ["ImportReport", "facts_of_gallery", "import_parts", "rows_of_parts", "take_over"]
+__all__ = ["ImportReport", "facts_of_gallery", "facts_to_take", "import_parts", "rows_of_parts", "take_over"]
 
 
 class ImportReport(NamedTuple):
@@ -53,9 +54,8 @@ def import_parts(gallery: Gallery, parts: str) -> ImportReport:
         GalleryError: if no photo is usable, or the disk is full.
     """
     report, rejects = ImportReport(), dict[str, str]()
-    facts = facts_of_gallery(gallery)
     with gallery.writing():
-        for rows in rows_of_parts(parts, facts):
+        for rows in rows_of_parts(parts, facts_to_take([gallery], parts)):
             report = report.plus(take_over(gallery, rows.photos))
             rejects |= dict(rows.rejected)
         report = report._replace(rejected=len(rejects))
@@ -67,9 +67,34 @@ def import_parts(gallery: Gallery, parts: str) -> ImportReport:
     return report
 
 
-def facts_of_gallery(gallery: Gallery) -> PartsFacts:
-    """What is true of all parts that fit a gallery."""
-    return PartsFacts(model=gallery.catalogue.fact("model") or "", dim=int(gallery.catalogue.fact("dim") or 0))
+def facts_of_gallery(gallery: Gallery, precision: str = "fp32") -> PartsFacts:
+    """What is true of all parts that fit a gallery.
+
+    Args:
+        gallery: the gallery.
+        precision: that of its vectors if it has none yet.
+    """
+    catalogue = gallery.catalogue
+    return PartsFacts(
+        model=catalogue.fact("model") or "",
+        dim=int(catalogue.fact("dim") or 0),
+        precision=recorded_precision(catalogue) or precision,
+    )
+
+
+def facts_to_take(galleries: Sequence[Gallery], parts: str) -> PartsFacts:
+    """What must be true of parts that galleries take over together, which record it; the first photos decide.
+
+    Raises:
+        PartsError: if there are no parts, or the first cannot be used.
+    """
+    folder = PartsFolder(parts)
+    if not (names := folder.names()):
+        raise folder.empty()
+    facts = facts_of_gallery(galleries[0], folder.facts(names[0]).precision)
+    for gallery in galleries:
+        record_precision(gallery.catalogue, facts.precision)
+    return facts
 
 
 def rows_of_parts(parts: str, facts: PartsFacts) -> Iterator[Rows]:

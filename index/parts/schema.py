@@ -23,6 +23,7 @@ class PartsFacts(BaseModel):
     Attributes:
         model: digest of the model whose photo encoder made the vectors.
         dim: number of their coordinates.
+        precision: that they were computed in, one of ``BundleManifest.precisions``.
         order: coordinates that they are in: those of the model.
     """
 
@@ -32,6 +33,7 @@ class PartsFacts(BaseModel):
     version: Literal[1] = 1
     model: str
     dim: int
+    precision: str = "fp32"
     order: Literal["model"] = "model"
 
 

@@ -15,7 +15,7 @@ from index.gallery.directory import Gallery
 from index.gallery.photos import NewPhoto
 from index.gallery.publishing import SHARED_ORDER
 from index.gallery.uris import own_uris
-from index.parts.importing import ImportReport, facts_of_gallery, rows_of_parts, take_over
+from index.parts.importing import ImportReport, facts_to_take, rows_of_parts, take_over
 from index.shards.layout import ShardsManifest, are_shards, read_shards, shard_folder, shard_of, write_shards
 from training.base.artifacts import atomic_write
 from training.base.rejects import report_rejects
@@ -94,7 +94,7 @@ def _manifest(out: Path, model: Path, shards: int) -> ShardsManifest:
 
 def _distribute(galleries: Sequence[Gallery], parts: str, out: Path) -> ImportReport:
     report, rejects = ImportReport(), dict[str, str]()
-    for rows in rows_of_parts(parts, facts_of_gallery(galleries[0])):
+    for rows in rows_of_parts(parts, facts_to_take(galleries, parts)):
         newest = {photo.uri: photo for photo in rows.photos}
         for shard, gallery in enumerate(galleries):
             own = [photo for photo in newest.values() if shard_of(photo.sha256, len(galleries)) == shard]

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from index.__main__ import INDEX
 from index.errors import GalleryError, ModelMismatch, PartsError
 from index.gallery.directory import Gallery
+from index.gallery.precision import recorded_precision
 from index.gallery.searcher import Searcher
 from index.parts.embedding import embed_photos, facts_of_model
 from index.parts.exporting import export_gallery
@@ -205,6 +206,7 @@ def other_facts(**changes):
 
 
 FAULTS = {
+    "another precision": (other_facts(precision="int8 0"), ModelMismatch, "holds vectors in int8 0, not in fp32"),
     "another model": (other_facts(model="0" * 64), ModelMismatch, "of another model"),
     "another size": (other_facts(dim=8), PartsError, "vectors of 8 dimensions, not 16"),
     "another version": (other_facts(version=9), PartsError, "another version of svdraw"),
@@ -299,3 +301,14 @@ def test_only_parts_need_the_package_that_reads_them(monkeypatch, capsys):
     assert '--parts needs pyarrow: pip install "svdraw[all]"' in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError, match="pyarrow"):
         importlib.import_module("index.commands.parts")
+
+
+def test_the_precision_of_parts_is_that_of_the_gallery_that_they_make(parts, tiny_bundle, tmp_path):
+    for part in parts.iterdir():
+        rewrite(part, other_facts(precision="int8 0"))
+    gallery_of(parts, tiny_bundle, tmp_path / "gallery")
+    with closing(Gallery.open(tmp_path / "gallery")) as gallery:
+        assert recorded_precision(gallery.catalogue) == "int8 0"
+        export_gallery(gallery, str(tmp_path / "again"))
+    folder = PartsFolder(str(tmp_path / "again"))
+    assert {folder.facts(name).precision for name in folder.names()} == {"int8 0"}
