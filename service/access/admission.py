@@ -130,11 +130,12 @@ class Gate:
         """Counts a request of a client from the beginning of its body to the end of its answer.
 
         Raises:
-            RequestProblem: 429 if the client has too many.
+            RequestProblem: 429 if the client has too many. It closes the connection, on which more requests may wait:
+                to refuse each of thousands would keep others waiting.
         """
         if self._by_client[client] >= self._max_of_client:
             detail = f"you have {self._max_of_client} requests running, which is the limit; wait for their answers"
-            self._refuse("client", 429, detail, {"Retry-After": "1"})
+            self._refuse("client", 429, detail, {"Retry-After": "1", "Connection": "close"})
         self._by_client[client] += 1
         try:
             yield

@@ -255,6 +255,18 @@ def test_a_client_has_only_so_many_bodies_on_their_way(gallery_path):
         wait_until(lambda: httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG).status_code == 200)
 
 
+def test_requests_that_wait_behind_one_too_many_are_not_answered_one_by_one(gallery_path):
+    with (
+        serving(gallery=gallery_path, max_concurrent_per_client=2) as url,
+        closing(send_part(url)),
+        closing(send_part(url)),
+    ):
+        wait_until(lambda: httpx.post(f"{url}/v1/search", content=FILES["PNG"], headers=PNG).status_code == 429)
+        with closing(connect(url)) as connection:
+            connection.sendall(500 * b"GET /v1/photos HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_all(connection).count(b"HTTP/1.1 429") == 1
+
+
 def test_a_body_on_its_way_that_takes_too_much_memory_is_refused(gallery_path):
     with serving(gallery=gallery_path, max_body_bytes=100_000, max_received_bytes=100_000) as url:
         with closing(send_part(url, 90_000, bytes(80_000))):
