@@ -86,7 +86,9 @@ def test_what_one_process_changes_the_other_finds_at_once(service, sketch):
     with service.client(one) as here, service.client(other) as there:
         before = search(there, sketch)
         photo = encoded(draw_shape("square", 7, filled=True, size=110), "PNG")
-        added = here.post("/v1/photos", content=photo, headers=PNG).json()["id"]
+        answer = here.post("/v1/photos", content=photo, headers=PNG)
+        assert answer.status_code == 201, answer.text
+        added = answer.json()["id"]
         assert search(there, sketch) == before | {added}
         assert there.delete(f"/v1/photos/{added}").status_code == 204
         assert search(here, sketch) == before

@@ -222,7 +222,7 @@ def test_a_client_has_only_so_many_places_and_the_others_have_theirs():
     with gate.counted("a"):
         with gate.counted("a"), gate.counted("b"), pytest.raises(RequestProblem) as caught, gate.counted("a"):
             pass
-        assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
+        assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1", "Connection": "close"})
         with gate.counted("a"):
             pass
     assert not gate._by_client
