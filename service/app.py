@@ -63,6 +63,7 @@ def create_app(
     settings: ServiceSettings,
     loaded: Engine | None = None,
     on_failure: Callable[[Exception], None] | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> FastAPI:
     """Builds the app.
 
@@ -72,6 +73,7 @@ def create_app(
             get status 503 until then.
         on_failure: called with the error if gallery or model cannot be loaded. Without it, the error is logged and
             requests continue to get status 503.
+        on_ready: called when requests can be answered.
 
     Raises:
         KeysError: if the file of API keys cannot be used.
@@ -89,6 +91,8 @@ def create_app(
                 on_failure(error)
             return
         logger.info("ready")
+        if on_ready is not None:
+            on_ready()
         async with anyio.create_task_group() as loops:
             for loop in app.state.engine.loops:
                 loops.start_soon(loop.run)

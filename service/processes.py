@@ -2,7 +2,7 @@
 
 The parent loads neither the gallery nor PyTorch. It holds the listening socket, so that no connection is lost while a
 process is replaced: the others take what waits. One process, the leader, does for all what is done once: it publishes
-live changes and has bases built. It accepts connections from the start; the others do so when they can answer.
+live changes and has bases built. It accepts connections from the start; the others do so when it and they can answer.
 """
 
 import logging
@@ -16,6 +16,7 @@ import time
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 
 from service.errors import ServiceError
 from service.http.listening import SharedListener, listen
@@ -81,6 +82,7 @@ class _Family:
         self._listener = listener
         self._metrics: Metrics = Metrics()
         self._members = [_Member(number) for number in range(settings.processes)]
+        self._leader_is_ready = _SPAWN.Event()
 
     def run(self) -> None:
         host, port = self._listener.getsockname()[:2]
@@ -103,7 +105,7 @@ class _Family:
     def _start(self, member: _Member) -> None:
         member.messages, theirs = _SPAWN.Pipe(duplex=False)
         late = member.number > 0 or member.ended > 0
-        arguments = (self._settings, self._listener, theirs, member.number == 0, late)
+        arguments = (self._settings, self._listener, theirs, member.number == 0, late, self._leader_is_ready)
         member.process = _SPAWN.Process(target=_serve_share, args=arguments, name=f"svdraw {member.number}")
         member.process.start()
         member.born = time.monotonic()
@@ -163,7 +165,12 @@ def _message(messages: Connection) -> str | None:
 
 
 def _serve_share(
-    settings: ServiceSettings, listener: socket.socket, messages: Connection, leads: bool, late: bool
+    settings: ServiceSettings,
+    listener: socket.socket,
+    messages: Connection,
+    leads: bool,
+    late: bool,
+    leader_is_ready: Event,
 ) -> None:
     """What each process does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -173,7 +180,7 @@ def _serve_share(
         from service.server import serve_share
 
         shared = SharedListener(listener.family, listener.type, listener.proto, fileno=listener.detach())
-        serve_share(settings, shared, leads=leads, late=late)
+        serve_share(settings, shared, leads=leads, late=late, leader_is_ready=leader_is_ready)
     except KeyboardInterrupt:
         return
     except SvdrawError as error:

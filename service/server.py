@@ -3,13 +3,16 @@
 import logging
 import resource
 import socket
+from collections.abc import Callable
 from contextlib import closing, suppress
+from multiprocessing.synchronize import Event
 
 import torch
 import uvicorn
 
 from service.app import create_app
 from service.engine.lifecycle import Engine
+from service.engine.memory import settle
 from service.errors import ServiceError
 from service.http.connections import Connections
 from service.http.listening import SharedListener, listen
@@ -48,7 +51,9 @@ def serve(*, settings: ServiceSettings) -> None:
         _run(settings, listener)
 
 
-def serve_share(settings: ServiceSettings, listener: SharedListener, *, leads: bool, late: bool) -> None:
+def serve_share(
+    settings: ServiceSettings, listener: SharedListener, *, leads: bool, late: bool, leader_is_ready: Event
+) -> None:
     """Serves beside other processes.
 
     Args:
@@ -56,13 +61,19 @@ def serve_share(settings: ServiceSettings, listener: SharedListener, *, leads: b
         listener: the socket that they share.
         leads: whether this process does what is to be done once for all of them.
         late: whether it accepts connections only when it can answer them, because others answer meanwhile.
+        leader_is_ready: set by the leader. The others wait for it: else one that was ready sooner would say so, and the
+            next request would get 503 from the leader.
 
     Raises:
         GalleryError: see ``serve``; KeysError and ServiceError likewise.
     """
     _prepare(settings)
     loaded = Engine(settings, Metrics(), leads=leads) if late else None
-    _run(settings, listener, loaded, backlog=SharedListener.at_once)
+    if loaded is not None:
+        settle()
+    if not leads:
+        leader_is_ready.wait()
+    _run(settings, listener, loaded, SharedListener.at_once, leader_is_ready.set)
 
 
 def _prepare(settings: ServiceSettings) -> None:
@@ -73,9 +84,15 @@ def _prepare(settings: ServiceSettings) -> None:
     torch.set_num_threads(threads)  # each worker preprocesses its own image; several threads each would compete
 
 
-def _run(settings: ServiceSettings, listener: socket.socket, loaded: Engine | None = None, backlog: int = 2048) -> None:
+def _run(
+    settings: ServiceSettings,
+    listener: socket.socket,
+    loaded: Engine | None = None,
+    backlog: int = 2048,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
     failures: list[Exception] = []
-    app = create_app(settings, loaded, on_failure=lambda failure: stop(failure))
+    app = create_app(settings, loaded, on_failure=lambda failure: stop(failure), on_ready=on_ready)
     streams = _log_without_waiting(app.state.metrics)
 
     def stop(failure: Exception) -> None:
