@@ -117,6 +117,7 @@ def _dripping(connections: int, start: bytes) -> Attack:
                 writer.write(b"a")
                 await writer.drain()
                 await asyncio.sleep(_PAUSE)
+            raise ConnectionResetError  # a server that hangs up politely throws out all the same
         finally:
             writer.close()
 

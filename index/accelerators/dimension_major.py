@@ -10,7 +10,7 @@ from training.model.truncation import truncate
 __all__ = ["DimensionMajorMatrix"]
 
 _MAX_SCORES = 1 << 26  # scores computed at once, as floats
-_BLOCK = 1 << 16  # vectors whose rounding is measured at once
+_BLOCK = 1 << 16  # vectors that go to the device at once
 
 
 class DimensionMajorMatrix:
@@ -25,10 +25,18 @@ class DimensionMajorMatrix:
     largest_effort = 0
 
     def __init__(self, vectors: NDArray[np.float32], device: torch.device, *, half: bool = False) -> None:
+        count, dim = vectors.shape
         self.originals = vectors if half else None
-        rounded = vectors.astype(np.float16) if half else vectors
-        self.error = _half_error(vectors, rounded) if half else 0.0
-        self.matrix = torch.from_numpy(rounded).to(device).T.contiguous()
+        self.matrix = torch.empty(dim, count, dtype=torch.float16 if half else torch.float32, device=device)
+        longest = largest = 0.0
+        for start in range(0, count, _BLOCK):  # the device holds no second copy of all of them
+            block = torch.from_numpy(np.require(vectors[start : start + _BLOCK], requirements="W")).to(device)
+            self.matrix[:, start : start + _BLOCK] = block.T
+            if half:
+                longest = max(longest, _longest(block))
+                largest = max(largest, _longest(block - self.matrix[:, start : start + _BLOCK].T))
+        # The largest error of a score for a query of norm 1, when vectors, query and scores are rounded to 16 bits.
+        self.error = largest + 2.0**-10 * longest
 
     def search(
         self,
@@ -67,11 +75,5 @@ class DimensionMajorMatrix:
         return (queries.to(matrix) @ matrix).float()
 
 
-def _half_error(vectors: NDArray[np.float32], rounded: NDArray[np.floating]) -> float:
-    """Largest error of a score for a query of norm 1, when vectors, query and scores are rounded to 16 bits."""
-    longest = largest = 0.0
-    for start in range(0, len(vectors), _BLOCK):
-        some = vectors[start : start + _BLOCK]
-        longest = max(longest, np.linalg.norm(some, axis=1).max())
-        largest = max(largest, np.linalg.norm(some - rounded[start : start + _BLOCK], axis=1).max())
-    return float(largest + 2.0**-10 * longest)
+def _longest(vectors: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(vectors, dim=1).max())
