@@ -156,7 +156,7 @@ def read_photos(
     ahead, workers = max(1, _AHEAD // together), _THREADS * plan.cores
     seconds = 0.1 if sys.stderr.isatty() else 10  # between two reports; a log needs few
     with (
-        torch_threads(plan.threads),
+        torch_threads(1),
         tqdm(total=len(photos), desc="indexing", unit="photo", dynamic_ncols=True, mininterval=seconds) as progress,
     ):
         tasks = _with_states(gallery, photos, together)

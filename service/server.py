@@ -21,8 +21,6 @@ from service.http.metrics import Metrics
 from service.http.observability import JsonFormatter
 from service.http.protocol import patient_protocol
 from service.settings import ServiceSettings
-from training.inference.plan import make_plan
-from training.model.devices import resolve_device
 
 __all__ = ["serve", "serve_share"]
 
@@ -80,8 +78,7 @@ def _prepare(settings: ServiceSettings) -> None:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())
     logging.captureWarnings(True)  # else libraries write theirs, as of damaged pictures, past the formatter
-    threads = make_plan(resolve_device(settings.device)).threads
-    torch.set_num_threads(threads)  # each worker preprocesses its own image; several threads each would compete
+    torch.set_num_threads(1)  # each worker preprocesses its own image; several threads each would compete
 
 
 def _run(

@@ -34,7 +34,7 @@ class BareEncoder:
         settings = ServiceSettings.model_construct(gallery=gallery, device="cpu")  # ignores the environment
         self.bundle = load_bundle(gallery / "model", "cpu")
         self.plan = make_plan(self.bundle.device)
-        torch.set_num_threads(self.plan.threads)
+        torch.set_num_threads(1)
         metrics = Metrics()
         decoder = Decoder.for_service(settings, self.plan.cores, metrics)
         self.model = EncodingModel(self.bundle, settings, metrics, decoder)
@@ -76,5 +76,5 @@ class BareEncoder:
             figures[f"batch_of_{size}"] = size * rate(lambda size=size: runner(images[:size]), seconds)
         torch.set_num_threads(self.plan.cores)
         figures["pytorch"] = rate(lambda: self.bundle.encode(encoder, images[:1]), seconds)
-        torch.set_num_threads(self.plan.threads)
+        torch.set_num_threads(1)
         return figures

@@ -1,19 +1,22 @@
 """The parts of bench/gpu.py: everything that a device may do, timed, with the same code on a CPU."""
 
 import asyncio
+import io
 import json
 import platform
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from index.gallery.directory import Gallery
 from index.jobs import index_photos
@@ -86,19 +89,18 @@ def measure_device(options: Namespace) -> None:
         root = Path(name)
         model = STARTER_MODEL if options.scale == "full" else small_model(root / "model", scale.dim)
         make_pictures(root / "photos", scale.photos, scale.pixels, broken=0.0)
-        parts: dict[str, Callable[[], Any]] = {
+        parts: dict[str, Callable[[], Iterator[Any]]] = {
             "encoders": lambda: _encoders(model, device, scale),
             "indexing": lambda: _indexing(root, model, device),
             "service": lambda: _service(root, device, scale),
-            "search": lambda: [
-                row for count in scale.vectors for row in measure_search(count, scale.dim, scale.dimensions, device)
-            ],
+            "search": lambda: _search(device, scale),
             "training": lambda: _training(root, model, device, scale),
         }
         for part in options.parts:
-            report[part] = _tried(parts[part])
-            report["seconds"] = time.perf_counter() - started
-            write_text(options.out, _as_json(report))  # so that an interruption loses no more than a part
+            for rows in _tried(parts[part]):
+                report[part] = rows
+                report["seconds"] = time.perf_counter() - started
+                write_text(options.out, _as_json(report))  # so that an interruption loses no more than a row
     print(_as_json(report))
 
 
@@ -118,31 +120,33 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _tried(part: Callable[[], Any]) -> Any:
+def _tried(part: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """What there is of a part after each of its rows; a part that fails ends with its error."""
+    rows = []
     try:
-        return part()
+        for row in part():
+            rows.append(row)
+            yield rows
     except Exception as error:  # a card is lent for minutes; the other parts are still wanted
         print(f"a part failed: {error!r}", file=sys.stderr)
-        return {"error": repr(error)}
+        yield [*rows, {"error": repr(error)}]
 
 
 def _as_json(report: dict[str, Any]) -> str:
     return json.dumps(report, indent=2, default=lambda value: round(float(value), 3)) + "\n"
 
 
-def _encoders(model: Path, device: torch.device, scale: Scale) -> list[dict[str, Any]]:
+def _encoders(model: Path, device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
     """Batches that come from main memory and whose embeddings go back there."""
     bundle = load_bundle(model, str(device))
     size = bundle.sketch.preprocessing.size
-    rows = []
     for name, encode in _ways(bundle).items():
         for count in scale.batches:
             batch = torch.rand(count, 3, size, size)
             latencies_ms(lambda _, batch=batch, encode=encode: encode(batch), 3)
             times = latencies_ms(lambda _, batch=batch, encode=encode: encode(batch), 30)
             milliseconds = float(sorted(times)[len(times) // 2])
-            rows.append({"way": name, "batch": count, "ms": milliseconds, "per_second": 1000 * count / milliseconds})
-    return rows
+            yield {"way": name, "batch": count, "ms": milliseconds, "per_second": 1000 * count / milliseconds}
 
 
 def _ways(bundle: Bundle) -> dict[str, Callable[[torch.Tensor], Any]]:
@@ -151,12 +155,12 @@ def _ways(bundle: Bundle) -> dict[str, Callable[[torch.Tensor], Any]]:
     return {"plain PyTorch": lambda batch: bundle.encode(bundle.sketch, batch), **runners}
 
 
-def _indexing(root: Path, model: Path, device: torch.device) -> dict[str, Any]:
+def _indexing(root: Path, model: Path, device: torch.device) -> Iterator[dict[str, Any]]:
     with closing(Gallery.create(root / "gallery", model)) as gallery:
         started = time.perf_counter()
         report = index_photos(gallery, list_photos(root / "photos"), str(device))
         whole = time.perf_counter() - started
-    return {
+    yield {
         "photos": report.encoded,
         "per_second": report.encoded / report.seconds,
         "seconds": report.seconds,
@@ -164,21 +168,37 @@ def _indexing(root: Path, model: Path, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _service(root: Path, device: torch.device, scale: Scale) -> list[dict[str, Any]]:
+def _service(root: Path, device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
     gallery = root / "gallery"
     if not gallery.is_dir():
         raise BenchmarkError("the service needs the gallery of the part indexing")
-    photos = sorted((root / "photos").rglob("*.jpg"))[:200]
-    requests = [search_request(photo.read_bytes(), KEY) for photo in photos]
-    rows = []
-    with service(gallery, root, device=device) as running:
-        for clients in (scale.clients[-1], *scale.clients):  # the first is a warm-up
+    requests = [search_request(_drawing(number), KEY) for number in range(200)]
+    most = max(scale.clients)
+    with service(gallery, root, device=device, max_concurrent=most, max_concurrent_per_client=most) as running:
+        asyncio.run(send_many(running.url, requests, most, scale.seconds))  # a warm-up
+        for clients in scale.clients:
             log = asyncio.run(send_many(running.url, requests, clients, scale.seconds))
-            rows.append({"clients": clients, **answer_figures(log, scale.seconds)})
-    return rows[1:]
+            yield {"clients": clients, **answer_figures(log, scale.seconds)}
 
 
-def _training(root: Path, model: Path, device: torch.device, scale: Scale) -> dict[str, Any]:
+def _drawing(seed: int) -> bytes:
+    """A few crooked lines, as a page sends them."""
+    random = np.random.default_rng(seed)
+    image = Image.new("L", (256, 256), 255)
+    for _ in range(8):
+        points = np.cumsum(random.normal(0, 12, (30, 2)), axis=0) + random.uniform(50, 206, 2)
+        ImageDraw.Draw(image).line([tuple(point) for point in points], fill=0, width=4, joint="curve")
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def _search(device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
+    for count in scale.vectors:
+        yield from measure_search(count, scale.dim, scale.dimensions, device)
+
+
+def _training(root: Path, model: Path, device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
     """Time of the last epoch of the last stage of a run, when everything is warm."""
     for number in range(2 * scale.classes):
         folder = root / "pairs" / ("sketch", "photo")[number % 2] / f"class{number // 2}"
@@ -188,7 +208,7 @@ def _training(root: Path, model: Path, device: torch.device, scale: Scale) -> di
     last = json.loads((root / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     images = scale.classes * scale.images
     steps = -(-images // recipe.batch_size)
-    return {
+    yield {
         "batch": recipe.batch_size,
         "size": recipe.training_size,
         "steps_per_second": steps / last["seconds"],

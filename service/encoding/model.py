@@ -62,12 +62,8 @@ class EncodingModel:
         self._metrics = metrics
         self._sketch_bytes = settings.max_sketch_bytes
         plan = make_plan(bundle.device)
-        sketch = build_runner(
-            bundle.sketch, settings.runtime, settings.precision, int8=bundle.int8("sketch"), threads=plan.threads
-        )
-        photo = build_runner(
-            bundle.photo, settings.runtime, photos, int8=bundle.int8("photo"), threads=plan.threads, like=sketch
-        )
+        sketch = build_runner(bundle.sketch, settings.runtime, settings.precision, int8=bundle.int8("sketch"))
+        photo = build_runner(bundle.photo, settings.runtime, photos, int8=bundle.int8("photo"), like=sketch)
         self._runners = {"sketch": sketch, "photo": photo}
         self._owners = 1
         self._lock = threading.Lock()

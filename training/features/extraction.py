@@ -134,7 +134,7 @@ def _results(
         return _Result(position, features(image), hashlib.sha256(content).digest())
 
     progress = tqdm(positions, desc=title, unit="image", dynamic_ncols=True, disable=not positions)
-    with torch_threads(plan.threads), one_by_one(runner.features, plan.max_batch) as features:
+    with torch_threads(1), one_by_one(runner.features, plan.max_batch) as features:
         for position, result in zip(progress, map_ahead(prepare, positions, workers=plan.at_once), strict=True):
             if isinstance(result, str):
                 rejected[position] = result

@@ -20,13 +20,11 @@ class Plan(NamedTuple):
     Attributes:
         at_once: images that are processed at the same time.
         max_batch: largest number of images encoded together; 1 means that each worker encodes its own image.
-        threads: threads of one call of the encoder.
         cores: images that are decoded, or encoded one by one, at the same time.
     """
 
     at_once: int
     max_batch: int
-    threads: int
     cores: int
 
 
@@ -34,12 +32,13 @@ def make_plan(device: torch.device, processes: int = 1) -> Plan:
     """Makes a plan for high throughput, for one of several processes that share the machine.
 
     On a CPU, each core gets one image and one thread: a batch would not fit the core's cache, and threads that share
-    an image wait for each other. A GPU works best with batches, so there are enough images to prepare the next batch.
+    an image wait for each other. A GPU works best with batches, so there are enough images to prepare the next batch;
+    each of them is prepared by one thread as well.
     """
     cores = math.ceil(processors() / processes)
     if device.type == "cpu":
-        return Plan(at_once=cores, max_batch=1, threads=1, cores=cores)
-    return Plan(at_once=cores + 2 * _GPU_BATCH, max_batch=_GPU_BATCH, threads=cores, cores=cores)
+        return Plan(at_once=cores, max_batch=1, cores=cores)
+    return Plan(at_once=cores + 2 * _GPU_BATCH, max_batch=_GPU_BATCH, cores=cores)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from training.inference.plan import make_plan, torch_threads
 def test_a_cpu_encodes_one_by_one_and_a_gpu_in_batches(monkeypatch):
     monkeypatch.setattr("training.inference.plan.processors", lambda: 8)
     cpu, gpu = make_plan(torch.device("cpu")), make_plan(torch.device("cuda"))
-    assert (cpu.at_once, cpu.max_batch, cpu.threads, cpu.cores) == (8, 1, 1, 8)
-    assert (gpu.max_batch, gpu.threads, gpu.cores) == (16, 8, 8)
+    assert (cpu.at_once, cpu.max_batch, cpu.cores) == (8, 1, 8)
+    assert (gpu.max_batch, gpu.cores) == (16, 8)
     assert gpu.at_once > 2 * gpu.max_batch
 
 
