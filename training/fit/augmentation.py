@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches"]
+__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches", "place"]
 
 
 class Draws:
@@ -85,7 +85,7 @@ def augment_sketches(images: Tensor, draws: Draws, *, bend: float = 0.0) -> Tens
         ``(n, 3, size, size)``.
     """
     images = _vary_thickness(images, draws)
-    images = 1 - _place(1 - images, replace(SKETCH_PLACEMENT, bend=bend), draws, outside="zeros")
+    images = 1 - place(1 - images, replace(SKETCH_PLACEMENT, bend=bend), draws, outside="zeros")
     return _erase(images, 0.5, draws, fill=images.new_ones(len(images)))
 
 
@@ -99,7 +99,7 @@ def augment_photos(images: Tensor, draws: Draws) -> Tensor:
     Returns:
         ``(n, 3, size, size)``.
     """
-    images = _vary_light(_place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
+    images = _vary_light(place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
     return _erase(images, 0.25, draws, fill=draws.uniform())
 
 
@@ -123,8 +123,15 @@ def _darkest(images: Tensor, shifts: tuple[int, ...]) -> Tensor:
     return images
 
 
-def _place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
-    """Random affine maps, half of them mirrored; ``outside`` is ``grid_sample``'s padding."""
+def place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
+    """Moves images at random, and mirrors half of them.
+
+    Args:
+        images: ``(n, channels, size, size)``.
+        limits: how far.
+        draws: random numbers for them.
+        outside: what is beyond the border, as ``grid_sample`` names it.
+    """
     angle = draws.uniform(-limits.rotation, limits.rotation) * math.pi / 180
     scale = torch.exp(-draws.uniform(math.log(limits.smallest), math.log(limits.largest)))
     stretch = torch.exp(draws.uniform(-limits.stretch, limits.stretch))
