@@ -5,13 +5,13 @@ sees the same ones. Images are float tensors ``(n, 3, size, size)`` with values 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches"]
+__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches", "place"]
 
 
 class Draws:
@@ -21,21 +21,25 @@ class Draws:
         generator: source of all of them.
         batch: number of images of the whole batch.
         rows: the images that are there, ``(n,)``; all when omitted.
+        device: where the images are. The numbers are the same on every device.
     """
 
-    def __init__(self, generator: Generator, batch: int, rows: Tensor | None = None) -> None:
+    def __init__(
+        self, generator: Generator, batch: int, rows: Tensor | None = None, device: torch.device | None = None
+    ) -> None:
         self._generator = generator
         self._batch = batch
         self._rows = torch.arange(batch) if rows is None else rows
+        self._device = device
 
     def uniform(self, low: float = 0, high: float = 1) -> Tensor:
         """One number for each image, ``(n,)``."""
-        return torch.rand(self._batch, generator=self._generator)[self._rows] * (high - low) + low
+        return self.uniform_rows(1, low, high)[:, 0]
 
-    def uniform_pairs(self, low: float, high: float) -> Tensor:
-        """Two numbers for each image, ``(n, 2)``."""
-        numbers = torch.rand(2 * self._batch, generator=self._generator) * (high - low) + low
-        return numbers.view(self._batch, 2)[self._rows]
+    def uniform_rows(self, count: int, low: float, high: float) -> Tensor:
+        """Several numbers for each image, ``(n, count)``."""
+        numbers = torch.rand(count * self._batch, generator=self._generator) * (high - low) + low
+        return numbers.view(self._batch, count)[self._rows].to(device=self._device)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class AffineRange:
         shift: largest shift as a fraction of the side, in either direction.
         shear: largest shear factor, in either direction.
         stretch: largest natural logarithm of the change of aspect ratio, in either direction.
+        bend: largest shift of the knots of a smooth deformation, as a fraction of the side.
     """
 
     rotation: float
@@ -57,6 +62,7 @@ class AffineRange:
     shift: float
     shear: float
     stretch: float
+    bend: float = 0.0
 
 
 SKETCH_PLACEMENT = AffineRange(rotation=15, smallest=0.8, largest=1.25, shift=0.05, shear=0.1, stretch=0.1)
@@ -64,21 +70,23 @@ PHOTO_PLACEMENT = AffineRange(rotation=10, smallest=0.95, largest=1.5, shift=0.0
 
 _THICKER, _THINNER = 0.3, 0.15  # shares of the drawings
 _ERASED_SIDE = (0.1, 0.4)  # of the image's side
+_KNOTS = 4  # of a smooth deformation, along each side
 
 
-def augment_sketches(images: Tensor, draws: Draws) -> Tensor:
+def augment_sketches(images: Tensor, draws: Draws, *, bend: float = 0.0) -> Tensor:
     """Varies stroke width and placement, mirrors half of the drawings, and erases a rectangle from half of them.
 
     Args:
         images: drawings with dark strokes on white, ``(n, 3, size, size)``.
         draws: random numbers for them.
+        bend: how far strokes are bent, as a fraction of the side; see ``AffineRange``.
 
     Returns:
         ``(n, 3, size, size)``.
     """
     images = _vary_thickness(images, draws)
-    images = 1 - _place(1 - images, SKETCH_PLACEMENT, draws, outside="zeros")
-    return _erase(images, 0.5, draws, fill=torch.ones(len(images)))
+    images = 1 - place(1 - images, replace(SKETCH_PLACEMENT, bend=bend), draws, outside="zeros")
+    return _erase(images, 0.5, draws, fill=images.new_ones(len(images)))
 
 
 def augment_photos(images: Tensor, draws: Draws) -> Tensor:
@@ -91,7 +99,7 @@ def augment_photos(images: Tensor, draws: Draws) -> Tensor:
     Returns:
         ``(n, 3, size, size)``.
     """
-    images = _vary_light(_place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
+    images = _vary_light(place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
     return _erase(images, 0.25, draws, fill=draws.uniform())
 
 
@@ -115,20 +123,36 @@ def _darkest(images: Tensor, shifts: tuple[int, ...]) -> Tensor:
     return images
 
 
-def _place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
-    """Random affine maps, half of them mirrored; ``outside`` is ``grid_sample``'s padding."""
+def place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
+    """Moves images at random, and mirrors half of them.
+
+    Args:
+        images: ``(n, channels, size, size)``.
+        limits: how far.
+        draws: random numbers for them.
+        outside: what is beyond the border, as ``grid_sample`` names it.
+    """
     angle = draws.uniform(-limits.rotation, limits.rotation) * math.pi / 180
     scale = torch.exp(-draws.uniform(math.log(limits.smallest), math.log(limits.largest)))
     stretch = torch.exp(draws.uniform(-limits.stretch, limits.stretch))
     mirror = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
-    to_source = torch.zeros(len(images), 2, 3)
+    to_source = images.new_zeros(len(images), 2, 3)
     to_source[:, 0, 0] = torch.cos(angle) * scale * stretch * mirror
     to_source[:, 0, 1] = draws.uniform(-limits.shear, limits.shear) - torch.sin(angle) * scale
     to_source[:, 1, 0] = torch.sin(angle) * scale * mirror
     to_source[:, 1, 1] = torch.cos(angle) * scale / stretch
-    to_source[:, :, 2] = draws.uniform_pairs(-2 * limits.shift, 2 * limits.shift)
+    to_source[:, :, 2] = draws.uniform_rows(2, -2 * limits.shift, 2 * limits.shift)
     grid = functional.affine_grid(to_source, list(images.shape), align_corners=False)
+    if limits.bend:
+        grid = grid + _bends(limits.bend, draws, images.shape[-1])
     return functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)
+
+
+def _bends(largest: float, draws: Draws, size: int) -> Tensor:
+    """Smooth shifts of every pixel, in the units of a sampling grid, ``(n, size, size, 2)``."""
+    knots = draws.uniform_rows(2 * _KNOTS**2, -2 * largest, 2 * largest).view(-1, 2, _KNOTS, _KNOTS)
+    shifts = functional.interpolate(knots, (size, size), mode="bicubic", align_corners=True)
+    return shifts.permute(0, 2, 3, 1)
 
 
 def _vary_light(images: Tensor, draws: Draws) -> Tensor:
@@ -147,7 +171,7 @@ def _erase(images: Tensor, share: float, draws: Draws, *, fill: Tensor) -> Tenso
     for side in (height, width):
         extent = draws.uniform(*_ERASED_SIDE)
         start = draws.uniform() * (1 - extent)
-        place = (torch.arange(side) + 0.5) / side
+        place = (torch.arange(side, device=images.device) + 0.5) / side
         inside.append((place >= start[:, None]) & (place < (start + extent)[:, None]))
     mask = (chosen[:, None] & inside[0])[:, :, None] & inside[1][:, None, :]
     return torch.where(mask[:, None], fill[:, None, None, None], images)

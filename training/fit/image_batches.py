@@ -40,7 +40,9 @@ class ImageBatches:
         encoders: their preprocessing is used.
         batch_size: number of pairs in a batch; fewer where a file has become unusable.
         seed: seed of the draws and of the augmentation.
-        device: device that the batches are moved to.
+        device: device that images are augmented on, and that the batches are on.
+        class_pairs: see ``PairSampler``.
+        bend: see ``augment_sketches``.
         rejects: file to which images that have become unusable are added.
     """
 
@@ -52,10 +54,13 @@ class ImageBatches:
         batch_size: int,
         seed: int,
         device: torch.device,
+        class_pairs: int = 1,
+        bend: float = 0.0,
         rejects: Path | None = None,
     ) -> None:
         self._data = data
-        self._sampler = PairSampler(data, batch_size, seed)
+        self._sampler = PairSampler(data, batch_size, seed, class_pairs)
+        self._bend = bend
         self._own = own_rows(batch_size)
         self._sketch, self._photo = encoders.sketch, encoders.photo
         self._seed = seed
@@ -78,7 +83,7 @@ class ImageBatches:
         future = expected[1] if expected and expected[0] == step else self._pool.submit(self._prepare, step)
         batch = future.result()
         self._next = (step + 1, self._pool.submit(self._prepare, step + 1))
-        return Batch(*(part.to(self._device, non_blocking=True) for part in batch))
+        return batch
 
     def close(self) -> None:
         """Stops working ahead, and lists the files that have become unusable."""
@@ -105,12 +110,18 @@ class ImageBatches:
             )
         drawings, pictures, usable = zip(*pairs, strict=True)
         kept = list(usable)
-        draws = Draws(generator, len(groups), torch.tensor(kept))
+        draws = Draws(generator, len(groups), torch.tensor(kept), self._device)
+        x = augment_sketches(self._stack(drawings), draws, bend=self._bend)
+        y = augment_photos(self._stack(pictures), draws)
         return Batch(
-            self._sketch.preprocessing.normalise(augment_sketches(_stack(drawings), draws)),
-            self._photo.preprocessing.normalise(augment_photos(_stack(pictures), draws)),
-            *(torch.from_numpy(positions[kept]) for positions in (groups, sketches, photos)),
+            self._sketch.preprocessing.normalise(x),
+            self._photo.preprocessing.normalise(y),
+            *(torch.from_numpy(positions[kept]).to(self._device) for positions in (groups, sketches, photos)),
         )
+
+    def _stack(self, images: Sequence[Pixels]) -> Tensor:
+        pixels = torch.from_numpy(np.stack(images)).to(self._device)
+        return pixels.permute(0, 3, 1, 2).float().div_(255)
 
     def _arranged(self, file: Path, encoder: Encoder) -> Pixels | None:
         """Decoded and resized, from memory where there was room for it; None if the file cannot be used any more."""
@@ -129,7 +140,3 @@ class ImageBatches:
                 self._decoded[file] = pixels
                 self._room -= pixels.nbytes
         return pixels
-
-
-def _stack(images: Sequence[Pixels]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)

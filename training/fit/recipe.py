@@ -81,12 +81,36 @@ class Recipe(RecipeOptions):
         "held-out classes",
     )
     frozen_stages: int = Field(2, ge=0, description="number of first backbone stages that `tune` all does not train")
-    teacher: Literal["contrastive", "nested"] = Field(
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the learning rate from each stage of a backbone to the one before it",
+    )
+    teacher: Literal["both", "contrastive", "nested"] = Field(
         "nested",
         description="what `tune` all trains backbones by: NestedLoRA, or a supervised contrastive loss, after which "
-        "the closed form makes the embeddings",
+        "the closed form makes the embeddings, or the sum of both",
     )
     temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
+    depicted: float = Field(
+        2.0,
+        ge=0,
+        description="how much more than the others of its class the photo that a sketch depicts counts in the "
+        "contrastive loss",
+    )
+    class_pairs: int = Field(
+        1, ge=1, description="pairs of the same class that a batch draws together while `tune` all trains backbones"
+    )
+    tuning_instances: float = Field(
+        0.0, ge=0, lt=1, description="weight of exact matches while `tune` all trains backbones; see `instances`"
+    )
+    bend: float = Field(
+        0.0,
+        ge=0,
+        le=0.2,
+        description="how far strokes of sketches are bent while `tune` all trains backbones, as a fraction of the side",
+    )
     distillation: float = Field(
         0.0,
         ge=0,
@@ -128,8 +152,8 @@ class Recipe(RecipeOptions):
 
     @property
     def is_contrastive(self) -> bool:
-        """Whether training descends the contrastive loss."""
-        return self.tune == "all" and self.teacher == "contrastive"
+        """Whether training descends the contrastive loss, alone or with another."""
+        return self.tune == "all" and self.teacher != "nested"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":

@@ -126,7 +126,7 @@ class _Run:
     """The two stages of a run: one on part of the seen classes, to choose on the others, and one on all.
 
     Backbones are trained on ``tuning``, the classes and the line drawings. The heads are fitted last, on ``pairs``,
-    which has the instance pairs too: training backbones on those as well made held-out classes worse.
+    which has more of the instance pairs: training backbones on those as well made held-out classes worse.
     """
 
     def __init__(
@@ -140,8 +140,9 @@ class _Run:
         self.device = device
         self.log = RunLog(out)
         with first_alone():
-            self.tuning = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
-        self.pairs = with_instances(self.tuning, recipe.instances)
+            drawn = with_line_drawings(seen, recipe.line_drawings, cache / DRAWINGS)
+        self.tuning = with_instances(drawn, recipe.tuning_instances)
+        self.pairs = with_instances(drawn, recipe.instances)
         self.start = load_bundle(recipe.start, "cpu").encoders.to(device) if recipe.start else None
         if recipe.start_heads and self.start and not self.start.config.has_one_linear_head:
             raise BundleError(

@@ -38,11 +38,15 @@ class PairSampler:
         data: sketches, photos and the groups that pairs are drawn from.
         batch_size: number of pairs in a batch.
         seed: seed of all draws.
+        class_pairs: pairs of the same class that are drawn together. Each pair is as probable as ever, but a batch has
+            fewer classes, and more pairs of each to be told apart.
     """
 
-    def __init__(self, data: PairedData, batch_size: int, seed: int) -> None:
+    def __init__(self, data: PairedData, batch_size: int, seed: int, class_pairs: int = 1) -> None:
         self.batch_size = batch_size
         self._weights = data.weights
+        self._class_pairs = class_pairs
+        _, self._classes = np.unique([group.label for group in data.groups], return_inverse=True)
         self._sketches = [np.asarray(group.sketches) for group in data.groups]
         self._photos = [np.asarray(group.photos) for group in data.groups]
         self._seed = seed
@@ -54,10 +58,22 @@ class PairSampler:
             Positions of the sketches, positions of the photos, and numbers of the groups; each ``(batch_size,)``.
         """
         random = np.random.default_rng([self._seed, step])
-        groups = random.choice(len(self._weights), self.batch_size, p=self._weights)
+        groups = self._draw_groups(random)
         sketches = np.array([random.choice(self._sketches[group]) for group in groups])
         photos = np.array([random.choice(self._photos[group]) for group in groups])
         return sketches, photos, groups
+
+    def _draw_groups(self, random: np.random.Generator) -> NDArray[np.int64]:
+        if self._class_pairs == 1:
+            return random.choice(len(self._weights), self.batch_size, p=self._weights)
+        wanted = -(-self.batch_size // self._class_pairs)
+        chosen = random.choice(len(self._weights), wanted, p=self._weights)
+        groups = []
+        for label in self._classes[chosen]:
+            members = np.flatnonzero(self._classes == label)
+            weights = self._weights[members]
+            groups.append(random.choice(members, self._class_pairs, p=weights / weights.sum()))
+        return np.concatenate(groups)[: self.batch_size]
 
 
 class FeatureBatches:

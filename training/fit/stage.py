@@ -147,23 +147,34 @@ class Stage:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             device=encoders.sketch.head.mean.device,
+            class_pairs=recipe.class_pairs,
+            bend=recipe.bend,
             rejects=own_file(self.out / "rejects.jsonl"),
         )
 
         def embed(batch: Batch) -> Embedded:
-            return _embedded(encoders, _features(encoders.sketch, batch.x), _features(encoders.photo, batch.y))
+            return _embedded(encoders, *_features(encoders, batch))
 
-        backbones = dict.fromkeys((encoders.sketch.backbone, encoders.photo.backbone))  # one, where it is shared
-        later = [value for backbone in backbones for value in backbone.parameters_after(recipe.frozen_stages)]
-        for parameter in later:
+        groups = self._backbone_groups()
+        tuned = [parameter for group in groups for parameter in group.parameters]
+        for parameter in tuned:
             parameter.requires_grad_(True)
-        tuned = ParameterGroup(later, recipe.backbone_learning_rate)
         try:
-            return self._train(features, batches, embed, [*self._head_groups(), tuned])
+            return self._train(features, batches, embed, [*self._head_groups(), *groups])
         finally:
             batches.close()
-            for parameter in later:
+            for parameter in tuned:
                 parameter.requires_grad_(False)
+
+    def _backbone_groups(self) -> list[ParameterGroup]:
+        """The backbone parameters that are trained; earlier stages learn more slowly by ``layer_decay``."""
+        recipe, backbones = self.recipe, (self.encoders.sketch.backbone, self.encoders.photo.backbone)
+        groups = []
+        for backbone in dict.fromkeys(backbones):  # one, where it is shared
+            stages = backbone.trained_stages(recipe.frozen_stages)
+            rates = [recipe.backbone_learning_rate * recipe.layer_decay**depth for depth in range(len(stages))]
+            groups += [ParameterGroup(stage, rate) for stage, rate in zip(reversed(stages), rates, strict=True)]
+        return groups
 
     def _head_groups(self) -> list[ParameterGroup]:
         heads = nn.ModuleList([self.encoders.sketch.head, self.encoders.photo.head])
@@ -217,9 +228,14 @@ def _standardised(encoder: Encoder, features: NDArray[np.float32]) -> NDArray[np
     return np.asarray((features - mean) / scale, dtype=np.float32)
 
 
-def _features(encoder: Encoder, images: Tensor) -> Tensor:
-    features: Tensor = encoder.backbone(images.contiguous(memory_format=torch.channels_last))
-    return features
+def _features(encoders: PairedEncoders, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Backbone features of both modalities; on a GPU, one backbone takes all images of a batch at once."""
+    sketch, photo = encoders.sketch.backbone, encoders.photo.backbone
+    x, y = (images.contiguous(memory_format=torch.channels_last) for images in (batch.x, batch.y))
+    if sketch is photo and x.is_cuda:
+        features_x, features_y = sketch(torch.cat([x, y])).chunk(2)
+        return features_x, features_y
+    return sketch(x), photo(y)
 
 
 def _embedded(encoders: PairedEncoders, x: Tensor, y: Tensor) -> Embedded:

@@ -1,9 +1,10 @@
-"""What training descends: NestedLoRA or the contrastive loss, with soft targets beside either where backbones train."""
+"""What training descends: NestedLoRA, the contrastive loss or both, and soft targets beside them for backbones."""
 
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from training.features.paired import FeatureSet
@@ -50,16 +51,18 @@ def build_teacher(recipe: Recipe, encoders: PairedEncoders, features: FeatureSet
     Raises:
         BackboneError: if the weights of the classifier cannot be obtained.
     """
-    main = _contrastive(recipe, features) if recipe.is_contrastive else _nested(recipe, encoders)
-    targets = _soft_targets(recipe, encoders, features) if recipe.tune == "all" else None
-    if targets is None:
-        return main
+    terms: list[Teacher] = []
+    if not recipe.is_contrastive or recipe.teacher == "both":
+        terms.append(_nested(recipe, encoders))
+    if recipe.is_contrastive:
+        terms.append(_contrastive(recipe, features))
+    if recipe.tune == "all" and (targets := _soft_targets(recipe, encoders, features)) is not None:
+        terms.append(targets)
 
-    def both(embedded: Embedded, batch: Batch) -> Tensor:
-        kept: Tensor = targets(embedded.x, embedded.y, batch.sketches, batch.photos)
-        return main(embedded, batch) + recipe.distillation * kept
+    def total(embedded: Embedded, batch: Batch) -> Tensor:
+        return torch.stack([term(embedded, batch) for term in terms]).sum()
 
-    return both
+    return total
 
 
 def _nested(recipe: Recipe, encoders: PairedEncoders) -> Teacher:
@@ -73,7 +76,7 @@ def _nested(recipe: Recipe, encoders: PairedEncoders) -> Teacher:
 
 
 def _contrastive(recipe: Recipe, features: FeatureSet) -> Teacher:
-    objective, matches = ContrastiveLoss(recipe.temperature), Matches(features.data)
+    objective, matches = ContrastiveLoss(recipe.temperature), Matches(features.data, depicted=recipe.depicted)
 
     def contrastive(embedded: Embedded, batch: Batch) -> Tensor:
         value: Tensor = objective(embedded.f, embedded.g, matches(batch.sketches, batch.photos))
@@ -82,11 +85,17 @@ def _contrastive(recipe: Recipe, features: FeatureSet) -> Teacher:
     return contrastive
 
 
-def _soft_targets(recipe: Recipe, encoders: PairedEncoders, features: FeatureSet) -> SoftTargets | None:
+def _soft_targets(recipe: Recipe, encoders: PairedEncoders, features: FeatureSet) -> Teacher | None:
     if not recipe.distillation or recipe.start is not None or recipe.weights is not None:
         return None  # a model to start from, or weights of one's own, were trained to something else
     classifier = load_classifier(recipe.backbone)
     if classifier is None:
         logger.info("%s was pretrained without a classifier: there is nothing to distil", recipe.backbone)
         return None
-    return SoftTargets(classifier.to(encoders.sketch.device), features)
+    targets = SoftTargets(classifier.to(encoders.sketch.device), features)
+
+    def soft_targets(embedded: Embedded, batch: Batch) -> Tensor:
+        value: Tensor = targets(embedded.x, embedded.y, batch.sketches, batch.photos)
+        return recipe.distillation * value
+
+    return soft_targets

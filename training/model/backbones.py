@@ -116,6 +116,20 @@ class Backbone(nn.Module):
             )
         return later
 
+    def trained_stages(self, frozen: int) -> list[list[nn.Parameter]]:
+        """The parameters after the first ``frozen`` stages, stage by stage; what follows the last is part of it.
+
+        Raises:
+            BackboneError: see ``parameters_after``.
+        """
+        stages, later = [], self.parameters_after(frozen)
+        for stage in range(frozen + 1, len(self._ends)):
+            rest = self.parameters_after(stage)
+            kept = {id(parameter) for parameter in rest}
+            stages.append([parameter for parameter in later if id(parameter) not in kept])
+            later = rest
+        return [stage for stage in (*stages, later) if stage]
+
     def forward(self, images: Tensor) -> Tensor:
         """Computes features ``(n, num_features)``."""
         model: Any = self.model

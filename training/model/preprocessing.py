@@ -83,7 +83,7 @@ class Preprocessing(BaseModel):
             white: the value of white.
         """
         scale, shift = _affine_map(self.mean, self.std, white)
-        return (pixels * scale).sub_(shift)
+        return (pixels * scale.to(pixels.device)).sub_(shift.to(pixels.device))
 
     def arrange(self, image: Image.Image) -> Image.Image:
         """The ``(size, size)`` image that the encoder sees: in RGB, or in grey levels if it has no colours."""

@@ -18,6 +18,7 @@ from training.base.command_line import run_command
 from training.base.errors import BackboneError, BundleError, CheckpointError, DataError, DivergenceError, TrainingError
 from training.evaluation.protocol import evaluate
 from training.fit import run as fitting
+from training.fit import stage as stages
 from training.fit.recipe import Recipe
 from training.fit.run import fit
 from training.fit.stage import DEFAULT_RIDGE, Stage
@@ -126,13 +127,37 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
         {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
         {"tune": "all", "line_drawings": 0.5, "average": 0.0},
         {"tune": "all", "image_size": 48, "training_size": 32, "teacher": "contrastive"},
-        {"tune": "all", "share_head": False, "distillation": 0.5, "init": "random"},
+        {"tune": "all", "share_head": False, "distillation": 0.5, "init": "random", "bend": 0.05},
+        {"tune": "all", "teacher": "both", "class_pairs": 2, "tuning_instances": 0.3, "layer_decay": 0.5},
         {"tune": "all", "share_backbone": False, "multi_scale": False, "crop_to_ink": True},
     ],
 )
 def test_every_choice_trains(shapes, tmp_path, choices):
     run(shapes, tmp_path, **choices)
     assert np.isfinite(load_bundle(tmp_path, "cpu").spectrum).all()
+
+
+def test_earlier_stages_learn_more_slowly_and_exact_matches_train_backbones(shapes, tmp_path, monkeypatch):
+    rates, shares = [], []
+
+    def spy(module, groups, *rest, **options):
+        rates.append([group.learning_rate for group in groups])
+        return minimise(module, groups, *rest, **options)
+
+    def watched(self, features):
+        shares.append(
+            sum(w for w, g in zip(features.data.weights, features.data.groups, strict=True) if len(g.photos) == 1)
+        )
+        return train(self, features)
+
+    minimise, train = stages.minimise, Stage.train
+    monkeypatch.setattr(stages, "minimise", spy)
+    monkeypatch.setattr(Stage, "train", watched)
+    choices = {"tune": "all", "epochs": 1, "frozen_stages": 2, "backbone_learning_rate": 8e-4, "layer_decay": 0.5}
+    run(shapes, tmp_path, pairing="names", tuning_instances=0.25, **choices)
+    assert rates[0][1:] == [8e-4 * 0.5**depth for depth in range(len(rates[0]) - 1)]
+    assert len(rates[0]) > 2
+    assert shares == pytest.approx([0.25, 0.25])
 
 
 def test_canonical_form_changes_no_score(shapes, tmp_path):

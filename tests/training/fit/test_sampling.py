@@ -50,5 +50,16 @@ def test_a_group_of_no_weight_is_never_drawn():
     assert set(drawn.tolist()) == {1}
 
 
+def test_pairs_of_a_class_come_together_and_each_pair_is_as_probable_as_ever():
+    groups = (*GROUPS, Group("c", (3,), (2,), 4.0))  # two groups of one class
+    data = PairedData(DATA.sketches, DATA.photos, groups)
+    labels = np.array([0, 1, 2, 2])
+    drawn = [PairSampler(data, 12, seed=0, class_pairs=4).draw(step)[2] for step in range(3000)]
+    assert all(len(set(part)) == 1 for groups in drawn for part in labels[groups].reshape(3, 4))
+    shares = np.bincount(np.concatenate(drawn), minlength=4) / 36_000
+    np.testing.assert_allclose(shares, data.weights, atol=0.02)  # four standard deviations
+    assert len(PairSampler(data, 7, seed=0, class_pairs=4).draw(0)[2]) == 7
+
+
 def test_sizes_of_draws():
     assert [len(part) for part in PairSampler(DATA, 7, seed=0).draw(0)] == [7, 7, 7]

@@ -1,5 +1,6 @@
 """What a recipe asks training to descend, on embeddings and features at random."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
 from training.features.paired import FeatureSet
 from training.fit import teaching
@@ -72,7 +74,20 @@ def test_the_contrastive_loss_trains_backbones_only(encoders, features, batch):
     torch.testing.assert_close(heads, NestedLoRALoss(4)(embedded.f, embedded.g, drawn.labels))
 
 
-@pytest.mark.parametrize("teacher", ["nested", "contrastive"])
+def test_both_losses_are_summed_and_exact_matches_weigh_as_the_recipe_says(encoders, features, batch):
+    choices = {"depicted": 7.0, "temperature": 0.2}
+    alone = [build_teacher(Recipe(teacher=name, **choices), encoders, features) for name in ("nested", "contrastive")]
+    both = build_teacher(Recipe(teacher="both", **choices), encoders, features)
+    torch.testing.assert_close(both(*batch), sum(teacher(*batch) for teacher in alone))
+    pairs = InstancePairs(dict(zip(features.data.sketches, features.data.photos, strict=True)), "by name")
+    named = replace(features, data=replace(features.data, instances=pairs))
+    embedded, _ = batch
+    matches = (LABELS[:, None] == LABELS).float() + 7 * torch.eye(6)
+    actual = build_teacher(Recipe(teacher="contrastive", **choices), encoders, named)(*batch)
+    torch.testing.assert_close(actual, ContrastiveLoss(0.2)(embedded.f, embedded.g, matches))
+
+
+@pytest.mark.parametrize("teacher", ["nested", "contrastive", "both"])
 def test_soft_targets_are_added_with_their_weight(encoders, features, batch, classifier, teacher):
     embedded, _ = batch
     plain, both = (

@@ -65,3 +65,24 @@ def test_parameters_after_stages_are_those_of_later_modules(name, stages, first)
     kept = [named[id(value)] for value in backbone.parameters_after(stages)]
     names = list(named.values())
     assert kept == names[names.index(first) :]
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen", "firsts"),
+    [
+        (
+            "tf_efficientnet_lite0",
+            2,
+            ["blocks.2.0.conv_pw.weight", "blocks.3.0.conv_pw.weight", "blocks.5.0.conv_pw.weight"],
+        ),
+        ("tf_efficientnet_lite0", 9, ["conv_head.weight"]),
+        ("resnet18", 3, ["layer3.0.conv1.weight", "layer4.0.conv1.weight"]),
+        ("vit_tiny_patch16_224", 2, ["blocks.6.norm1.weight", "blocks.9.norm1.weight"]),
+    ],
+)
+def test_trained_stages_are_the_later_parameters_stage_by_stage(name, frozen, firsts):
+    backbone = build_backbone(name, multi_scale=False)
+    named = {id(value): key for key, value in backbone.model.named_parameters()}
+    stages = backbone.trained_stages(frozen)
+    assert [named[id(stage[0])] for stage in stages] == firsts
+    assert [id(v) for stage in stages for v in stage] == [id(v) for v in backbone.parameters_after(frozen)]
