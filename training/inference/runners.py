@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -54,21 +55,27 @@ class Runner:
         backbone: maps a preprocessed batch ``(n, 3, size, size)`` to features ``(n, features)``.
         precision: what ``backbone`` computes in.
         identity: of what ``backbone`` runs, or None if it is the encoder's own on PyTorch.
+        thread: computes everything, for a GPU. There a thread that convolves for the first time chooses and builds the
+            kernels of every layer anew, which takes seconds.
     """
 
     def __init__(
-        self, encoder: Encoder, backbone: Features, precision: Precision = "fp32", identity: str | None = None
+        self,
+        encoder: Encoder,
+        backbone: Features,
+        precision: Precision = "fp32",
+        identity: str | None = None,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         self.encoder = encoder
         self.backbone = backbone
         self.precision: Precision = precision
         self.identity = identity
+        self._thread = thread
 
     def __call__(self, batch: Tensor) -> NDArray[np.float32]:
         """Embeds a preprocessed batch ``(n, 3, size, size)``, ``(n, dim)``."""
-        with torch.inference_mode():
-            embeddings: NDArray[np.float32] = self.encoder.head(self.backbone(batch)).cpu().numpy()
-        return embeddings
+        return self._computed(lambda: self.encoder.head(self.backbone(batch)))
 
     def embed(self, images: Sequence[Tensor], at_once: int) -> NDArray[np.float32]:
         """Embeds preprocessed images ``(3, size, size)``, ``(n, dim)``.
@@ -78,17 +85,20 @@ class Runner:
             at_once: images that the backbone takes together; the head takes all, so that its weights, which are more
                 than a core's cache holds, are read once.
         """
-        with torch.inference_mode():
-            parts = [torch.stack(list(images[start : start + at_once])) for start in range(0, len(images), at_once)]
-            features = torch.cat([self.backbone(part) for part in parts])
-            embeddings: NDArray[np.float32] = self.encoder.head(features).cpu().numpy()
-        return embeddings
+        parts = [torch.stack(list(images[start : start + at_once])) for start in range(0, len(images), at_once)]
+        return self._computed(lambda: self.encoder.head(torch.cat([self.backbone(part) for part in parts])))
 
     def features(self, batch: Tensor) -> NDArray[np.float32]:
         """Backbone features of a preprocessed batch, ``(n, features)``."""
-        with torch.inference_mode():
-            features: NDArray[np.float32] = self.backbone(batch).cpu().numpy()
-        return features
+        return self._computed(lambda: self.backbone(batch))
+
+    def _computed(self, function: Callable[[], Tensor]) -> NDArray[np.float32]:
+        def compute() -> NDArray[np.float32]:
+            with torch.inference_mode():
+                values: NDArray[np.float32] = function().cpu().numpy()
+            return values
+
+        return self._thread.submit(compute).result() if self._thread else compute()
 
 
 def build_runner(
@@ -122,20 +132,20 @@ def build_runner(
         BundleError: if eight bits are asked for, and the model cannot be run in them.
     """
     encoder.eval()
-    device = encoder.device
-    plain = Runner(encoder, lambda batch: _features(encoder, batch, device))
-    on_cpu = device.type == "cpu"
+    on_cpu = encoder.device.type == "cpu"
+    thread = None if on_cpu else ThreadPoolExecutor(1, "encoder")
+    plain = Runner(encoder, lambda batch: _features(encoder, batch), thread=thread)
     if precision == "auto" and not (on_cpu and runtime != "torch" and int8 is not None and int8.is_default):
         precision = "fp32" if on_cpu else "fp16"
-    if precision == "fp32" and (runtime == "torch" or (runtime == "auto" and not on_cpu)):
-        return plain
     few = precision == "fp32" and runtime == "auto" and images is not None and images < _WORTH_EXPORTING
+    if precision == "fp32" and on_cpu and runtime == "torch":
+        return plain
     exports = _Exports(encoder, cache or default_cache_directory() / "onnx", threads, like)
     if precision == "int8":
         return exports.in_eight_bits(int8)
     try:
-        if precision in _TYPES:
-            runner = Runner(encoder, _reduced(encoder, _TYPES[precision]), precision)
+        if precision in _TYPES or (thread and runtime != "onnx"):
+            runner = Runner(encoder, _on_pytorch(encoder, precision, thread), precision, thread=thread)
         elif few and not exports.are_kept():
             return plain
         else:
@@ -147,23 +157,26 @@ def build_runner(
         return plain
 
 
-def _features(encoder: Encoder, batch: Tensor, device: torch.device) -> Tensor:
-    return encoder.features(batch.to(device, non_blocking=True)).float()
+def _features(encoder: Encoder, batch: Tensor) -> Tensor:
+    return encoder.features(batch.to(encoder.device, non_blocking=True)).float()
 
 
-def _reduced(encoder: Encoder, precision: torch.dtype) -> Features:
-    """The backbone in half precision; on a GPU as graphs, for as many images as a batch of the service may have."""
+def _on_pytorch(encoder: Encoder, precision: Precision, thread: ThreadPoolExecutor | None) -> Features:
+    """The backbone in single or half precision; on a GPU as graphs, for the sizes of batches that there will be."""
     device, size = encoder.device, encoder.preprocessing.size
+    reduced = _TYPES.get(precision)
 
     def run(batch: Tensor) -> Tensor:
-        with torch.autocast(device.type, precision, cache_enabled=device.type != "cuda"):  # a graph outlives the cache
-            return _features(encoder, batch, device)
+        # A graph outlives autocast's cache.
+        with torch.autocast(device.type, reduced, enabled=reduced is not None, cache_enabled=device.type != "cuda"):
+            return _features(encoder, batch)
 
-    if device.type != "cuda":
+    if thread is None or device.type != "cuda":
         return run
-    sizes = [1 << power for power in range(make_plan(device).max_batch.bit_length())]
+    most = make_plan(device).max_batch
+    sizes = (1, 4, most) if reduced else (most,)  # searches come one by one as well; photos of a job do not
     try:
-        return RecordedBatches(run, (3, size, size), device, sizes, record_graph)
+        return thread.submit(RecordedBatches, run, (3, size, size), device, sizes, record_graph).result()
     except RuntimeError as error:
         logger.warning("the encoder runs without CUDA graphs: %s", error)
         return run

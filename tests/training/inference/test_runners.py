@@ -1,10 +1,12 @@
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from training.inference.runners import TOLERANCES, build_runner
+from training.inference.runners import TOLERANCES, Runner, build_runner
 from training.model.bundle import load_bundle
 
 
@@ -159,3 +161,18 @@ def test_half_precision_that_differs_too_much_is_not_accepted(bundle, tmp_path, 
     runner = build_runner(bundle.sketch, "auto", "fp16", cache=tmp_path)
     np.testing.assert_array_equal(runner(batch), bundle.encode(bundle.sketch, batch))
     assert "differ by" in caplog.text
+
+
+def test_a_runner_with_a_thread_computes_in_it_alone(bundle):
+    seen = set()
+
+    def backbone(batch):
+        seen.add(threading.get_ident())
+        return bundle.sketch.features(batch)
+
+    with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(3) as callers:
+        runner, batch = Runner(bundle.sketch, backbone, thread=thread), torch.rand(2, 3, 64, 64)
+        found = [*callers.map(runner, 3 * [batch]), runner.embed(list(batch), 2)]
+        assert seen == {thread.submit(threading.get_ident).result()}
+    for each in found:
+        np.testing.assert_allclose(each, bundle.encode(bundle.sketch, batch), atol=1e-5)
