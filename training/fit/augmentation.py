@@ -5,13 +5,13 @@ sees the same ones. Images are float tensors ``(n, 3, size, size)`` with values 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches", "place"]
+__all__ = ["AffineRange", "Draws", "augment_photos", "augment_sketches"]
 
 
 class Draws:
@@ -53,7 +53,6 @@ class AffineRange:
         shift: largest shift as a fraction of the side, in either direction.
         shear: largest shear factor, in either direction.
         stretch: largest natural logarithm of the change of aspect ratio, in either direction.
-        bend: largest shift of the knots of a smooth deformation, as a fraction of the side.
     """
 
     rotation: float
@@ -62,7 +61,6 @@ class AffineRange:
     shift: float
     shear: float
     stretch: float
-    bend: float = 0.0
 
 
 SKETCH_PLACEMENT = AffineRange(rotation=15, smallest=0.8, largest=1.25, shift=0.05, shear=0.1, stretch=0.1)
@@ -70,22 +68,20 @@ PHOTO_PLACEMENT = AffineRange(rotation=10, smallest=0.95, largest=1.5, shift=0.0
 
 _THICKER, _THINNER = 0.3, 0.15  # shares of the drawings
 _ERASED_SIDE = (0.1, 0.4)  # of the image's side
-_KNOTS = 4  # of a smooth deformation, along each side
 
 
-def augment_sketches(images: Tensor, draws: Draws, *, bend: float = 0.0) -> Tensor:
+def augment_sketches(images: Tensor, draws: Draws) -> Tensor:
     """Varies stroke width and placement, mirrors half of the drawings, and erases a rectangle from half of them.
 
     Args:
         images: drawings with dark strokes on white, ``(n, 3, size, size)``.
         draws: random numbers for them.
-        bend: how far strokes are bent, as a fraction of the side; see ``AffineRange``.
 
     Returns:
         ``(n, 3, size, size)``.
     """
     images = _vary_thickness(images, draws)
-    images = 1 - place(1 - images, replace(SKETCH_PLACEMENT, bend=bend), draws, outside="zeros")
+    images = 1 - _place(1 - images, SKETCH_PLACEMENT, draws, outside="zeros")
     return _erase(images, 0.5, draws, fill=images.new_ones(len(images)))
 
 
@@ -99,7 +95,7 @@ def augment_photos(images: Tensor, draws: Draws) -> Tensor:
     Returns:
         ``(n, 3, size, size)``.
     """
-    images = _vary_light(place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
+    images = _vary_light(_place(images, PHOTO_PLACEMENT, draws, outside="reflection"), draws)
     return _erase(images, 0.25, draws, fill=draws.uniform())
 
 
@@ -123,15 +119,8 @@ def _darkest(images: Tensor, shifts: tuple[int, ...]) -> Tensor:
     return images
 
 
-def place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
-    """Moves images at random, and mirrors half of them.
-
-    Args:
-        images: ``(n, channels, size, size)``.
-        limits: how far.
-        draws: random numbers for them.
-        outside: what is beyond the border, as ``grid_sample`` names it.
-    """
+def _place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) -> Tensor:
+    """Random affine maps, half of them mirrored; ``outside`` is ``grid_sample``'s padding."""
     angle = draws.uniform(-limits.rotation, limits.rotation) * math.pi / 180
     scale = torch.exp(-draws.uniform(math.log(limits.smallest), math.log(limits.largest)))
     stretch = torch.exp(draws.uniform(-limits.stretch, limits.stretch))
@@ -143,16 +132,7 @@ def place(images: Tensor, limits: AffineRange, draws: Draws, *, outside: str) ->
     to_source[:, 1, 1] = torch.cos(angle) * scale / stretch
     to_source[:, :, 2] = draws.uniform_rows(2, -2 * limits.shift, 2 * limits.shift)
     grid = functional.affine_grid(to_source, list(images.shape), align_corners=False)
-    if limits.bend:
-        grid = grid + _bends(limits.bend, draws, images.shape[-1])
     return functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)
-
-
-def _bends(largest: float, draws: Draws, size: int) -> Tensor:
-    """Smooth shifts of every pixel, in the units of a sampling grid, ``(n, size, size, 2)``."""
-    knots = draws.uniform_rows(2 * _KNOTS**2, -2 * largest, 2 * largest).view(-1, 2, _KNOTS, _KNOTS)
-    shifts = functional.interpolate(knots, (size, size), mode="bicubic", align_corners=True)
-    return shifts.permute(0, 2, 3, 1)
 
 
 def _vary_light(images: Tensor, draws: Draws) -> Tensor:

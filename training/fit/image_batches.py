@@ -42,7 +42,6 @@ class ImageBatches:
         seed: seed of the draws and of the augmentation.
         device: device that images are augmented on, and that the batches are on.
         class_pairs: see ``PairSampler``.
-        bend: see ``augment_sketches``.
         rejects: file to which images that have become unusable are added.
     """
 
@@ -55,12 +54,10 @@ class ImageBatches:
         seed: int,
         device: torch.device,
         class_pairs: int = 1,
-        bend: float = 0.0,
         rejects: Path | None = None,
     ) -> None:
         self._data = data
         self._sampler = PairSampler(data, batch_size, seed, class_pairs)
-        self._bend = bend
         self._own = own_rows(batch_size)
         self._sketch, self._photo = encoders.sketch, encoders.photo
         self._seed = seed
@@ -111,7 +108,7 @@ class ImageBatches:
         drawings, pictures, usable = zip(*pairs, strict=True)
         kept = list(usable)
         draws = Draws(generator, len(groups), torch.tensor(kept), self._device)
-        x = augment_sketches(self._stack(drawings), draws, bend=self._bend)
+        x = augment_sketches(self._stack(drawings), draws)
         y = augment_photos(self._stack(pictures), draws)
         return Batch(
             self._sketch.preprocessing.normalise(x),

@@ -105,12 +105,6 @@ class Recipe(RecipeOptions):
     tuning_instances: float = Field(
         0.0, ge=0, lt=1, description="weight of exact matches while `tune` all trains backbones; see `instances`"
     )
-    bend: float = Field(
-        0.0,
-        ge=0,
-        le=0.2,
-        description="how far strokes of sketches are bent while `tune` all trains backbones, as a fraction of the side",
-    )
     distillation: float = Field(
         0.0,
         ge=0,

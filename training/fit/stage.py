@@ -148,7 +148,6 @@ class Stage:
             seed=recipe.seed,
             device=encoders.sketch.head.mean.device,
             class_pairs=recipe.class_pairs,
-            bend=recipe.bend,
             rejects=own_file(self.out / "rejects.jsonl"),
         )
 

@@ -91,3 +91,12 @@ def test_a_batch_without_two_usable_pairs_says_so(batches, shapes, tmp_path):
     shutil.rmtree(root / "photo")
     with pytest.raises(DataError, match=r"0 of 6 pairs of a batch can still be read"):
         batches(data=data)(0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_augments_to_the_same_images(batches):
+    here, there = batches()(0), batches(device=torch.device("cuda"))(0)
+    assert {part.device.type for part in there} == {"cuda"}
+    for left, right in zip(here, there, strict=True):
+        torch.testing.assert_close(left, right.cpu(), rtol=0, atol=0.02)

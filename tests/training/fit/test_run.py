@@ -127,7 +127,7 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
         {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
         {"tune": "all", "line_drawings": 0.5, "average": 0.0},
         {"tune": "all", "image_size": 48, "training_size": 32, "teacher": "contrastive"},
-        {"tune": "all", "share_head": False, "distillation": 0.5, "init": "random", "bend": 0.05},
+        {"tune": "all", "share_head": False, "distillation": 0.5, "init": "random"},
         {"tune": "all", "teacher": "both", "class_pairs": 2, "tuning_instances": 0.3, "layer_decay": 0.5},
         {"tune": "all", "share_backbone": False, "multi_scale": False, "crop_to_ink": True},
     ],
