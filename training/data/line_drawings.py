@@ -4,6 +4,8 @@ They stand in for sketches where nobody has drawn any, and add variety to the sk
 instance pair with the photo it was made from.
 """
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def _outlines(gray: Pixels, random: np.random.Generator) -> Pixels:
 def _percentile_of_length(dx: NDArray[np.generic], dy: NDArray[np.generic], level: float) -> float:
     """A percentile of the gradient's length, from that of its square, which is a whole number and sorted sooner."""
     squares = np.square(dx, dtype=np.int32) + np.square(dy, dtype=np.int32)
-    return float(np.percentile(squares.ravel(), level, method="lower")) ** 0.5
+    return math.sqrt(np.percentile(squares.ravel(), level, method="lower"))
 
 
 def _without_short(outlines: Pixels, shortest: int) -> Pixels:
@@ -64,4 +66,4 @@ def _without_short(outlines: Pixels, shortest: int) -> Pixels:
     _, labels, statistics, _ = cv2.connectedComponentsWithStatsWithAlgorithm(outlines, 8, cv2.CV_16U, cv2.CCL_DEFAULT)
     shown = np.where(statistics[:, cv2.CC_STAT_AREA] >= shortest, 255, 0).astype(np.uint8)
     shown[0] = 0  # the background
-    return np.take(shown, labels)
+    return shown[np.asarray(labels, np.uint16)]
