@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -24,6 +24,7 @@ from training.fit.beginning import check_backbone, first_encoders
 from training.fit.checkpoints import EpochRecord
 from training.fit.closed_form import Moments
 from training.fit.distributed import broadcast, extract_together, first_alone, is_first
+from training.fit.eight_bits import EightBits, measure_eight_bits, with_ranges_of
 from training.fit.memory import keep_freed_memory
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
@@ -62,12 +63,14 @@ class _Choice:
         score: see ``held_out_score``.
         dimensions: see ``choose_dimensions``.
         calibration: see ``fit_calibration``.
+        int8: see ``measure_eight_bits``.
     """
 
     ridge: float | None
     score: float | None
     dimensions: Dimensions | None
     calibration: Calibration | None = None
+    int8: EightBits | None = None
 
 
 def fit(
@@ -108,6 +111,9 @@ def fit(
     run = _Run(out, fingerprint, recipe, seen, cache, device)
     choice = broadcast(run.choose())
     encoders, form, history, used = run.finish(choice)
+    int8 = choice.int8
+    if recipe.tune == "all" and is_first():  # the backbones are others than those that were measured
+        int8 = with_ranges_of(encoders, seen, int8, run.exports)
     record = TrainingRecord(
         classes=used.classes,
         unseen=classes.unseen,
@@ -128,6 +134,7 @@ def fit(
         best_dimensions=choice.dimensions and choice.dimensions.best,
         sufficient_dimensions=choice.dimensions and choice.dimensions.sufficient,
         calibration=choice.calibration,
+        int8=int8,
         half=recipe.half,
     )
     return cast(BundleManifest, broadcast(manifest))
@@ -148,6 +155,7 @@ class _Run:
         self.recipe = recipe
         self.seen = seen
         self.cache = cache
+        self.exports = cache / "onnx"
         self.device = device
         self.log = RunLog(out)
         with first_alone():
@@ -186,7 +194,7 @@ class _Run:
             *dimensions,
         )
         calibration = fit_calibration(tuned, best.encoders, best.spectrum, queries)
-        return _Choice(best.ridge, best.score, dimensions, calibration)
+        return _Choice(best.ridge, best.score, dimensions, calibration, self._eight_bits(best.encoders, tuned, queries))
 
     def _best_ending(self, stage: Stage, training: FeatureSet, score: Callable[[], float]) -> _Ending:
         """The way for the heads to end that scores best: as trained, or as the closed form with a ridge."""
@@ -206,6 +214,11 @@ class _Run:
             moments = stage.standardised_moments(training)
             climb(lambda ridge: end(ridge, moments), (self.recipe.ridge,) if self.recipe.ridge else RIDGES)
         return best[0]
+
+    def _eight_bits(self, encoders: PairedEncoders, features: FeatureSet, queries: Collection[str]) -> EightBits | None:
+        if not is_first() or not self.recipe.quantizes(len(self.seen.sketches) + len(self.seen.photos)):
+            return None
+        return measure_eight_bits(encoders, features, queries, self.exports)
 
     def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
         """Trains on all seen classes."""

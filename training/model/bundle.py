@@ -127,6 +127,7 @@ def save_bundle(
     best_dimensions: int | None = None,
     sufficient_dimensions: int | None = None,
     calibration: Calibration | None = None,
+    int8: tuple[Mapping[str, Tensor], Callable[[str], Quantisation]] | None = None,
     half: bool = False,
 ) -> BundleManifest:
     """Writes a bundle. An earlier bundle in the same place is replaced only when the new one is complete.
@@ -139,6 +140,7 @@ def save_bundle(
         best_dimensions: see ``BundleManifest``.
         sufficient_dimensions: see ``BundleManifest``.
         calibration: see ``BundleManifest``.
+        int8: what the backbones need in eight bits, and what is said of it; see ``set_int8``.
         half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
     """
     tensors = module_tensors(encoders)
@@ -153,6 +155,7 @@ def save_bundle(
             best_dimensions=best_dimensions,
             sufficient_dimensions=sufficient_dimensions,
             calibration=calibration,
+            int8=_write_int8(directory, *int8) if int8 else None,
             weights_sha256=file_sha256(temporary),
             training=training or TrainingRecord(),
             versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},
@@ -189,11 +192,15 @@ def set_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[s
         raise BundleError(f"{directory} is on a hub, where nothing can be changed; quantise a copy, and push that")
     manifest = read_manifest(directory).model_copy(update={"int8": None})
     write_manifest(directory, manifest)  # until the file is there, the model has none
-    with atomic_write(directory / INT8_NAME) as temporary:
-        save_tensors(temporary, tensors)
-        manifest = manifest.model_copy(update={"int8": record(file_sha256(temporary))})
+    manifest = manifest.model_copy(update={"int8": _write_int8(directory, tensors, record)})
     write_manifest(directory, manifest)
     return manifest
+
+
+def _write_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[str], Quantisation]) -> Quantisation:
+    with atomic_write(directory / INT8_NAME) as temporary:
+        save_tensors(temporary, tensors)
+        return record(file_sha256(temporary))
 
 
 def load_bundle(directory: Path, device: str = "auto") -> Bundle:
