@@ -149,7 +149,7 @@ class Recipe(RecipeOptions):
     clip: float = Field(5.0, ge=0, description="largest gradient norm; 0: no clipping")
     average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of parameters; 0: no average")
     amp: bool = Field(True, description="bfloat16 autocast on a GPU")
-    half: bool = Field(False, description="store the backbones in half precision, in half the space")
+    half: bool = Field(False, description="store backbones and heads in half precision, in half the space")
     validation: float = Field(
         0.2,
         ge=0,

@@ -36,6 +36,7 @@ from training.model.tensors import load_tensors, module_tensors, restore_module,
 __all__ = ["Bundle", "copy_bundle", "load_bundle", "save_bundle", "set_calibration", "set_int8"]
 
 _BATCH = 32
+_ROUNDING = 5e-4  # of the length of a row; that of numbers in half precision is at most so much of each
 
 
 class Bundle:
@@ -141,11 +142,12 @@ def save_bundle(
         sufficient_dimensions: see ``BundleManifest``.
         calibration: see ``BundleManifest``.
         int8: what the backbones need in eight bits, and what is said of it; see ``set_int8``.
-        half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
+        half: store the backbones in half precision, and matrices of the heads too; not those with a row that would
+            change by more than rounding, because it is too small for half precision: small coordinates matter.
     """
     tensors = module_tensors(encoders)
     if half:
-        tensors = {name: tensor.half() if ".backbone." in name else tensor for name, tensor in tensors.items()}
+        tensors = {name: tensor.half() if _may_be_half(name, tensor) else tensor for name, tensor in tensors.items()}
     with atomic_write(directory / WEIGHTS_NAME) as temporary:
         save_tensors(temporary, tensors)
         manifest = BundleManifest(
@@ -162,6 +164,15 @@ def save_bundle(
         )
     write_manifest(directory, manifest)
     return manifest
+
+
+def _may_be_half(name: str, tensor: Tensor) -> bool:
+    if ".backbone." in name:
+        return True
+    if tensor.ndim != 2:
+        return False
+    changes = (tensor.half().float() - tensor).norm(dim=1)
+    return bool((changes <= _ROUNDING * tensor.norm(dim=1)).all())
 
 
 def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest:
