@@ -91,8 +91,8 @@ class Moments:
     @cached_property
     def pooled_cross(self) -> Matrix:
         """The symmetric part of the cross-covariance in the basis of ``pooled``, ``(rank, rank)``."""
-        cross = (self.groups_x @ self.pooled.vectors).T @ (self.groups_y @ self.pooled.vectors)
-        return (cross + cross.T) / 2
+        cross, vectors = self.groups_x.T @ self.groups_y, self.pooled.vectors
+        return np.asarray(vectors.T @ ((cross + cross.T) / 2) @ vectors)
 
 
 class LinearMaps(NamedTuple):

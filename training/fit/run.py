@@ -111,9 +111,8 @@ def fit(
     run = _Run(out, fingerprint, recipe, seen, cache, device)
     choice = broadcast(run.choose())
     encoders, form, history, used = run.finish(choice)
-    int8 = choice.int8
-    if recipe.tune == "all" and is_first():  # the backbones are others than those that were measured
-        int8 = with_ranges_of(encoders, seen, int8, run.exports)
+    is_other = recipe.tune == "all" and is_first()  # the backbone, than the one that was measured
+    int8 = with_ranges_of(encoders, seen, choice.int8, run.exports) if is_other else choice.int8
     record = TrainingRecord(
         classes=used.classes,
         unseen=classes.unseen,
