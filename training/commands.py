@@ -112,6 +112,8 @@ def _drawn(settings: Fit) -> Path:
 def _print_model(manifest: BundleManifest, out: Path) -> None:
     top = ", ".join(f"{value:.3f}" for value in manifest.spectrum[:5])
     print(f"model {manifest.digest[:12]} in {out}: {len(manifest.spectrum)} dimensions, spectrum {top}, ...")
+    if manifest.int8:
+        print(_precisions(manifest.int8))
 
 
 def _adaptation(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,14 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # errors of a di
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; on success it is synced and takes the place of ``path``.
+def atomic_write(path: Path, *, synced: bool = True) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; on success it takes the place of ``path``.
 
     A failure, a full disk or a kill leaves ``path`` as it was.
+
+    Args:
+        path: file to write.
+        synced: whether the content is on the disk before that, so that a power cut leaves it whole as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -25,8 +29,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -15,12 +16,12 @@ from training.base.errors import DataError
 from training.base.prefetch import map_ahead
 from training.base.regular_files import read_regular
 from training.base.rejects import reject_reason, report_rejects
-from training.data.line_drawings import line_drawing
+from training.data.line_drawings import SIDE, Pixels, line_drawings
 from training.model.images import image_files, open_image
 
 __all__ = ["draw_outlines", "draw_pairs"]
 
-_SIDE = 256  # pixels of a drawing
+_END = b"IEND\xaeB`\x82"  # of a PNG file
 
 
 def draw_pairs(photos: Path, out: Path, *, drawings: int = 2) -> Path:
@@ -88,17 +89,30 @@ def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
     """A photo's drawings; or why there are none."""
     try:
         content = read_regular(file)
-        photo = open_image(content, draft=_SIDE)
         digest = hashlib.sha256(content).digest()
-        random = np.random.default_rng(list(digest))
         names = [folder / f"{digest.hex()[:24]}-{number}.png" for number in range(drawings)]
-        is_drawn = all(name.exists() for name in names)
-        outlines = [] if is_drawn else [line_drawing(photo, random, _SIDE) for _ in names]
+        if all(map(_is_whole, names)):
+            return names
+        outlines = line_drawings(open_image(content, draft=SIDE), np.random.default_rng(list(digest)), drawings)
     except MemoryError:
         raise
     except Exception as error:  # no single photo may end the job
         return reject_reason(error)
-    for name, outline in zip(names, outlines, strict=False):
-        with atomic_write(name) as temporary:
-            outline.save(temporary, format="PNG")
+    for name, outline in zip(names, outlines, strict=True):
+        with atomic_write(name, synced=False) as temporary:
+            temporary.write_bytes(_encoded(outline))
     return names
+
+
+def _encoded(drawing: Pixels) -> bytes:
+    """A PNG file of one bit a pixel, which takes a tenth of the time that one in colours does."""
+    _, content = cv2.imencode(".png", drawing, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    return content.tobytes()
+
+
+def _is_whole(drawing: Path) -> bool:
+    """Whether a drawing is there, and not cut short by a machine that stopped; it can always be drawn again."""
+    try:
+        return drawing.read_bytes().endswith(_END)
+    except FileNotFoundError:
+        return False

@@ -22,6 +22,7 @@ from training.data.relevance import same_label
 from training.evaluation.metrics import (
     accuracy_at,
     average_precision,
+    average_precision_by_scores,
     interpolated_average_precision,
     precision_at,
     precision_at_min,
@@ -186,7 +187,9 @@ def average_precisions(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> NDArray[np.float64]:
     """The average precision of each query, ``(queries,)``; the arguments are those of ``retrieval_figures``."""
-    return np.concatenate([average_precision(ranked) for ranked in _ranked_blocks(sketches, photos, relevance)])
+    return np.concatenate(
+        [average_precision_by_scores(*scored) for scored in _scored_blocks(sketches, photos, relevance)]
+    )
 
 
 def sufficient_dimensions(
@@ -222,7 +225,14 @@ def curve_dimensions(dim: int) -> list[int]:
 def _ranked_blocks(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> Iterator[NDArray[np.bool_]]:
+    return (rank_relevance(*scored) for scored in _scored_blocks(sketches, photos, relevance))
+
+
+def _scored_blocks(
+    sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Scores of some sketches with all photos, and which of these are relevant, ``(sketches, photos)``."""
     step = max(1, _BLOCK // len(photos))
     for start in range(0, len(sketches), step):
         block = slice(start, start + step)
-        yield rank_relevance(sketches[block] @ photos.T, relevance[block].toarray() != 0)
+        yield sketches[block] @ photos.T, relevance[block].toarray() != 0

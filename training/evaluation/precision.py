@@ -1,7 +1,9 @@
-"""Quantises a bundle, and measures what eight bits keep of its embeddings and of what they find."""
+"""Finds how a model runs in eight bits, and measures what they keep of its embeddings and of what they find."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +22,11 @@ from training.inference.exports import exported_backbone
 from training.inference.ranges import find_ranges
 from training.inference.runners import build_runner
 from training.model.bundle import Bundle, set_int8
-from training.model.encoders import Modality
+from training.model.encoders import Modality, PairedEncoders
 from training.model.images import open_image
 from training.model.quantisation import SHARED, Comparison, Int8, Quantisation
 
-__all__ = ["measured_classes", "quantise_bundle"]
+__all__ = ["compare_precisions", "find_int8", "measured_classes", "quantise_bundle"]
 
 _IMAGES = 128  # of each modality, to choose ranges from
 _CPU = torch.device("cpu")
@@ -67,50 +69,80 @@ def quantise_bundle(
         DataError: if no image is usable.
         BundleError: if the backbone cannot run in eight bits, or the bundle is on a hub.
     """
-    tensors = _tensors(bundle, data.select(set(data.classes) - set(measured)), cache / "onnx")
+    exports = cache / "onnx"
+    tensors = find_int8(bundle.encoders, data.select(set(data.classes) - set(measured)), exports)
     features = paired_features(data.select(measured), bundle.encoders, cache, _CPU)
-    eight_bits = _in_eight_bits(bundle, Int8(tensors, "", is_default=False), features.data, cache / "onnx")
-    sketches = [head_embeddings(bundle.sketch, each.x) for each in (features, eight_bits)]
-    photos = [head_embeddings(bundle.photo, each.y) for each in (features, eight_bits)]
-    searches = [*zip(sketches, photos, strict=True), (sketches[0], photos[1])]
-    single, whole, mixed = (dict(_figures(*search, features)) for search in searches)
-
-    def record(sha256: str) -> Quantisation:
-        return Quantisation(
-            sha256=sha256,
-            cosines={"sketch": _cosine(*sketches), "photo": _cosine(*photos)},
-            figures={name: Comparison(fp32=single[name], int8=whole[name], mixed=mixed[name]) for name in single},
-            queries=len(features.data.sketches),
-            instance_queries=int((own_photos(features.data) >= 0).sum()),
-        )
-
-    written = set_int8(directory, tensors, record).int8
+    written = set_int8(directory, tensors, compare_precisions(bundle.encoders, tensors, features, exports)).int8
     assert written is not None
     return written
 
 
-def _tensors(bundle: Bundle, data: PairedData, exports: Path) -> dict[str, Tensor]:
-    """What ``Int8`` holds, chosen from images of both modalities, or of each if they have backbones of their own."""
+def find_int8(encoders: PairedEncoders, data: PairedData, exports: Path) -> dict[str, Tensor]:
+    """What ``Int8`` holds, chosen from images of both modalities, or of each if they have backbones of their own.
+
+    Args:
+        encoders: encoders.
+        data: images of the kind that the encoders are to see.
+        exports: folder of exported backbones.
+
+    Raises:
+        DataError: if no image is usable.
+    """
     images = {
-        modality: list(_images(bundle, modality, files))
+        modality: list(_images(encoders, modality, files))
         for modality, files in zip(_MODALITIES, (data.sketches, data.photos), strict=True)
     }
-    parts = {SHARED: [*images["sketch"], *images["photo"]]} if bundle.encoders.config.share_backbone else images
+    parts = {SHARED: [*images["sketch"], *images["photo"]]} if encoders.config.share_backbone else images
     found: dict[str, Tensor] = {}
     for part, some in parts.items():
-        encoder = bundle.photo if part == "photo" else bundle.sketch
+        encoder = encoders.photo if part == "photo" else encoders.sketch
         ranges = find_ranges(exported_backbone(encoder.eval(), exports), some)
         found |= {f"{part}/{name}": tensor for name, tensor in ranges.items()}
     return found
 
 
-def _images(bundle: Bundle, modality: Modality, files: Sequence[Path]) -> Iterator[Tensor]:
+def compare_precisions(
+    encoders: PairedEncoders, tensors: Mapping[str, Tensor], features: FeatureSet, exports: Path
+) -> Callable[[str], Quantisation]:
+    """Measures what eight bits keep.
+
+    Args:
+        encoders: on the CPU.
+        tensors: of ``find_int8``.
+        features: of the sketches that search and of the photos to find, in single precision.
+        exports: folder of exported backbones.
+
+    Returns:
+        A function that makes what a manifest says of them, from the SHA-256 of the file that the tensors are in.
+
+    Raises:
+        BundleError: if the backbone cannot run in eight bits.
+    """
+    eight_bits = _in_eight_bits(encoders, Int8(tensors, "", is_default=False), features.data, exports)
+    sketches = [head_embeddings(encoders.sketch, each.x) for each in (features, eight_bits)]
+    photos = [head_embeddings(encoders.photo, each.y) for each in (features, eight_bits)]
+    searches = [*zip(sketches, photos, strict=True), (sketches[0], photos[1])]
+    single, whole, mixed = (dict(_figures(*search, features)) for search in searches)
+    return partial(
+        _record,
+        cosines={"sketch": _cosine(*sketches), "photo": _cosine(*photos)},
+        figures={name: Comparison(fp32=single[name], int8=whole[name], mixed=mixed[name]) for name in single},
+        queries=len(features.data.sketches),
+        instance_queries=int((own_photos(features.data) >= 0).sum()),
+    )
+
+
+def _record(sha256: str, **measured: Any) -> Quantisation:
+    return Quantisation(sha256=sha256, **measured)
+
+
+def _images(encoders: PairedEncoders, modality: Modality, files: Sequence[Path]) -> Iterator[Tensor]:
     """Some preprocessed images, chosen by chance; those that cannot be opened are left out.
 
     Raises:
         DataError: if there is none.
     """
-    preprocessing, found = bundle.encoders.encoder(modality).preprocessing, 0
+    preprocessing, found = encoders.encoder(modality).preprocessing, 0
     for row in np.random.default_rng(0).permutation(len(files)):
         try:
             image = preprocessing(open_image(files[row], draft=preprocessing.draft))
@@ -126,10 +158,10 @@ def _images(bundle: Bundle, modality: Modality, files: Sequence[Path]) -> Iterat
         raise DataError(f"no {modality} of the data is usable, so that there is nothing to choose ranges from")
 
 
-def _in_eight_bits(bundle: Bundle, int8: Int8, data: PairedData, exports: Path) -> FeatureSet:
+def _in_eight_bits(encoders: PairedEncoders, int8: Int8, data: PairedData, exports: Path) -> FeatureSet:
     values, like = [], None
     for modality, files in zip(_MODALITIES, (data.sketches, data.photos), strict=True):
-        encoder = bundle.encoders.encoder(modality)
+        encoder = encoders.encoder(modality)
         like = build_runner(encoder, "onnx", "int8", int8=int8.part(modality), cache=exports, like=like)
         title = f"{modality} features, 8 bits"
         values.append(extract_features(files, encoder, None, _CPU, title=title, runner=like).values)

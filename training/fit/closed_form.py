@@ -20,7 +20,7 @@ Matrix = NDArray[np.float64]
 _ROWS = 8192  # images whose features are in double precision at once
 
 
-class Covariance(NamedTuple):
+class Eigenpairs(NamedTuple):
     """A covariance C by its eigenvectors: ``values`` ``(rank,)`` and ``vectors`` ``(features, rank)``."""
 
     values: Matrix
@@ -33,14 +33,45 @@ class Covariance(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Covariance:
+    """A covariance C.
+
+    Attributes:
+        matrix: C itself, ``(features, features)``, or R with C = R R^T and fewer columns.
+        is_factor: whether it is R.
+    """
+
+    matrix: Matrix
+    is_factor: bool = False
+
+    @cached_property
+    def eigenpairs(self) -> Eigenpairs:
+        """The eigendecomposition, which takes longer than all the rest and is therefore computed when it is needed."""
+        if self.is_factor:
+            vectors, lengths, _ = svd(self.matrix, full_matrices=False)
+            return Eigenpairs(lengths**2, vectors)
+        values, vectors = eigh(self.matrix)
+        return Eigenpairs(np.clip(values, 0, None), vectors)
+
+    def pooled_with(self, other: "Covariance") -> "Covariance":
+        """The mean of both covariances."""
+        if self.is_factor and other.is_factor and self.matrix.shape[1] + other.matrix.shape[1] < len(self.matrix):
+            return Covariance(np.hstack([self.matrix, other.matrix]) / np.sqrt(2), is_factor=True)
+        return Covariance((self._product() + other._product()) / 2)
+
+    def _product(self) -> Matrix:
+        return np.asarray(self.matrix @ self.matrix.T) if self.is_factor else self.matrix
+
+
+@dataclass(frozen=True)
 class Moments:
     """Centred second moments of the features under the model p(x, y) = sum_g p(g) p(x|g) p(y|g).
 
     Attributes:
         mean_x: E[x], ``(features,)``.
         mean_y: E[y], ``(features,)``.
-        x: covariance of x, ``(features, features)``, by its eigenvectors.
-        y: covariance of y, ``(features, features)``, by its eigenvectors.
+        x: covariance of x.
+        y: covariance of y.
         groups_x: ``(groups, features)``, E[x|g] times the square root of p(g).
         groups_y: ``(groups, features)``; the cross-covariance is ``groups_x.T @ groups_y``.
     """
@@ -53,15 +84,15 @@ class Moments:
     groups_y: Matrix
 
     @cached_property
-    def pooled(self) -> Covariance:
+    def pooled(self) -> Eigenpairs:
         """The mean of both covariances."""
-        return _eigendecomposition(np.hstack([c.vectors * np.sqrt(c.values / 2) for c in (self.x, self.y)]))
+        return self.x.pooled_with(self.y).eigenpairs
 
     @cached_property
     def pooled_cross(self) -> Matrix:
         """The symmetric part of the cross-covariance in the basis of ``pooled``, ``(rank, rank)``."""
-        cross = (self.groups_x @ self.pooled.vectors).T @ (self.groups_y @ self.pooled.vectors)
-        return (cross + cross.T) / 2
+        cross, vectors = self.groups_x.T @ self.groups_y, self.pooled.vectors
+        return np.asarray(vectors.T @ ((cross + cross.T) / 2) @ vectors)
 
 
 class LinearMaps(NamedTuple):
@@ -109,15 +140,16 @@ def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
         dim: number of modes wanted; fewer are returned if the data has fewer.
         ridge: r in units of the mean eigenvalue of each covariance.
     """
-    white_x, white_y = moments.x.whitening(ridge), moments.y.whitening(ridge)
-    basis_x, upper_x = qr((moments.groups_x @ moments.x.vectors * white_x).T, mode="economic")
-    basis_y, upper_y = qr((moments.groups_y @ moments.y.vectors * white_y).T, mode="economic")
+    x, y = moments.x.eigenpairs, moments.y.eigenpairs
+    white_x, white_y = x.whitening(ridge), y.whitening(ridge)
+    basis_x, upper_x = qr((moments.groups_x @ x.vectors * white_x).T, mode="economic")
+    basis_y, upper_y = qr((moments.groups_y @ y.vectors * white_y).T, mode="economic")
     left, spectrum, right = svd(upper_x @ upper_y.T)
     rank = min(dim, len(moments.groups_x) - 1, int((spectrum > 1e-9 * spectrum[0]).sum()))
     root = np.sqrt(spectrum[:rank, None])
     return LinearMaps(
-        root * ((basis_x @ left[:, :rank]).T * white_x) @ moments.x.vectors.T,
-        root * ((basis_y @ right[:rank].T).T * white_y) @ moments.y.vectors.T,
+        root * ((basis_x @ left[:, :rank]).T * white_x) @ x.vectors.T,
+        root * ((basis_y @ right[:rank].T).T * white_y) @ y.vectors.T,
         spectrum[:rank],
     )
 
@@ -157,20 +189,5 @@ def _marginal(
             factors.append(values)
         else:
             moment += values.T @ values
-    covariance = _of_factor(np.concatenate(factors).T) if factors else _of_moment(moment)
+    covariance = Covariance(np.concatenate(factors).T, is_factor=True) if factors else Covariance(moment)
     return mean, covariance, np.sqrt(weights)[:, None] * groups
-
-
-def _eigendecomposition(factor: Matrix) -> Covariance:
-    """Of ``factor @ factor.T``, by whichever side of ``factor`` is the smaller."""
-    return _of_factor(factor) if factor.shape[1] < factor.shape[0] else _of_moment(factor @ factor.T)
-
-
-def _of_factor(factor: Matrix) -> Covariance:
-    vectors, lengths, _ = svd(factor, full_matrices=False)
-    return Covariance(lengths**2, vectors)
-
-
-def _of_moment(moment: Matrix) -> Covariance:
-    values, vectors = eigh(moment)
-    return Covariance(np.clip(values, 0, None), vectors)

@@ -15,6 +15,8 @@ from training.model.heads import Norm
 
 __all__ = ["Recipe", "RecipeOptions", "read_recipe"]
 
+_WORTH_QUANTISING = 1000  # images; fewer say little about half a percent, and are trained on in no time
+
 
 class RecipeOptions(BaseModel):
     """The choices that are changed most often; ``svdraw fit`` has an option for each."""
@@ -37,6 +39,11 @@ class RecipeOptions(BaseModel):
     batch_size: int = Field(32, ge=2, description="pairs in a batch")
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of the heads")
     image_size: int = Field(224, ge=32, le=1024, description="side of the encoders' input, in pixels")
+    quantize: bool | None = Field(
+        None,
+        description="find how the model runs in eight bits on CPUs, and measure on held-out classes what that keeps; "
+        "null: if backbones are trained, on 1,000 images or more",
+    )
     seed: int = Field(0, ge=0, description="seed of initialisation, batches and held-out classes")
 
 
@@ -136,7 +143,7 @@ class Recipe(RecipeOptions):
     clip: float = Field(5.0, ge=0, description="largest gradient norm; 0: no clipping")
     average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of parameters; 0: no average")
     amp: bool = Field(True, description="bfloat16 autocast on a GPU")
-    half: bool = Field(False, description="store the backbones in half precision, in half the space")
+    half: bool = Field(False, description="store backbones and heads in half precision, in half the space")
     validation: float = Field(
         0.2,
         ge=0,
@@ -148,6 +155,10 @@ class Recipe(RecipeOptions):
     def is_contrastive(self) -> bool:
         """Whether training descends the contrastive loss, alone or with another."""
         return self.tune == "all" and self.teacher != "nested"
+
+    def quantizes(self, images: int) -> bool:
+        """Whether a training on so many images finds how the model runs in eight bits."""
+        return self.tune == "all" and images >= _WORTH_QUANTISING if self.quantize is None else self.quantize
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":

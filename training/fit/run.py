@@ -5,9 +5,10 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from training.evaluation.calibration import fit_calibration
 from training.features.paired import FeatureSet, paired_features
 from training.fit.beginning import check_backbone, first_encoders
 from training.fit.checkpoints import EpochRecord
+from training.fit.closed_form import Moments
 from training.fit.distributed import broadcast, extract_together, first_alone, is_first
+from training.fit.eight_bits import EightBits, measure_eight_bits, with_ranges_of
 from training.fit.memory import keep_freed_memory
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
-from training.fit.selection import Dimensions, choose_dimensions, held_out_score
+from training.fit.selection import Dimensions, choose_dimensions, climb, held_out_score
 from training.fit.stage import DEFAULT_RIDGE, Stage
 from training.model.bundle import load_bundle, save_bundle
 from training.model.calibration import Calibration
@@ -42,6 +45,15 @@ _RUN_NAME = "run.json"
 _REJECTS_NAME = "rejects.jsonl"
 
 
+class _Ending(NamedTuple):
+    """A way for the heads to end: ``ridge`` of the closed form, or None as they were trained; and what comes of it."""
+
+    ridge: float | None
+    score: float
+    encoders: PairedEncoders
+    spectrum: list[float]
+
+
 @dataclass(frozen=True)
 class _Choice:
     """What held-out classes decided, and how well it did on them.
@@ -51,12 +63,14 @@ class _Choice:
         score: see ``held_out_score``.
         dimensions: see ``choose_dimensions``.
         calibration: see ``fit_calibration``.
+        int8: see ``measure_eight_bits``.
     """
 
     ridge: float | None
     score: float | None
     dimensions: Dimensions | None
     calibration: Calibration | None = None
+    int8: EightBits | None = None
 
 
 def fit(
@@ -97,6 +111,8 @@ def fit(
     run = _Run(out, fingerprint, recipe, seen, cache, device)
     choice = broadcast(run.choose())
     encoders, form, history, used = run.finish(choice)
+    is_other = recipe.tune == "all" and is_first()  # the backbone, than the one that was measured
+    int8 = with_ranges_of(encoders, seen, choice.int8, run.exports) if is_other else choice.int8
     record = TrainingRecord(
         classes=used.classes,
         unseen=classes.unseen,
@@ -117,6 +133,7 @@ def fit(
         best_dimensions=choice.dimensions and choice.dimensions.best,
         sufficient_dimensions=choice.dimensions and choice.dimensions.sufficient,
         calibration=choice.calibration,
+        int8=int8,
         half=recipe.half,
     )
     return cast(BundleManifest, broadcast(manifest))
@@ -137,6 +154,7 @@ class _Run:
         self.recipe = recipe
         self.seen = seen
         self.cache = cache
+        self.exports = cache / "onnx"
         self.device = device
         self.log = RunLog(out)
         with first_alone():
@@ -165,20 +183,8 @@ class _Run:
         tuned = tuned.restricted(self.seen)  # no line drawings among the queries
         if not queries.intersection(tuned.data.classes):
             raise DataError(f"no held-out class has usable images any more; see {self.out / _REJECTS_NAME}")
-        best, moments, ended, spectrum = _Choice(None, None, None), None, stage.encoders, [1.0]
-        for ridge in self._candidates():
-            if ridge is not None and moments is None:
-                moments = stage.standardised_moments(training)
-            form = stage.refit(training, ridge, moments)
-            score = held_out_score(tuned, stage.encoders, queries)
-            logger.info("score on held-out classes, %s: %.4f", _ending(ridge), score)
-            if best.score is None or score > best.score:
-                best, ended, spectrum = (
-                    _Choice(ridge, score, None),
-                    copy.deepcopy(stage.encoders),
-                    form.spectrum.tolist(),
-                )
-        dimensions = choose_dimensions(tuned, ended, spectrum, queries)
+        best = self._best_ending(stage, training, lambda: held_out_score(tuned, stage.encoders, queries))
+        dimensions = choose_dimensions(tuned, best.encoders, best.spectrum, queries)
         logger.info(
             "chosen on %d held-out classes: %s; score %.4f; %d dimensions serve best, %d keep 99%% of mAP",
             len(queries),
@@ -186,8 +192,32 @@ class _Run:
             best.score,
             *dimensions,
         )
-        calibration = fit_calibration(tuned, ended, spectrum, queries)
-        return replace(best, dimensions=dimensions, calibration=calibration)
+        calibration = fit_calibration(tuned, best.encoders, best.spectrum, queries)
+        return _Choice(best.ridge, best.score, dimensions, calibration, self._eight_bits(best.encoders, tuned, queries))
+
+    def _best_ending(self, stage: Stage, training: FeatureSet, score: Callable[[], float]) -> _Ending:
+        """The way for the heads to end that scores best: as trained, or as the closed form with a ridge."""
+        best: list[_Ending] = []
+
+        def end(ridge: float | None, moments: Moments | None = None) -> float:
+            form = stage.refit(training, ridge, moments)
+            found = score()
+            logger.info("score on held-out classes, %s: %.4f", _ending(ridge), found)
+            if not best or found > best[0].score:
+                best[:] = [_Ending(ridge, found, copy.deepcopy(stage.encoders), form.spectrum.tolist())]
+            return found
+
+        if self.recipe.tune != "none" and not self.recipe.is_contrastive:
+            end(None)
+        if self._may_be_closed:
+            moments = stage.standardised_moments(training)
+            climb(lambda ridge: end(ridge, moments), (self.recipe.ridge,) if self.recipe.ridge else RIDGES)
+        return best[0]
+
+    def _eight_bits(self, encoders: PairedEncoders, features: FeatureSet, queries: Collection[str]) -> EightBits | None:
+        if not is_first() or not self.recipe.quantizes(len(self.seen.sketches) + len(self.seen.photos)):
+            return None
+        return measure_eight_bits(encoders, features, queries, self.exports)
 
     def finish(self, choice: _Choice) -> tuple[PairedEncoders, CanonicalForm, list[EpochRecord], PairedData]:
         """Trains on all seen classes."""
@@ -226,13 +256,6 @@ class _Run:
     def _features(self, data: PairedData, encoders: PairedEncoders, cache: Path | None) -> FeatureSet:
         rejects = self.out / _REJECTS_NAME if is_first() else None
         return paired_features(data, encoders, cache, self.device, rejects=rejects, extract=extract_together)
-
-    def _candidates(self) -> tuple[float | None, ...]:
-        """Ways the heads may end: as trained, or as the closed form with a ridge."""
-        trained = () if self.recipe.tune == "none" or self.recipe.is_contrastive else (None,)
-        if not self._may_be_closed:
-            return trained
-        return (*trained, *((self.recipe.ridge,) if self.recipe.ridge else RIDGES))
 
     @property
     def _may_be_closed(self) -> bool:

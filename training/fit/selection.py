@@ -1,7 +1,7 @@
 """Scores of encoders on classes held out of training, by which a run chooses between candidates."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +16,12 @@ from training.model.encoders import PairedEncoders
 from training.model.gallery_order import order_of_photos
 from training.model.neighbours import with_neighbours
 
-__all__ = ["Dimensions", "choose_dimensions", "held_out_score"]
+__all__ = ["Dimensions", "choose_dimensions", "climb", "held_out_score"]
 
 _TIED = 0.995  # of the best score: fewer dimensions that reach it are as good, and quicker
 _NUMBERS = sorted(width << power for width in (2, 3) for power in range(16))  # 2, 3, 4, 6, 8, 12, ...
+
+Vectors = NDArray[np.float32]
 
 
 class Dimensions(NamedTuple):
@@ -45,7 +47,31 @@ def held_out_score(features: FeatureSet, encoders: PairedEncoders, classes: Coll
         encoders: their heads embed the features.
         classes: the held-out classes, whose sketches are the queries.
     """
-    return _geometric_mean([mean_average_precision(*search) for search in _searches(features, encoders, classes)])
+    return _geometric_mean(
+        [
+            mean_average_precision(sketches, photos, relevance)
+            for photos, searches in _galleries(features, encoders, classes)
+            for sketches, relevance in searches
+        ]
+    )
+
+
+def climb(score: Callable[[float], float], values: Sequence[float]) -> float:
+    """Finds the value with the highest score, if scores rise to it and fall after it: about half of them are tried.
+
+    Args:
+        score: of a value; it is called once for each that is tried.
+        values: ascending.
+    """
+    position = (len(values) - 1) // 2
+    best = score(values[position])
+    for step in (1, -1):
+        start = position
+        while 0 <= position + step < len(values) and (found := score(values[position + step])) > best:
+            best, position = found, position + step
+        if position != start:
+            break
+    return values[position]
 
 
 def choose_dimensions(
@@ -64,13 +90,15 @@ def choose_dimensions(
     tried = [number for number in _NUMBERS if number < len(spectrum)] + [len(spectrum)]
     scores: list[list[float]] = [[] for _ in tried]
     sufficient = 1
-    for sketches, photos, relevance in _searches(features, encoders, classes):
+    for photos, searches in _galleries(features, encoders, classes):
         photos = with_neighbours(photos)
         order = order_of_photos(photos, spectrum)
-        search = order.sketches(sketches), order.photos(photos), relevance
-        sufficient = max(sufficient, figures.sufficient_dimensions(*search))
-        for number, found in zip(tried, scores, strict=True):
-            found.append(mean_average_precision(search[0][:, :number], search[1][:, :number], relevance))
+        photos = order.photos(photos)
+        for sketches, relevance in searches:
+            sketches = order.sketches(sketches)
+            sufficient = max(sufficient, figures.sufficient_dimensions(sketches, photos, relevance))
+            for number, found in zip(tried, scores, strict=True):
+                found.append(mean_average_precision(sketches[:, :number], photos[:, :number], relevance))
     means = [_geometric_mean(found) for found in scores]
     best = next(number for number, score in zip(tried, means, strict=True) if score >= _TIED * max(means))
     return Dimensions(best, sufficient)
@@ -80,10 +108,10 @@ def _geometric_mean(scores: Sequence[float]) -> float:
     return math.exp(sum(math.log(max(score, 1e-12)) for score in scores) / len(scores))
 
 
-def _searches(
+def _galleries(
     features: FeatureSet, encoders: PairedEncoders, classes: Collection[str]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], RelevantPairs]]:
-    """Yields the searches of ``held_out_score``, as arguments of ``mean_average_precision``.
+) -> Iterator[tuple[Vectors, list[tuple[Vectors, RelevantPairs]]]]:
+    """Yields the photos and the searches among them of ``held_out_score``, as ``mean_average_precision`` takes them.
 
     Where every class has a single photo, as in a pairs table without classes, the search for the class is also the
     search for the exact match, and is not repeated.
@@ -93,9 +121,9 @@ def _searches(
         sketches = head_embeddings(encoders.sketch, part.x[queries])
         photos = head_embeddings(encoders.photo, part.y)
         relevance = part.relevance()
-        yield sketches, photos, relevance[queries]
-        if relevance.has_single_photos:
-            continue
+        searches: list[tuple[Vectors, RelevantPairs]] = [(sketches, relevance[queries])]
         own = own_photos(part.data)[queries]
-        if known := np.flatnonzero(own >= 0).tolist():
-            yield sketches[known], photos, same_label(own[known], np.arange(len(photos)))
+        known = np.flatnonzero(own >= 0).tolist()
+        if known and not relevance.has_single_photos:
+            searches.append((sketches[known], same_label(own[known], np.arange(len(photos)))))
+        yield photos, searches

@@ -36,6 +36,7 @@ from training.model.tensors import load_tensors, module_tensors, restore_module,
 __all__ = ["Bundle", "copy_bundle", "load_bundle", "save_bundle", "set_calibration", "set_int8"]
 
 _BATCH = 32
+_ROUNDING = 5e-4  # of the length of a row; that of numbers in half precision is at most so much of each
 
 
 class Bundle:
@@ -127,6 +128,7 @@ def save_bundle(
     best_dimensions: int | None = None,
     sufficient_dimensions: int | None = None,
     calibration: Calibration | None = None,
+    int8: tuple[Mapping[str, Tensor], Callable[[str], Quantisation]] | None = None,
     half: bool = False,
 ) -> BundleManifest:
     """Writes a bundle. An earlier bundle in the same place is replaced only when the new one is complete.
@@ -139,11 +141,13 @@ def save_bundle(
         best_dimensions: see ``BundleManifest``.
         sufficient_dimensions: see ``BundleManifest``.
         calibration: see ``BundleManifest``.
-        half: store the backbones in half precision. Heads are never reduced, because their small coordinates matter.
+        int8: what the backbones need in eight bits, and what is said of it; see ``set_int8``.
+        half: store the backbones in half precision, and matrices of the heads too; not those with a row that would
+            change by more than rounding, because it is too small for half precision: small coordinates matter.
     """
     tensors = module_tensors(encoders)
     if half:
-        tensors = {name: tensor.half() if ".backbone." in name else tensor for name, tensor in tensors.items()}
+        tensors = {name: tensor.half() if _may_be_half(name, tensor) else tensor for name, tensor in tensors.items()}
     with atomic_write(directory / WEIGHTS_NAME) as temporary:
         save_tensors(temporary, tensors)
         manifest = BundleManifest(
@@ -153,12 +157,22 @@ def save_bundle(
             best_dimensions=best_dimensions,
             sufficient_dimensions=sufficient_dimensions,
             calibration=calibration,
+            int8=_write_int8(directory, *int8) if int8 else None,
             weights_sha256=file_sha256(temporary),
             training=training or TrainingRecord(),
             versions={name: version(name) for name in ("svdraw", "torch", "torchvision", "timm", "pillow")},
         )
     write_manifest(directory, manifest)
     return manifest
+
+
+def _may_be_half(name: str, tensor: Tensor) -> bool:
+    if ".backbone." in name:
+        return True
+    if tensor.ndim != 2:
+        return False
+    changes = (tensor.half().float() - tensor).norm(dim=1)
+    return bool((changes <= _ROUNDING * tensor.norm(dim=1)).all())
 
 
 def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest:
@@ -189,11 +203,15 @@ def set_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[s
         raise BundleError(f"{directory} is on a hub, where nothing can be changed; quantise a copy, and push that")
     manifest = read_manifest(directory).model_copy(update={"int8": None})
     write_manifest(directory, manifest)  # until the file is there, the model has none
-    with atomic_write(directory / INT8_NAME) as temporary:
-        save_tensors(temporary, tensors)
-        manifest = manifest.model_copy(update={"int8": record(file_sha256(temporary))})
+    manifest = manifest.model_copy(update={"int8": _write_int8(directory, tensors, record)})
     write_manifest(directory, manifest)
     return manifest
+
+
+def _write_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[str], Quantisation]) -> Quantisation:
+    with atomic_write(directory / INT8_NAME) as temporary:
+        save_tensors(temporary, tensors)
+        return record(file_sha256(temporary))
 
 
 def load_bundle(directory: Path, device: str = "auto") -> Bundle:

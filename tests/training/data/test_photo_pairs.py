@@ -1,8 +1,10 @@
 """A pairs table drawn from photos alone."""
 
 import csv
+import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -11,8 +13,9 @@ from training.__main__ import TRAINING
 from training.base.command_line import run_command
 from training.base.errors import DataError
 from training.data import photo_pairs
+from training.data.line_drawings import line_drawings
 from training.data.pairs import load_data
-from training.data.photo_pairs import draw_pairs
+from training.data.photo_pairs import draw_outlines, draw_pairs
 from training.fit.recipe import Recipe
 from training.model.bundle import load_bundle
 from training.model.images import open_image
@@ -31,6 +34,27 @@ def test_every_usable_photo_gets_its_drawings_once(shapes, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in data.sketches} == before
 
 
+def test_a_drawing_that_was_cut_short_is_drawn_again(shapes, tmp_path):
+    draw_pairs(shapes / "photo", tmp_path)
+    contents = {file: file.read_bytes() for file in (tmp_path / "drawings").iterdir()}
+    cut, empty, gone, *_ = sorted(contents)
+    cut.write_bytes(contents[cut][:-20])
+    empty.write_bytes(b"")
+    gone.unlink()
+    draw_pairs(shapes / "photo", tmp_path)
+    assert {file: file.read_bytes() for file in (tmp_path / "drawings").iterdir()} == contents
+
+
+def test_a_drawing_is_stored_as_it_was_drawn(shapes, tmp_path):
+    photo = sorted((shapes / "photo").rglob("*.png"))[0]
+    drawn, _ = draw_outlines([photo], tmp_path, 2)
+    random = np.random.default_rng(list(hashlib.sha256(photo.read_bytes()).digest()))
+    for file, drawing in zip(drawn[photo], line_drawings(open_image(photo), random, 2), strict=True):
+        stored = open_image(file)
+        assert stored.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(stored), np.repeat(drawing[..., None], 3, axis=2))
+
+
 def test_bad_photos_are_listed_and_left_out(shapes, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -47,7 +71,7 @@ def test_whatever_a_photo_raises_is_its_reason(shapes, tmp_path, monkeypatch):
     def fail(photo, *args):
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(photo_pairs, "line_drawing", fail)
+    monkeypatch.setattr(photo_pairs, "line_drawings", fail)
     with pytest.raises(DataError, match="0 usable photos"):
         draw_pairs(shapes / "photo", tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]

@@ -6,6 +6,7 @@ from training.evaluation.figures import curve_dimensions, instance_accuracy, ret
 from training.evaluation.metrics import (
     accuracy_at,
     average_precision,
+    average_precision_by_scores,
     interpolated_average_precision,
     precision_at,
     precision_at_min,
@@ -47,6 +48,16 @@ def test_ties_are_ranked_by_position():
     np.testing.assert_array_equal(
         rank_relevance(np.array([[1.0, 1.0, 2.0]], np.float32), relevant), [[True, False, True]]
     )
+
+
+@pytest.mark.parametrize("values", [3, 40, 10**6], ids=["most are tied", "some are tied", "hardly any is tied"])
+def test_average_precision_by_scores_is_that_of_the_ranking(values):
+    random = np.random.default_rng(values)
+    scores = random.integers(-values, values, (60, 80)).astype(np.float32)
+    relevant = random.random((60, 80)) < np.linspace(0, 1, 60)[:, None]  # none in the first row, all in the last
+    found = average_precision_by_scores(scores, relevant)
+    np.testing.assert_allclose(found, average_precision(rank_relevance(scores, relevant)), rtol=1e-12)
+    assert found[0] == 0
 
 
 def test_figures_agree_with_the_functions():

@@ -59,7 +59,8 @@ def test_covariances_are_centred_whichever_side_is_smaller():
         x = random.normal(size=(24, features)).astype(np.float32) + 5
         identity = csr_array(np.eye(24))
         moments = feature_moments(x, x, identity, identity, np.full(24, 1 / 24))
-        rebuilt = (moments.x.vectors * moments.x.values) @ moments.x.vectors.T
+        pairs = moments.x.eigenpairs
+        rebuilt = (pairs.vectors * pairs.values) @ pairs.vectors.T
         np.testing.assert_allclose(rebuilt, np.cov(x.T, bias=True), atol=1e-5)
 
 
@@ -72,7 +73,18 @@ def test_moments_by_blocks_are_those_of_all_images_at_once(count, width, monkeyp
     moments = feature_moments(values, values, incidence, incidence, weights)
     probabilities = weights @ incidence
     centred = values - probabilities @ values.astype(np.float64)
-    covariance = moments.x.vectors * moments.x.values @ moments.x.vectors.T
+    pairs = moments.x.eigenpairs
+    covariance = pairs.vectors * pairs.values @ pairs.vectors.T
     np.testing.assert_allclose(covariance, (centred * probabilities[:, None]).T @ centred, atol=1e-12)
     np.testing.assert_allclose(moments.groups_x, np.sqrt(weights)[:, None] * (incidence @ centred), atol=1e-12)
     np.testing.assert_allclose(moments.mean_x, probabilities @ values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(40, 40), (5, 40), (5, 6), (7, 8)], ids=str)
+def test_the_pooled_covariance_is_the_mean_of_both(counts):
+    random = np.random.default_rng(0)
+    x, y = (random.normal(size=(count, 12)).astype(np.float32) for count in counts)
+    incidences = [csr_array(np.full((1, count), 1 / count)) for count in counts]
+    pooled = feature_moments(x, y, *incidences, np.ones(1)).pooled
+    mean = (np.cov(x.T, bias=True) + np.cov(y.T, bias=True)) / 2
+    np.testing.assert_allclose((pooled.vectors * pooled.values) @ pooled.vectors.T, mean, atol=1e-6)

@@ -9,7 +9,7 @@ import torch
 from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
 from training.features.paired import FeatureSet
-from training.fit.selection import choose_dimensions, held_out_score
+from training.fit.selection import choose_dimensions, climb, held_out_score
 from training.model.heads import Head, HeadConfig
 
 
@@ -52,3 +52,21 @@ def test_rows_of_a_table_count_as_the_classes_that_they_name(encoders):
     rows = (Group("owl", (0,), (0,)), Group("owl", (1,), (1,)), Group("fox", (2,), (2,)))
     by_class, by_row = (replace(folders, data=replace(folders.data, groups=groups)) for groups in (classes, rows))
     assert held_out_score(by_row, encoders, {"owl"}) == pytest.approx(held_out_score(by_class, encoders, {"owl"}))
+
+
+@pytest.mark.parametrize("peak", range(6))
+def test_climbing_finds_the_peak_and_tries_no_value_twice(peak):
+    values, tried = (0.3, 1.0, 2.0, 4.0, 8.0, 16.0), []
+
+    def score(value):
+        tried.append(value)
+        return -abs(values.index(value) - peak)
+
+    assert climb(score, values) == values[peak]
+    assert len(set(tried)) == len(tried) <= 5
+
+
+def test_climbing_has_a_single_value_scored_too():
+    tried = []
+    assert climb(lambda value: tried.append(value) or 0.5, (4.0,)) == 4.0
+    assert tried == [4.0]

@@ -142,3 +142,17 @@ def test_half_precision_halves_the_backbone_and_hardly_moves_an_embedding(tiny_b
     images = [open_image(file) for file in sorted((shapes / "sketch" / "circle").iterdir())]
     assert all(tensor.dtype == torch.float32 for tensor in halved.encoders.state_dict().values())
     np.testing.assert_allclose(halved.encode_sketches(images), whole.encode_sketches(images), rtol=0.05, atol=0.05)
+
+
+def test_heads_are_halved_too_unless_a_row_is_too_small_for_it(tiny_bundle, tmp_path):
+    encoders = load_bundle(tiny_bundle, "cpu").encoders
+    encoders.sketch.head.canonical[-1] *= 1e-7
+    save_bundle(tmp_path, encoders, [1.0] * 16, half=True)
+    stored = load_tensors(tmp_path / "model.safetensors")
+    assert stored["photo.head.canonical"].dtype == stored["sketch.head.body.weight"].dtype == torch.float16
+    assert stored["sketch.head.canonical"].dtype == stored["photo.head.mean"].dtype == torch.float32
+    restored = load_bundle(tmp_path, "cpu").encoders.state_dict()
+    for name, tensor in encoders.state_dict().items():
+        if tensor.ndim == 2:
+            lengths = tensor.norm(dim=1)
+            assert ((restored[name] - tensor).norm(dim=1) <= 5e-4 * lengths).all(), name
