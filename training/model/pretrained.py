@@ -4,7 +4,8 @@
 ``local-dir:PATH``   a folder with ``config.json`` and ``model.safetensors``, as timm writes and the hub keeps them
 ``hf-hub:ORG/NAME``  such a folder on the hub; ``@REVISION`` may follow
 
-A file of weights takes the place of a model's own. No pickle is read but that of the packages.
+A file of weights takes the place of a model's own. No pickle is read but that of the packages. timm is imported when a
+model is first made: it takes as long as all else that commands import, and most commands make none.
 """
 
 import json
@@ -13,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import nn
 
@@ -94,6 +94,8 @@ def load_classifier(name: str) -> nn.Linear | None:
     Raises:
         BackboneError: if the name is unknown or its weights cannot be obtained.
     """
+    import timm
+
     if name.startswith((_LOCAL, _HUB)):
         return None
     _check_name(name)
@@ -118,6 +120,8 @@ def _unobtainable(name: str, error: Exception) -> BackboneError:
 
 
 def _check_name(name: str) -> None:
+    import timm
+
     if not timm.is_model(name.split(".")[0]):
         close = ", ".join(timm.list_models(f"*{name}*")[:5])
         hint = f"; did you mean {close}?" if close else "; `timm.list_models()` lists the names"
@@ -125,6 +129,8 @@ def _check_name(name: str) -> None:
 
 
 def _build(name: str, **options: Any) -> Architecture:
+    import timm
+
     for any_size in _ANY_SIZE:
         try:
             model = timm.create_model(name, num_classes=0, **options, **any_size)
