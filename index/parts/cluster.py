@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _TOKEN = "RAY_AUTH_MODE"
 _PATIENCE = 10.0  # seconds
+_PAUSE = 0.5  # seconds between two looks at what is free
 
 
 class Pool(NamedTuple):
@@ -80,7 +81,7 @@ def embed_on_cluster(
     tasks = [waiting[start : start + part_size] for start in range(0, len(waiting), part_size)]
     ray = _connect(address)
     try:
-        pool = choose_pool(ray.available_resources(), len(tasks), processors, gpus)
+        pool = _await_pool(ray.available_resources, len(tasks), processors, gpus)
         logger.info("%d actors with %d processors and %d GPUs each, %d parts", *pool, len(tasks))
         device = "cuda" if pool.gpus else "cpu"
         done = (
@@ -129,6 +130,18 @@ def choose_pool(resources: Mapping[str, float], tasks: int, processors: int, gpu
             "hand out photos; start more nodes, or wait for the jobs that hold them"
         )
     return Pool(min(possible, tasks, free_gpus if with_gpu else possible), processors, int(with_gpu))
+
+
+def _await_pool(resources: Callable[[], Mapping[str, float]], tasks: int, processors: int, gpus: bool | None) -> Pool:
+    """Chooses the actors of a job; what a job that was killed has held may take some seconds to become free."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return choose_pool(resources(), tasks, processors, gpus)
+        except PartsError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_PAUSE)
 
 
 class _Embedder:
