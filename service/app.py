@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from index.shards.layout import are_shards
 from service.access.admission import Gate
+from service.engine.interface import AnyEngine
 from service.engine.lifecycle import Engine
 from service.engine.memory import settle
 from service.http.hosts import HostsMiddleware
@@ -28,6 +30,7 @@ from service.http.root_path import enter_root_path
 from service.http.tracing import TELEMETRY
 from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
+from service.shards.engine import ShardsEngine
 
 __all__ = ["create_app"]
 
@@ -53,15 +56,15 @@ class _ServiceApp(DocumentedApp):
         return stack
 
 
-def _load(settings: ServiceSettings, metrics: Metrics) -> Engine:
-    engine = Engine(settings, metrics)
+def _load(settings: ServiceSettings, metrics: Metrics) -> AnyEngine:
+    engine = ShardsEngine(settings, metrics) if are_shards(settings.gallery) else Engine(settings, metrics)
     settle()
     return engine
 
 
 def create_app(
     settings: ServiceSettings,
-    loaded: Engine | None = None,
+    loaded: AnyEngine | None = None,
     on_failure: Callable[[Exception], None] | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> FastAPI:

@@ -1,22 +1,36 @@
-"""A Ray cluster of two nodes on this machine: embedding that survives the loss of a node and of the command."""
+"""A Ray cluster of two nodes on this machine: what it serves and embeds survives the loss of parts of it."""
 
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from pyarrow import parquet
 
 from index.parts.embedding import embed_photos
+from index.shards.building import build_shards
+from index.shards.layout import shard_folder
 from index.sources import list_photos
+from service.app import create_app
+from service.http.metrics import Metrics
+from service.settings import ServiceSettings
+from service.shards.engine import ShardsEngine
+from service.shards.ray_serve import application_name
+from tests.conftest import draw_shape
 from tests.end_to_end.nodes import UMASKS, Cluster, command, kill_node, started_cluster
 
 pytestmark = [
@@ -24,6 +38,8 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "svdraw[cluster]"'),
 ]
 
+SHARDS = 2
+PNG = {"Content-Type": "image/png"}
 BROKEN = 3
 ACTORS = 3  # with two processors a node, of which one is left free: some on each node
 PATIENCE = 300.0  # seconds; they only keep a test that would hang from hanging
@@ -85,17 +101,110 @@ def cluster():
         yield started
 
 
+@pytest.fixture(scope="module")
+def shards(shapes, tiny_bundle, tmp_path_factory):
+    root = tmp_path_factory.mktemp("collection")
+    embed_photos(list_photos(shapes / "photo"), tiny_bundle, str(root / "parts"), "cpu")
+    build_shards(root / "shards", tiny_bundle, str(root / "parts"), SHARDS)
+    return root / "shards"
+
+
+@contextmanager
+def service(cluster: Cluster, shards: Path, log: Path) -> Iterator[httpx.Client]:
+    """A service of the shards on the cluster, with two replicas of each."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["serve", "--gallery", shards, "--ray", cluster.address, "--port", port, "--anonymous", "write"]
+    words += ["--replicas", 2, "--replica-processors", 0.1, "--shard-seconds", 15]
+    with (
+        log.open("w") as file,  # a pipe that nobody reads would stop it
+        subprocess.Popen(command(*words), stderr=file, env=cluster.environment) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+    ):
+        try:
+            await_progress(process, log, lambda: is_ready(client))
+            yield client
+        finally:
+            process.terminate()
+
+
+def is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def replicas_of(shards: Path, shard: int) -> list[int]:
+    """Processes of a shard's replicas, by the titles that Ray gives them."""
+    title = f"ServeReplica:{application_name(shard_folder(shards, shard))}:".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if title in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def send(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def search(client: httpx.Client, sketch: bytes) -> dict:
+    response = client.post("/v1/search", content=sketch, params={"limit": 50}, headers=PNG)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_shards_are_served_though_replicas_are_lost(
+    cluster: Cluster, shards: Path, shapes: Path, tmp_path: Path
+) -> None:
+    sketch = (shapes / "sketch" / "circle" / "circle-1.png").read_bytes()
+    settings = ServiceSettings(gallery=shards, device="cpu", reload_seconds=0)
+    with TestClient(create_app(settings, ShardsEngine(settings, Metrics()))) as here:
+        expected = search(here, sketch)
+    with service(cluster, shards, tmp_path / "log") as client:
+        assert search(client, sketch) == expected
+        draw_shape("triangle", 60, filled=True, size=80).save(tmp_path / "new.png")
+        added = client.post("/v1/photos", content=(tmp_path / "new.png").read_bytes(), headers=PNG).json()["id"]
+        for _ in range(10):  # from either replica
+            assert added in [result["id"] for result in search(client, sketch)["results"]]
+        whole = search(client, sketch)
+
+        lost, *_ = replicas_of(shards, 0)
+        os.kill(lost, signal.SIGKILL)
+        await_replica(lambda: search(client, sketch) == whole, lambda: len(set(replicas_of(shards, 0)) - {lost}) == 2)
+
+        silent = replicas_of(shards, 1)
+        send(silent, signal.SIGSTOP)
+        incomplete = search(client, sketch)
+        assert (incomplete["complete"], incomplete["missing_shards"]) == (False, [1])
+        assert incomplete["results"] == [result for result in whole["results"] if result["id"] % SHARDS == 0]
+        send(silent, signal.SIGKILL)
+        await_replica(lambda: True, lambda: search(client, sketch) == whole)
+
+
+def await_replica(holds: Callable[[], bool], is_there: Callable[[], bool]) -> None:
+    """Waits for a replica, while something else holds."""
+    end = time.monotonic() + PATIENCE
+    while not is_there():
+        assert holds()
+        assert time.monotonic() < end, "no replica takes the place of the one that was lost"
+
+
 def parts_by_node(parts: Path) -> list[int]:
     modes = [path.stat().st_mode & 0o777 for path in parts.glob("part-*")]
     return [modes.count(0o666 & ~umask) for umask in UMASKS]
 
 
-def await_progress(job: subprocess.Popen, is_there: Callable[[], bool]) -> None:
+def await_progress(process: subprocess.Popen, log: Path, is_there: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not is_there():
-        assert job.poll() is None, job.stderr.read()
-        assert time.monotonic() < end, "the job does not go on"
-        time.sleep(0.02)
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
 
 
 def rows_of(parts: Path) -> list[dict]:
@@ -119,15 +228,16 @@ def test_parts_are_those_of_one_machine_though_a_node_and_the_command_are_lost(
     photos, parts = str(tmp_path / "photos.txt"), tmp_path / "parts"
     words = ["index", "embed", "--photos", photos, "--model", tiny_bundle, "--out", parts]
     words += ["--ray", cluster.address, "--part-size", 1]
-    with subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, env=cluster.environment) as job:
+    log = tmp_path / "log"
+    with log.open("w") as file, subprocess.Popen(command(*words), stderr=file, env=cluster.environment) as job:
         try:
-            await_progress(job, lambda: server.asked >= ACTORS)  # each waits for its first photo
+            await_progress(job, log, lambda: server.asked >= ACTORS)  # each waits for its first photo
             server.allow(2 * ACTORS)
-            await_progress(job, lambda: min(parts_by_node(parts)) > 0)
+            await_progress(job, log, lambda: min(parts_by_node(parts)) > 0)
             kill_node(cluster.nodes[1])
             server.allow(ACTORS)
             written = parts_by_node(parts)[0]
-            await_progress(job, lambda: parts_by_node(parts)[0] > written)
+            await_progress(job, log, lambda: parts_by_node(parts)[0] > written)
         finally:
             job.kill()
     before = len(rows_of(parts))
