@@ -104,6 +104,7 @@ def _run(
             settings.min_client_rate,
             Connections(_open_files() // _PART_OF_FILES, settings.trusted_proxies, app.state.metrics),
         ),
+        loop="asyncio",  # whatever else is installed
         ws="none",
         log_config=None,
         access_log=False,

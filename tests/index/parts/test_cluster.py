@@ -67,6 +67,7 @@ def test_without_the_package_the_extra_is_named(photos, tiny_bundle, tmp_path, m
         embed(photos, tiny_bundle, tmp_path, "127.0.0.2:1")
 
 
+@pytest.mark.cluster
 @NEEDS_RAY
 def test_where_no_cluster_is_the_job_ends_at_once(photos, tiny_bundle, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
