@@ -103,7 +103,12 @@ class ServiceSettings(BaseModel):
         description="address of a Ray cluster to serve shards on, such as 10.0.0.1:6379; needs the extra cluster",
     )
     replicas: int = Field(1, ge=1, le=1000, description="number of replicas of each shard on the cluster")
-    replica_processors: float = Field(1, gt=0, description="processors of the cluster that each replica reserves")
+    replica_processors: float = Field(
+        1,
+        ge=0,
+        allow_inf_nan=False,
+        description="processors of the cluster that each replica reserves; 0 reserves none",
+    )
     shard_seconds: float = Field(
         2, gt=0, description="seconds in which a shard must answer; without it, a result says that it is missing"
     )

@@ -21,6 +21,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pyarrow import parquet
 
+from bench.measurements.nodes import Cluster, command, kill_node, parts_by_node, started_cluster
 from index.parts.embedding import embed_photos
 from index.shards.building import build_shards
 from index.shards.layout import shard_folder
@@ -31,7 +32,6 @@ from service.settings import ServiceSettings
 from service.shards.engine import ShardsEngine
 from service.shards.ray_serve import application_name
 from tests.conftest import draw_shape
-from tests.end_to_end.nodes import UMASKS, Cluster, command, kill_node, started_cluster
 
 pytestmark = [
     pytest.mark.cluster,
@@ -97,7 +97,7 @@ def server(shapes, tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with started_cluster(2) as started:
+    with started_cluster(2, 2) as started:
         yield started
 
 
@@ -115,7 +115,7 @@ def service(cluster: Cluster, shards: Path, log: Path) -> Iterator[httpx.Client]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = ["serve", "--gallery", shards, "--ray", cluster.address, "--port", port, "--anonymous", "write"]
-    words += ["--replicas", 2, "--replica-processors", 0.1, "--shard-seconds", 15]
+    words += ["--replicas", 2, "--replica-processors", 0, "--shard-seconds", 15]
     with (
         log.open("w") as file,  # a pipe that nobody reads would stop it
         subprocess.Popen(command(*words), stderr=file, env=cluster.environment) as process,
@@ -192,11 +192,6 @@ def await_replica(holds: Callable[[], bool], is_there: Callable[[], bool]) -> No
     while not is_there():
         assert holds()
         assert time.monotonic() < end, "no replica takes the place of the one that was lost"
-
-
-def parts_by_node(parts: Path) -> list[int]:
-    modes = [path.stat().st_mode & 0o777 for path in parts.glob("part-*")]
-    return [modes.count(0o666 & ~umask) for umask in UMASKS]
 
 
 def await_progress(process: subprocess.Popen, log: Path, is_there: Callable[[], bool]) -> None:

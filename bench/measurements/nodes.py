@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+__all__ = ["UMASKS", "Cluster", "command", "kill_node", "parts_by_node", "processor_seconds", "started_cluster"]
+
 ROOT = Path(__file__).parents[2]
 HOSTS = ("127.0.0.2", "127.0.0.3")
 UMASKS = (0o022, 0o077)  # so that the mode of a file tells which node has written it
@@ -30,7 +32,7 @@ _PATIENCE = 300.0  # seconds; they only keep a test that would hang from hanging
 
 
 class Cluster(NamedTuple):
-    """Where a cluster answers, the process groups of its nodes, and the environment of those that use it."""
+    """Where a cluster answers, the sessions of its nodes, and the environment of those that use it."""
 
     address: str
     nodes: list[int]
@@ -48,8 +50,8 @@ def command(*words: object) -> list[str]:
 
 
 @contextmanager
-def started_cluster(processors: int) -> Iterator[Cluster]:
-    """Starts two nodes with so many processors each, and kills what is left of them at the end."""
+def started_cluster(*processors: int) -> Iterator[Cluster]:
+    """Starts two nodes with so many processors, and kills what is left of them at the end."""
     environment = os.environ | ENVIRONMENT
     with socket.create_server((HOSTS[0], 0)) as server:
         address = f"{HOSTS[0]}:{server.getsockname()[1]}"
@@ -57,8 +59,8 @@ def started_cluster(processors: int) -> Iterator[Cluster]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
         head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
         starting = []
-        for words, host, umask in zip((head, [f"--address={address}"]), HOSTS, UMASKS, strict=True):
-            words = [*words, f"--node-ip-address={host}", f"--num-cpus={processors}", *_LEAN]
+        for place, host, umask, cores in zip((head, [f"--address={address}"]), HOSTS, UMASKS, processors, strict=True):
+            words = [*place, f"--node-ip-address={host}", f"--num-cpus={cores}", *_LEAN]
             node = subprocess.Popen(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", *words],
                 stdout=stack.enter_context((Path(folder) / f"{host}.log").open("w+")),
@@ -74,7 +76,30 @@ def started_cluster(processors: int) -> Iterator[Cluster]:
         yield Cluster(address, [node.pid for node in starting], environment)
 
 
-def kill_node(group: int) -> None:
+def kill_node(session: int) -> None:
     """Kills a node with all its processes, as if its machine were lost."""
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+    for process, _ in _processes([session]):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def parts_by_node(parts: Path) -> list[int]:
+    """The number of parts that each node has written, by their modes."""
+    modes = [path.stat().st_mode & 0o777 for path in parts.glob("part-*")]
+    return [modes.count(0o666 & ~umask) for umask in UMASKS]
+
+
+def processor_seconds(sessions: list[int]) -> float:
+    """Processor time of all processes of nodes, those that have ended included."""
+    return sum(seconds for _, seconds in _processes(sessions))
+
+
+def _processes(sessions: list[int]) -> list[tuple[int, float]]:
+    """The processes of sessions, each with its processor time and that of its children that have ended."""
+    found, second = [], os.sysconf("SC_CLK_TCK")
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) in sessions:
+                found.append((int(path.parent.name), sum(map(int, fields[11:15])) / second))
+    return found
