@@ -32,7 +32,7 @@ from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
 from service.shards.engine import ShardsEngine
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "open_engine"]
 
 logger = logging.getLogger("svdraw.app")
 
@@ -56,8 +56,10 @@ class _ServiceApp(DocumentedApp):
         return stack
 
 
-def _load(settings: ServiceSettings, metrics: Metrics) -> AnyEngine:
-    engine = ShardsEngine(settings, metrics) if are_shards(settings.gallery) else Engine(settings, metrics)
+def open_engine(settings: ServiceSettings, metrics: Metrics, *, leads: bool = True) -> AnyEngine:
+    """Loads the gallery or the shards that are to be served; see ``Engine`` and ``ShardsEngine``."""
+    is_sharded = settings.ray is not None or are_shards(settings.gallery)
+    engine = ShardsEngine(settings, metrics) if is_sharded else Engine(settings, metrics, leads=leads)
     settle()
     return engine
 
@@ -85,7 +87,7 @@ def create_app(
 
     async def work(app: FastAPI) -> None:
         try:
-            app.state.engine = loaded or await anyio.to_thread.run_sync(_load, settings, metrics)
+            app.state.engine = loaded or await anyio.to_thread.run_sync(open_engine, settings, metrics)
         except Exception as error:  # the app keeps running and reports it
             app.state.failure = error
             if on_failure is None:

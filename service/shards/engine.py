@@ -34,7 +34,8 @@ __all__ = ["ShardsEngine"]
 
 _LOOK_SECONDS = 1.0  # between two questions what the shards hold, by which one that was away is found again
 _START_SECONDS = 300.0  # in which every shard must first answer
-_CHECK_SECONDS = 2.0
+_CHECK_SECONDS = 2.0  # between two checks of the decoders
+_TEND_SECONDS = 60.0  # in which shards switch to their new generations
 
 
 class ShardsEngine:
@@ -151,8 +152,7 @@ class ShardsEngine:
         self._observe()
 
     async def _tend(self) -> None:
-        calls = dict.fromkeys(range(len(self._fleet)), ("tend",))
-        await anyio.to_thread.run_sync(self._fleet.ask_all, calls)
+        await anyio.to_thread.run_sync(self._fleet.tend, _TEND_SECONDS)
 
     def _observe(self) -> None:
         searcher = self._serving().searcher

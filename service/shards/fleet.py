@@ -163,11 +163,22 @@ class Fleet:
         answers = self._gather(dict.fromkeys(range(len(self)), ("facts",)), {}, seconds or self._seconds)
         with self._lock:
             back = self._away & answers.keys()
-            self._away = set(range(len(self))) - answers.keys()
+            self._away -= back
             self.facts |= answers
         if back:
             logger.info("shards %s answer again", sorted(back))
         check_answered(answers)
+
+    def tend(self, seconds: float) -> None:
+        """Has the shards switch to the generations that were published last; see ``Shard.tend``.
+
+        Args:
+            seconds: to wait for them.
+
+        Raises:
+            GalleryError: if one cannot.
+        """
+        self._gather(dict.fromkeys(range(len(self)), ("tend",)), {}, seconds)
 
     def ask_all(self, calls: Mapping[int, tuple[Any, ...]], **options: Any) -> dict[int, Any]:
         """Calls a method of several shards, and returns what those that answer have returned, by number.

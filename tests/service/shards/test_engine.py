@@ -8,16 +8,19 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from fastapi.testclient import TestClient
 
+from index.errors import GalleryError
 from index.parts.embedding import embed_photos
 from index.shards.building import build_shards
 from index.shards.layout import shard_of
 from index.sources import list_photos
-from service.app import create_app
+from service.app import create_app, open_engine
 from service.engine.lifecycle import Engine
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from service.shards.engine import ShardsEngine
+from service.shards.fleet import ShardAway
 from tests.conftest import draw_shape
+from tests.service.conftest import wait_until
 from tests.service.shards.conftest import SHARDS, ids_of
 
 DEEP = {"limit": 30, "with_payload": True}
@@ -203,8 +206,6 @@ class StuckPending:
         self._pending = pending
 
     def outcome(self, seconds):
-        from service.shards.fleet import ShardAway
-
         raise ShardAway("it hangs")
 
 
@@ -250,10 +251,14 @@ def test_if_no_shard_answers_the_search_fails(both, sketch, stuck):
         assert "no shard of the collection answers" in response.text
 
 
+def test_a_cluster_is_for_shards_alone(collection):
+    settings = ServiceSettings(gallery=collection / "single", device="cpu", ray="127.0.0.2:1")
+    with pytest.raises(GalleryError, match="holds no shards"):
+        open_engine(settings, Metrics())
+
+
 def test_shards_are_recognised_by_the_app(collection):
     settings = ServiceSettings(gallery=collection / "shards", device="cpu", runtime="torch", reload_seconds=0)
     with TestClient(create_app(settings)) as client:
-        from tests.service.conftest import wait_until
-
         wait_until(lambda: client.get("/readyz").status_code == 200)
         assert isinstance(client.app.state.engine, ShardsEngine)
