@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from index.errors import ModelMismatch
+from index.errors import GalleryDamaged, ModelMismatch
 from index.gallery.directory import Gallery
 from index.gallery.photos import Photo
 from index.gallery.precision import photo_precision
@@ -75,6 +75,7 @@ class ShardsEngine:
             self._model.warm_up()
             self._fleet = opened.enter_context(closing(_open(settings, folders)))
             self._fleet.look(_START_SECONDS)
+            _check(self._path, manifest.model, self._fleet)
             opened.pop_all()
         self.workers = Workers.for_service(settings, plan, metrics)
         self.thumbnails = Thumbnails(settings.thumbnail_cache_bytes, self._decoder)
@@ -159,6 +160,14 @@ class ShardsEngine:
         self.metrics.photos.set(searcher.count)
         self.metrics.generation.set(searcher.generation)
         self.metrics.changes.set(len(searcher.changes))
+
+
+def _check(path: Path, model: str, fleet: Fleet) -> None:
+    known = [facts.manifest for facts in fleet.facts.values() if facts.manifest is not None]
+    if not known:
+        raise GalleryDamaged(f"no shard in {path} holds a photo; build the shards again")
+    if any((one.model, one.spectrum) != (model, known[0].spectrum) for one in known):
+        raise GalleryDamaged(f"the shards in {path} differ in their model or order; build them again")
 
 
 def _open(settings: ServiceSettings, folders: list[Path]) -> Fleet:

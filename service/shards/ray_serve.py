@@ -54,7 +54,13 @@ class Replica:
         return tuple(outcome)
 
     async def check_health(self) -> None:
-        """Looks for a new generation. A replica that cannot serve one goes on with the one it has."""
+        """Looks for a new generation. A replica that cannot serve one goes on with the one it has.
+
+        Raises:
+            RuntimeError: if another gallery is in the place of the shard; Ray then starts the replica anew.
+        """
+        if self._shard.is_replaced:
+            raise RuntimeError(f"{self._arguments[0]} was replaced by another gallery")
         try:
             await self._run(self._shard.tend)
         except SvdrawError as error:
@@ -97,7 +103,9 @@ class _ReplicaPending:
             except TimeoutError as error:
                 self._response.cancel()
                 raise ShardAway(f"no answer in {seconds:.1f} s") from error
-            except self._ray.exceptions.RayError as error:
+            except self._ray.exceptions.RayTaskError:  # an error that nobody has foreseen
+                raise
+            except (self._ray.exceptions.RayError, self._ray.serve.exceptions.RayServeException) as error:
                 if not self._attempts:
                     raise ShardAway(str(error).splitlines()[0]) from error
             self._response = self._send()
@@ -105,7 +113,7 @@ class _ReplicaPending:
     def _send(self) -> Any:
         try:
             return self._handle.call.remote(*self._call)
-        except (self._ray.exceptions.RayError, RuntimeError) as error:
+        except (self._ray.exceptions.RayError, self._ray.serve.exceptions.RayServeException) as error:
             raise ShardAway(str(error).splitlines()[0]) from error
 
 

@@ -150,6 +150,11 @@ class Shard:
             photo = gallery.catalogue.photo(identifier)
             return None if photo is None else describe_photo(gallery, photo, changes)[0]
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another gallery has taken the place of the one that is open."""
+        return self._catalogue.path.stat().st_ino != self._inode
+
     def refresh(self) -> None:
         """Switches to a new generation if there is one.
 
@@ -157,7 +162,7 @@ class Shard:
             GalleryError: if the gallery was replaced by another, or cannot be searched.
         """
         with self._lock:
-            if self._catalogue.path.stat().st_ino != self._inode:
+            if self.is_replaced:
                 raise GalleryError(f"{self._path} was replaced by another gallery; start what searches it again")
             old = self._searcher
             if old is None and not self._catalogue.has_others([]):

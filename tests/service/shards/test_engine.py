@@ -3,15 +3,17 @@
 import io
 import json
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from fastapi.testclient import TestClient
 
-from index.errors import GalleryError
+from index.errors import GalleryDamaged, GalleryError
+from index.gallery.directory import Gallery
+from index.gallery.publishing import SHARED_ORDER
 from index.parts.embedding import embed_photos
 from index.shards.building import build_shards
-from index.shards.layout import shard_of
+from index.shards.layout import shard_folder, shard_of
 from index.sources import list_photos
 from service.app import create_app, open_engine
 from service.engine.lifecycle import Engine
@@ -255,6 +257,16 @@ def test_a_cluster_is_for_shards_alone(collection):
     settings = ServiceSettings(gallery=collection / "single", device="cpu", ray="127.0.0.2:1")
     with pytest.raises(GalleryError, match="holds no shards"):
         open_engine(settings, Metrics())
+
+
+def test_a_shard_with_another_order_is_refused(own_shards, collection):
+    shard = shard_folder(own_shards, 1)
+    (shard / SHARED_ORDER).unlink()
+    with closing(Gallery.open(shard, write=True)) as gallery, gallery.writing():
+        gallery.publish()
+    settings = ServiceSettings(gallery=own_shards, device="cpu", runtime="torch")
+    with pytest.raises(GalleryDamaged, match="differ in their model or order"):
+        ShardsEngine(settings, Metrics())
 
 
 def test_shards_are_recognised_by_the_app(collection):
