@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from index.shards.layout import are_shards
 from service.access.admission import Gate
+from service.engine.interface import AnyEngine
 from service.engine.lifecycle import Engine
 from service.engine.memory import settle
 from service.http.hosts import HostsMiddleware
@@ -28,8 +30,9 @@ from service.http.root_path import enter_root_path
 from service.http.tracing import TELEMETRY
 from service.routes import embeddings, gallery, operations, photos, search
 from service.settings import ServiceSettings
+from service.shards.engine import ShardsEngine
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "open_engine"]
 
 logger = logging.getLogger("svdraw.app")
 
@@ -53,15 +56,17 @@ class _ServiceApp(DocumentedApp):
         return stack
 
 
-def _load(settings: ServiceSettings, metrics: Metrics) -> Engine:
-    engine = Engine(settings, metrics)
+def open_engine(settings: ServiceSettings, metrics: Metrics, *, leads: bool = True) -> AnyEngine:
+    """Loads the gallery or the shards that are to be served; see ``Engine`` and ``ShardsEngine``."""
+    is_sharded = settings.ray is not None or are_shards(settings.gallery)
+    engine = ShardsEngine(settings, metrics) if is_sharded else Engine(settings, metrics, leads=leads)
     settle()
     return engine
 
 
 def create_app(
     settings: ServiceSettings,
-    loaded: Engine | None = None,
+    loaded: AnyEngine | None = None,
     on_failure: Callable[[Exception], None] | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> FastAPI:
@@ -82,7 +87,7 @@ def create_app(
 
     async def work(app: FastAPI) -> None:
         try:
-            app.state.engine = loaded or await anyio.to_thread.run_sync(_load, settings, metrics)
+            app.state.engine = loaded or await anyio.to_thread.run_sync(open_engine, settings, metrics)
         except Exception as error:  # the app keeps running and reports it
             app.state.failure = error
             if on_failure is None:

@@ -6,7 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.encoding.workers import Workers
-from service.engine.lifecycle import Engine
+from service.engine.interface import AnyEngine
 from service.engine.serving import Serving
 from service.engine.thumbnails import Thumbnails
 from service.errors import RequestProblem
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 
-async def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> AnyEngine:
     state = request.app.state
     if state.engine is None and state.failure is not None:
         raise RequestProblem(503, "the gallery could not be loaded; the service's log says why", {"Retry-After": "60"})
     if state.engine is None:
         raise RequestProblem(503, "the service is starting or stopping; try again soon", {"Retry-After": "2"})
-    return cast(Engine, state.engine)
+    return cast(AnyEngine, state.engine)
 
 
 async def _watch_client(request: Request) -> None:
@@ -40,7 +40,7 @@ async def _watch_client(request: Request) -> None:
 
 
 ABANDONABLE = Depends(_watch_client)  # what is left undone once its client has left
-EngineDependency = Annotated[Engine, Depends(_engine)]
+EngineDependency = Annotated[AnyEngine, Depends(_engine)]
 
 
 async def _serving(engine: EngineDependency) -> AsyncIterator[Serving]:

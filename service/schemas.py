@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 MAX_ID = 2**63 - 1
+_COMPLETE = "whether all shards of the gallery have answered"
+_MISSING = "numbers of the shards whose photos are missing in the results, because they did not answer in time"
 _COLORS = "names of the photo's colours, by descending share; null if they were never measured"
 
 
@@ -70,6 +72,8 @@ class SearchResponse(BaseModel):
     baseline: float = Field(description="the query's score with the mean of the photos, a part of every score")
     total: int = Field(description="photos in the gallery")
     generation: int = Field(description="generation of the gallery that answered")
+    complete: bool = Field(True, description=_COMPLETE)
+    missing_shards: list[int] = Field([], description=_MISSING)
 
 
 class BatchItem(BaseModel):
@@ -88,6 +92,8 @@ class BatchResponse(BaseModel):
     items: list[BatchItem]
     total: int
     generation: int
+    complete: bool = Field(True, description=_COMPLETE)
+    missing_shards: list[int] = Field([], description=_MISSING)
 
 
 class EmbeddingRequest(BaseModel):

@@ -10,9 +10,8 @@ from multiprocessing.synchronize import Event
 import torch
 import uvicorn
 
-from service.app import create_app
-from service.engine.lifecycle import Engine
-from service.engine.memory import settle
+from service.app import create_app, open_engine
+from service.engine.interface import AnyEngine
 from service.errors import ServiceError
 from service.http.connections import Connections
 from service.http.listening import SharedListener, listen
@@ -66,9 +65,7 @@ def serve_share(
         GalleryError: see ``serve``; KeysError and ServiceError likewise.
     """
     _prepare(settings)
-    loaded = Engine(settings, Metrics(), leads=leads) if late else None
-    if loaded is not None:
-        settle()
+    loaded = open_engine(settings, Metrics(), leads=leads) if late else None
     if not leads:
         leader_is_ready.wait()
     _run(settings, listener, loaded, SharedListener.at_once, leader_is_ready.set)
@@ -84,7 +81,7 @@ def _prepare(settings: ServiceSettings) -> None:
 def _run(
     settings: ServiceSettings,
     listener: socket.socket,
-    loaded: Engine | None = None,
+    loaded: AnyEngine | None = None,
     backlog: int = 2048,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
@@ -104,6 +101,7 @@ def _run(
             settings.min_client_rate,
             Connections(_open_files() // _PART_OF_FILES, settings.trusted_proxies, app.state.metrics),
         ),
+        loop="asyncio",  # whatever else is installed
         ws="none",
         log_config=None,
         access_log=False,

@@ -19,7 +19,9 @@ class ServiceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gallery: Path = Field(description="folder of the gallery, made by `svdraw index build`; may be a symbolic link")
+    gallery: Path = Field(
+        description="folder of the gallery, made by `svdraw index build`, or of shards; may be a symbolic link"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 chooses a free one")
     root_path: str = Field(
@@ -95,6 +97,21 @@ class ServiceSettings(BaseModel):
         description="bytes per second that a client must at least send and accept, after some seconds; 0 means any",
     )
     drain_seconds: int = Field(20, ge=0, description="seconds that running requests may take after SIGTERM")
+
+    ray: str | None = Field(
+        None,
+        description="address of a Ray cluster to serve shards on, such as 10.0.0.1:6379; needs the extra cluster",
+    )
+    replicas: int = Field(1, ge=1, le=1000, description="number of replicas of each shard on the cluster")
+    replica_processors: float = Field(
+        1,
+        ge=0,
+        allow_inf_nan=False,
+        description="processors of the cluster that each replica reserves; 0 reserves none",
+    )
+    shard_seconds: float = Field(
+        2, gt=0, description="seconds in which a shard must answer; without it, a result says that it is missing"
+    )
 
     write_seconds: float = Field(
         10, gt=0, description="seconds in which a change of a photo must have begun; later ones get status 503"

@@ -160,6 +160,10 @@ class Catalogue:
         """Which photos have which colours, and which photos' colours were never measured."""
         return ColorTable(self._database)
 
+    def color_names(self) -> list[str]:
+        """Names of the colours that some photo has; see ``ColorTable.names``."""
+        return self.colors.names()
+
     @property
     def removed_since(self) -> int:
         """The earliest revision for which ``removed_after`` is complete."""

@@ -8,11 +8,9 @@ import fcntl
 import json
 import logging
 import os
-import socket
 import tempfile
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +19,7 @@ import numpy as np
 from index.errors import PartsError
 from index.parts.embedding import EmbedReport, embed_rows, facts_of_model, not_yet_in, write_rows
 from index.parts.folder import PartsFolder
+from index.parts.ray_connection import connect_to_ray
 from index.sources import Candidate
 from training.inference.runners import build_runner
 from training.model.bundle import load_bundle
@@ -30,8 +29,8 @@ __all__ = ["Pool", "choose_pool", "embed_on_cluster"]
 
 logger = logging.getLogger(__name__)
 
-_TOKEN = "RAY_AUTH_MODE"
 _PATIENCE = 10.0  # seconds
+_PAUSE = 0.5  # seconds between two looks at what is free
 
 
 class Pool(NamedTuple):
@@ -78,9 +77,10 @@ def embed_on_cluster(
     if not waiting:
         return EmbedReport(0, 0, known, 0.0)
     tasks = [waiting[start : start + part_size] for start in range(0, len(waiting), part_size)]
-    ray = _connect(address)
+    ray = connect_to_ray(address, "ray.data")
+    ray.data.DataContext.get_current().enable_progress_bars = os.isatty(2)
     try:
-        pool = choose_pool(ray.available_resources(), len(tasks), processors, gpus)
+        pool = _await_pool(ray.available_resources, len(tasks), processors, gpus)
         logger.info("%d actors with %d processors and %d GPUs each, %d parts", *pool, len(tasks))
         device = "cuda" if pool.gpus else "cpu"
         done = (
@@ -131,6 +131,18 @@ def choose_pool(resources: Mapping[str, float], tasks: int, processors: int, gpu
     return Pool(min(possible, tasks, free_gpus if with_gpu else possible), processors, int(with_gpu))
 
 
+def _await_pool(resources: Callable[[], Mapping[str, float]], tasks: int, processors: int, gpus: bool | None) -> Pool:
+    """Chooses the actors of a job; what a job that was killed has held may take some seconds to become free."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return choose_pool(resources(), tasks, processors, gpus)
+        except PartsError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_PAUSE)
+
+
 class _Embedder:
     """An actor: embeds the photos of a part and writes it.
 
@@ -165,39 +177,6 @@ class _Embedder:
                 write_rows(self._folder, self._facts, rows)
                 embedded, rejected = embedded + len(rows.photos), rejected + len(rows.rejected)
         return {"embedded": np.array([embedded]), "rejected": np.array([rejected])}
-
-
-def _connect(address: str) -> Any:
-    """Ray, connected to a cluster."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it imports warns
-            import ray
-            import ray.data
-    except ModuleNotFoundError as error:
-        raise PartsError(f'--ray needs {error.name}: pip install "svdraw[cluster]"') from error
-    _check_there(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        hint = "" if os.environ.get(_TOKEN) else f"; clusters with a token need {_TOKEN}=token"
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise PartsError(f"no Ray cluster answers at {address}: {reason}{hint}") from error
-    ray.data.DataContext.get_current().enable_progress_bars = os.isatty(2)
-    return ray
-
-
-def _check_there(address: str) -> None:
-    """Checks that something listens where a cluster is to be; Ray itself would try for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        if address == "auto":
-            return
-        raise PartsError(f"{address!r} is no address of a Ray cluster; give host:port, such as 10.0.0.1:6379, or auto")
-    try:
-        socket.create_connection((host, int(port)), _PATIENCE).close()
-    except (OSError, OverflowError) as error:
-        raise PartsError(f"no Ray cluster answers at {address}: {error}") from error
 
 
 def _files(model: Path) -> dict[str, bytes]:

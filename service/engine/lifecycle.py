@@ -22,7 +22,7 @@ from service.engine.line import Line
 from service.engine.loops import Loop
 from service.engine.memory import Leftovers
 from service.engine.probing import probe
-from service.engine.serving import Serving, open_serving, open_successor
+from service.engine.serving import GalleryServing, Serving, open_serving, open_successor
 from service.engine.siblings import Siblings
 from service.engine.tenure import Tenure
 from service.engine.thumbnails import Thumbnails
@@ -96,7 +96,7 @@ class Engine:
         return [loop.alarm for loop in self.loops if loop.alarm]
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[Serving]:
+    async def lease(self) -> AsyncIterator[GalleryServing]:
         """Yields what is served now, and keeps it open until the block ends; 503 if the engine is closed."""
         if self._siblings:
             await self._siblings.meet()
@@ -113,7 +113,7 @@ class Engine:
             self._line.close()
             self._tenure.retire()
 
-    async def reload(self) -> Serving:
+    async def reload(self) -> GalleryServing:
         """Switches to the generation that was published last. Running requests finish on the old one.
 
         Raises:
@@ -218,7 +218,7 @@ class Engine:
         return await self._line.run(write, until=until)
 
     @contextmanager
-    def _held(self) -> Iterator[Serving]:
+    def _held(self) -> Iterator[GalleryServing]:
         while (serving := (tenure := self._tenure).acquire()) is None:  # the engine has just switched
             if self._closed:
                 raise RequestProblem(503, "the service is stopping; try again soon", {"Retry-After": "2"})
@@ -227,7 +227,7 @@ class Engine:
         finally:
             tenure.release()
 
-    def _reload(self) -> Serving:
+    def _reload(self) -> GalleryServing:
         retiring = self._tenure
         try:
             new = open_successor(self._settings, self.metrics, self._decoder, retiring.serving)
@@ -276,6 +276,7 @@ class Engine:
     def _writing(self, serving: Serving, until: float) -> Iterator[Gallery]:
         """Opens the gallery that the request began with for writing, if it is still the one in service."""
         current = self._tenure.serving
+        assert isinstance(serving, GalleryServing)
         if current.identity != serving.identity or current.bundle.digest != serving.bundle.digest:
             raise RequestProblem(409, "the service has switched to another gallery; send the request again")
         patience = max(_OTHERS_SECONDS, until - time.monotonic())

@@ -8,7 +8,7 @@ import numpy as np
 
 from index.gallery.catalogue import Catalogue
 from service.encoding.workers import Workers
-from service.engine.serving import Serving
+from service.engine.serving import GalleryServing
 from service.errors import RequestProblem
 from service.http.stopwatch import Stopwatch
 
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.1  # between two looks at whether a queue that is full moves
 _HITS = 10
 
 
-async def probe(serving: Serving, workers: Workers) -> None:
+async def probe(serving: GalleryServing, workers: Workers) -> None:
     """Searches for the photos in a direction by chance, in the threads that requests use, and with a place among them.
 
     Busy threads are no failure, as long as they end their work.
@@ -42,14 +42,14 @@ async def probe(serving: Serving, workers: Workers) -> None:
                 await anyio.sleep(_LOOK_SECONDS)
 
 
-def _search(serving: Serving) -> None:
+def _search(serving: GalleryServing) -> None:
     direction = np.random.default_rng().standard_normal((1, serving.searcher.dim), np.float32)
     with serving.model.place(Stopwatch()):
         [hits] = serving.searcher.search(direction, _HITS)
         _read(serving, [hit.id for hit in hits])
 
 
-def _read(serving: Serving, ids: list[int]) -> None:
+def _read(serving: GalleryServing, ids: list[int]) -> None:
     """Reads facts of photos by the connections that requests use, and by a new one, which has nothing in memory."""
     serving.gallery.catalogue.photos(ids)
     with closing(Catalogue(serving.gallery.catalogue.path)) as catalogue:

@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.relevance import UNCALIBRATED, hit_relevance
-from index.gallery.searcher import Hit, Searcher
+from index.gallery.searcher import Hit
 from service.engine.queries import Image, marked
-from service.engine.serving import Serving
+from service.engine.serving import Searches, Serving
 from service.errors import RequestProblem
 from service.searches import SearchOptions
 
 __all__ = ["Judge", "relevance_judge"]
 
-Judge = Callable[[Searcher, NDArray[np.float32], int, Sequence[Hit]], list[float]]
+Judge = Callable[[Searches, NDArray[np.float32], int, Sequence[Hit]], list[float]]
 """Tells the relevance of hits from the searcher, the query's vector and the number of dimensions."""
 
 

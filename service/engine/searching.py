@@ -138,7 +138,7 @@ def _find(
         with stopwatch.stage("search"):
             if options.filter:  # one that takes long must not keep others waiting
                 place.leave()
-            only = serving.gallery.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
+            only = serving.catalogue.select(options.filter, _FILTER_SECONDS) if options.filter else None
             place.take()
             return _nearest(serving, query, options, only, root, judge, MAX_METADATA // searches)
 
@@ -186,12 +186,14 @@ def _nearest(
         baseline=float(searcher.order.baseline(query[None])[0]),
         total=searcher.count,
         generation=searcher.generation,
+        complete=not serving.missing_shards,
+        missing_shards=serving.missing_shards,
     )
 
 
 def _photos(serving: Serving, hits: Sequence[Hit], metadata: int) -> dict[int, Photo]:
     try:
-        return serving.gallery.catalogue.photos([hit.id for hit in hits], most=metadata)
+        return serving.catalogue.photos([hit.id for hit in hits], most=metadata)
     except MetadataError as error:
         detail = f"{error}, the limit of this answer; lower 'limit', or leave it out with 'with_payload': false"
         raise RequestProblem(422, detail) from error

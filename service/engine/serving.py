@@ -1,18 +1,23 @@
 """The gallery in service with its model and live changes. They are loaded together and never mixed."""
 
 import logging
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GalleryError, ModelMismatch
+from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
-from index.gallery.photos import Photo
+from index.gallery.expansion import Searchable
+from index.gallery.generations import GenerationManifest
+from index.gallery.photos import KnownContent, Photo
 from index.gallery.precision import photo_precision, recorded_precision
-from index.gallery.searcher import Searcher
+from index.gallery.searcher import Choices, Hit, Searcher
 from service.encoding.decoding import Decoder
 from service.encoding.model import EncodingModel
 from service.engine.drawn import DrawnSketches
@@ -22,9 +27,67 @@ from service.settings import ServiceSettings
 from training.model.bundle import Bundle, load_bundle
 from training.model.manifest import read_manifest
 
-__all__ = ["Serving", "open_serving", "open_successor"]
+__all__ = ["GalleryServing", "Reads", "Searches", "Serving", "open_serving", "open_successor"]
 
 logger = logging.getLogger(__name__)
+
+
+class Searches(Searchable, Protocol):
+    """What finds photos: a ``Searcher``, or one of several shards."""
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        limit: int,
+        *,
+        dimensions: int | None = None,
+        offset: int = 0,
+        score_threshold: float | None = None,
+        **choices: Unpack[Choices],
+    ) -> list[list[Hit]]:
+        """See ``Searcher.search``."""
+
+    @property
+    def manifest(self) -> GenerationManifest:
+        """The manifest of the generation, as it was published."""
+
+    @property
+    def changes(self) -> Sized:
+        """The changes since."""
+
+    @property
+    def dim(self) -> int:
+        """Number of embedding coordinates."""
+
+    @property
+    def count(self) -> int:
+        """Number of photos."""
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation."""
+
+
+class Reads(Protocol):
+    """What knows the facts of photos: a ``Catalogue``, or those of several shards; see there."""
+
+    def select(self, wanted: Mapping[str, Any], seconds: float | None = None) -> Any:
+        """What ``Searches.search`` takes for ``ids``, to search only the photos that match a filter."""
+
+    def photo(self, identifier: int) -> Photo | None:
+        """See ``Catalogue.photo``."""
+
+    def photos(self, ids: Sequence[int], *, most: int | None = None) -> dict[int, Photo]:
+        """See ``Catalogue.photos``."""
+
+    def page(self, after: int, limit: int, *, most: int | None = None) -> list[Photo]:
+        """See ``Catalogue.page``."""
+
+    def same_content(self, sha256: str) -> KnownContent | None:
+        """See ``Catalogue.same_content``."""
+
+    def color_names(self) -> list[str]:
+        """See ``ColorTable.names``."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +95,66 @@ class Serving:
     """Everything that one request is answered from. It stays the same until the request ends.
 
     Attributes:
-        path: folder of the gallery.
-        identity: differs between galleries, even if they replace each other at the same path.
-        gallery: the gallery, opened for reading.
+        path: folder of the gallery, or of the shards.
         model: the model that embeds sketches and photos.
-        searcher: searches the generation and the live changes up to the beginning of the request.
+        searcher: searches the photos as they were at the beginning of the request.
+        catalogue: the facts of the photos.
         drawn: collects what is drawn; None if that is turned off.
-        photos: precision of the gallery's photos; see ``recorded_precision``.
     """
 
     path: Path
+    model: EncodingModel
+    searcher: Searches
+    catalogue: Reads
+    drawn: DrawnSketches | None
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model that embeds sketches and photos."""
+        return self.model.bundle
+
+    @property
+    def missing_shards(self) -> list[int]:
+        """Numbers of the shards that have not answered so far, so that their photos are missing in what was found."""
+        return []
+
+    def folder(self, photo: Photo) -> Path:
+        """The folder of the gallery that has a photo."""
+        return self.path
+
+    def photo(self, identifier: int) -> Photo:
+        """Returns a photo by id.
+
+        Raises:
+            RequestProblem: 404 if there is no such photo.
+        """
+        photo = self.catalogue.photo(identifier) if abs(identifier) < 2**63 else None
+        if photo is None:
+            raise RequestProblem(404, f"the gallery has no photo {identifier}")
+        return photo
+
+    def vector(self, photo: Photo) -> NDArray[np.float32]:
+        """Returns the embedding of a photo, ``(dim,)``."""
+        known = self.catalogue.same_content(photo.sha256)
+        if known is None:
+            raise RequestProblem(404, f"the gallery no longer has photo {photo.id}")
+        return known[2]
+
+
+@dataclass(frozen=True)
+class GalleryServing(Serving):
+    """A generation of one gallery and the live changes up to the beginning of the request.
+
+    Attributes:
+        identity: differs between galleries, even if they replace each other at the same path.
+        gallery: the gallery, opened for reading.
+        photos: precision of the gallery's photos; see ``recorded_precision``.
+    """
+
+    searcher: Searcher
+    catalogue: Catalogue
     identity: tuple[Path, int]
     gallery: Gallery
-    model: EncodingModel
-    searcher: Searcher
-    drawn: DrawnSketches | None
     photos: str | None = None
 
     def close(self) -> None:
@@ -66,33 +174,10 @@ class Serving:
         if self.drawn is not None:
             self.drawn.store()
 
-    @property
-    def bundle(self) -> Bundle:
-        """The model that embeds sketches and photos."""
-        return self.model.bundle
-
-    def photo(self, identifier: int) -> Photo:
-        """Returns a photo by id.
-
-        Raises:
-            RequestProblem: 404 if there is no such photo.
-        """
-        photo = self.gallery.catalogue.photo(identifier) if abs(identifier) < 2**63 else None
-        if photo is None:
-            raise RequestProblem(404, f"the gallery has no photo {identifier}")
-        return photo
-
-    def vector(self, photo: Photo) -> NDArray[np.float32]:
-        """Returns the embedding of a photo, ``(dim,)``."""
-        known = self.gallery.catalogue.same_content(photo.sha256)
-        if known is None:
-            raise RequestProblem(404, f"the gallery no longer has photo {photo.id}")
-        return known[2]
-
 
 def open_serving(
-    settings: ServiceSettings, metrics: Metrics, decoder: Decoder, previous: Serving | None = None
-) -> Serving:
+    settings: ServiceSettings, metrics: Metrics, decoder: Decoder, previous: GalleryServing | None = None
+) -> GalleryServing:
     """Opens the gallery's current generation and its model.
 
     Args:
@@ -128,10 +213,12 @@ def open_serving(
             searcher.search(np.eye(1, searcher.dim, dtype=np.float32), 10)  # warms up the search
         opened.pop_all()
         drawn = _drawn(settings, path, identity, searcher, previous)
-        return Serving(path, identity, gallery, model, searcher, drawn, photos)
+        return GalleryServing(path, model, searcher, gallery.catalogue, drawn, identity, gallery, photos)
 
 
-def open_successor(settings: ServiceSettings, metrics: Metrics, decoder: Decoder, old: Serving) -> Serving:
+def open_successor(
+    settings: ServiceSettings, metrics: Metrics, decoder: Decoder, old: GalleryServing
+) -> GalleryServing:
     """Opens the generation that was published last, with the live changes that it does not contain.
 
     Raises:
@@ -150,7 +237,11 @@ def open_successor(settings: ServiceSettings, metrics: Metrics, decoder: Decoder
 
 
 def _drawn(
-    settings: ServiceSettings, path: Path, identity: tuple[Path, int], searcher: Searcher, previous: Serving | None
+    settings: ServiceSettings,
+    path: Path,
+    identity: tuple[Path, int],
+    searcher: Searcher,
+    previous: GalleryServing | None,
 ) -> DrawnSketches | None:
     """The collector of what is drawn: the one in use, unless the gallery or the model is another."""
     if not settings.learn_queries:

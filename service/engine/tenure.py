@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from index.gallery.searcher import Change
-from service.engine.serving import Serving
+from service.engine.serving import GalleryServing
 
 __all__ = ["Tenure"]
 
@@ -17,18 +17,18 @@ class Tenure:
         serving: the gallery, model and searcher that requests use.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: GalleryServing) -> None:
         self._serving = serving
         self._users = 0
         self._retired = False
         self._lock = threading.Lock()
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> GalleryServing:
         """What a request that began now would use. It may be looked at only, because nothing keeps it open."""
         return self._serving
 
-    def acquire(self) -> Serving | None:
+    def acquire(self) -> GalleryServing | None:
         """Keeps it open for a request until ``release``; returns None if it is no longer in service."""
         with self._lock:
             if self._retired:

@@ -42,7 +42,7 @@ def prepare_upload(serving: Serving, content: bytes, description: PhotoDescripti
         RequestProblem: 400 if the bytes are not a usable image, 413 if it has too many pixels.
     """
     sha256 = hashlib.sha256(content).hexdigest()
-    known = serving.gallery.catalogue.same_content(sha256)  # so that identical files score exactly the same
+    known = serving.catalogue.same_content(sha256)  # so that identical files score exactly the same
     vector = known[2] if known else serving.model.embed(content, "photo", stopwatch)
     facts = serving.model.describe(content)
     return Upload(

@@ -54,7 +54,7 @@ def _info(serving: Serving) -> GalleryInfo:
         kind=manifest.kind,
         recall=manifest.target,
         model=manifest.model,
-        colors=serving.gallery.catalogue.colors.names(),
+        colors=serving.catalogue.color_names(),
         spectrum=list(manifest.spectrum),
         sketches=manifest.sketches,
     )

@@ -45,7 +45,7 @@ def list_photos(
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="an id; photos with larger ones follow")] = 0,
 ) -> Response:
     """Photos of the gallery, by id. Where they have much metadata, a page has fewer than `limit`."""
-    catalogue = serving.gallery.catalogue
+    catalogue = serving.catalogue
     with serving.model.place(stopwatch):
         page = catalogue.page(after, limit, most=_MAX_LISTED)
         next_after = page[-1].id if page and catalogue.page(page[-1].id, 1) else None
@@ -129,7 +129,8 @@ def photo_image(
     original: Annotated[bool, Query(description="the file itself, also where browsers cannot show it")] = False,
 ) -> Response:
     """The photo's file as it is now, whole or in ranges; as WebP where browsers cannot show the file's format."""
-    opened = open_photo(serving.path, serving.photo(photo_id))
+    photo = serving.photo(photo_id)
+    opened = open_photo(serving.folder(photo), photo)
     with ExitStack() as unsent:
         unsent.enter_context(opened.file)
         media_type = image_type(opened.file.read(IMAGE_START))
@@ -169,7 +170,7 @@ async def photo_thumbnail(
     """
     side = ladder_size(size)
     photo = await anyio.to_thread.run_sync(serving.photo, photo_id)
-    opened = await anyio.to_thread.run_sync(open_photo, serving.path, photo)
+    opened = await anyio.to_thread.run_sync(open_photo, serving.folder(photo), photo)
     with opened.file:
         headers = {"ETag": f'"{opened.version}-{side}"', "Cache-Control": _CACHED}
         if not_modified(request, headers["ETag"]):

@@ -133,7 +133,14 @@ async def search_batch(
     count = len(searches)
     jobs = [_search_one(serving, workers, stopwatch, search, root, count) for search in searches]
     items = await finish_all(jobs, workers.at_once)
-    answer = BatchResponse(items=items, total=serving.searcher.count, generation=serving.searcher.generation)
+    searcher, missing = serving.searcher, serving.missing_shards
+    answer = BatchResponse(
+        items=items,
+        total=searcher.count,
+        generation=searcher.generation,
+        complete=not missing,
+        missing_shards=missing,
+    )
     return await anyio.to_thread.run_sync(_serialised, lambda: answer)
 
 

@@ -12,7 +12,7 @@ from index.errors import GalleryDamaged
 from service.app import create_app
 from service.engine import serving as engine_serving
 from service.engine.lifecycle import Engine
-from service.engine.serving import Serving
+from service.engine.serving import GalleryServing
 from service.engine.tenure import Tenure
 from service.errors import RequestProblem
 from service.http.metrics import Metrics
@@ -276,7 +276,7 @@ def test_ending_while_the_gallery_is_loaded_closes_it(gallery_path, monkeypatch)
 def test_ending_while_a_generation_is_loaded_closes_both(own_gallery, monkeypatch):
     settings = ServiceSettings(gallery=own_gallery, device="cpu", runtime="torch", reload_seconds=0.01)
     begun, go_on, closed = threading.Event(), threading.Event(), []
-    load, close = engine_serving.open_serving, Serving.close
+    load, close = engine_serving.open_serving, GalleryServing.close
 
     def slow(*args):
         begun.set()
@@ -286,7 +286,7 @@ def test_ending_while_a_generation_is_loaded_closes_both(own_gallery, monkeypatc
     engine = Engine(settings, Metrics())
     monkeypatch.setattr(engine_serving, "open_serving", slow)
     monkeypatch.setattr(Engine, "_is_outdated", lambda self: True)
-    monkeypatch.setattr(Serving, "close", lambda self: (closed.append(self), close(self)))
+    monkeypatch.setattr(GalleryServing, "close", lambda self: (closed.append(self), close(self)))
     with TestClient(create_app(settings, engine)):
         assert begun.wait(60)
         threading.Timer(0.1, go_on.set).start()

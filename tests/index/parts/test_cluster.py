@@ -1,24 +1,16 @@
 """Embedding on a Ray cluster: what is missing is said at once, and two nodes make the parts of one machine."""
 
-import json
-import re
 import shutil
 import socket
-import subprocess
 import sys
-import tempfile
-from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pyarrow import parquet
 
 from index.__main__ import INDEX
 from index.errors import PartsError
 from index.parts.cluster import Pool, choose_pool, embed_on_cluster
-from index.parts.embedding import embed_photos
 from index.sources import list_photos
 from training.base.command_line import run_command
 
@@ -75,6 +67,7 @@ def test_without_the_package_the_extra_is_named(photos, tiny_bundle, tmp_path, m
         embed(photos, tiny_bundle, tmp_path, "127.0.0.2:1")
 
 
+@pytest.mark.cluster
 @NEEDS_RAY
 def test_where_no_cluster_is_the_job_ends_at_once(photos, tiny_bundle, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -90,79 +83,3 @@ def test_the_device_of_a_cluster_is_no_number(capsys):
     words = ["embed", "--photos", "x", "--out", "y", "--ray", "127.0.0.2:1", "--device", "cuda:1"]
     assert run_command(INDEX, words) == 2
     assert "Ray chooses which GPU" in capsys.readouterr().err
-
-
-def rows_of(parts):
-    rows = [row for file in parts.glob("part-*") for row in parquet.read_table(file).to_pylist()]
-    return sorted(rows, key=lambda row: row["uri"])
-
-
-@pytest.fixture
-def short_path():
-    """A folder whose path is short enough for the sockets in it."""
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
-@pytest.fixture
-def cluster(short_path, monkeypatch):
-    """Starts a cluster of two nodes on this machine, and gives its address."""
-    environment = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "a-token-of-these-tests-alone-0123456789",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "300",
-        "PYTHONPATH": str(ROOT),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with socket.create_server((HOSTS[0], 0)) as server:
-        address = f"{HOSTS[0]}:{server.getsockname()[1]}"
-    place = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={short_path}"]
-    with ExitStack() as nodes:
-        for host, where in zip(HOSTS, (place, [f"--address={address}"]), strict=True):
-            nodes.enter_context(node(where, host))
-        yield address
-
-
-@contextmanager
-def node(where, host):
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, f"--node-ip-address={host}"]
-    command += ["--num-cpus=2", "--object-store-memory=100000000", "--block"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            said = []
-            for line in process.stdout:  # until it runs, or has ended because it cannot
-                said.append(line)
-                if "Ray runtime started" in line:
-                    break
-            else:
-                pytest.fail("".join(said))
-            yield
-        finally:
-            process.terminate()
-            process.communicate()
-
-
-@NEEDS_RAY
-def test_two_nodes_make_the_parts_of_one_machine(cluster, photos, tiny_bundle, tmp_path):
-    options = {"photos": photos, "model": tiny_bundle, "out": tmp_path / "parts", "ray": cluster, "part-size": 4}
-    command = [sys.executable, "-m", "index", "embed", *(f"--{name}={value}" for name, value in options.items())]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False)  # Ray reads a token only once
-    assert printed.returncode == 0, printed.stderr
-    assert re.search(r"24 embedded .*, 2 rejected, 0 in parts of an earlier run", printed.stdout)
-    embed_photos(list_photos(photos), tiny_bundle, str(tmp_path / "alone"), "cpu", part_size=4)
-    found, expected = rows_of(tmp_path / "parts"), rows_of(tmp_path / "alone")
-    assert [row["uri"] for row in found] == [row["uri"] for row in expected]
-    for row, other in zip(found, expected, strict=True):
-        vector, same = row.pop("vector"), other.pop("vector")
-        assert row == other
-        assert (vector is None) == (same is None)
-        if vector is not None:
-            np.testing.assert_allclose(vector, same, atol=1e-6)
-    lost, *_ = (tmp_path / "parts").glob("part-*")
-    count = len(parquet.read_table(lost))
-    lost.unlink()
-    printed = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{26 - count} in parts of an earlier run" in printed.stdout
-    assert json.dumps(rows_of(tmp_path / "parts")).count('"uri"') == 26

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.serving import Serving
+from service.engine.serving import GalleryServing
 from service.engine.tenure import Tenure
 
 
@@ -25,7 +25,8 @@ class Searcher:
 
 @pytest.fixture
 def serving():
-    return Serving(Path("gallery"), (Path("gallery"), 1), Closable(), Closable(), Searcher(), None)
+    path, gallery = Path("gallery"), Closable()
+    return GalleryServing(path, Closable(), Searcher(), None, None, (path, 1), gallery)
 
 
 def test_it_closes_with_the_last_request_and_takes_no_more(serving):
