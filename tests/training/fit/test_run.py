@@ -133,7 +133,7 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
     ],
 )
 def test_every_choice_trains(shapes, tmp_path, choices):
-    run(shapes, tmp_path, **choices)
+    run(shapes, tmp_path, epochs=1, **choices)
     assert np.isfinite(load_bundle(tmp_path, "cpu").spectrum).all()
 
 
@@ -180,10 +180,11 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(shapes, tmp_path,
 
 
 def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_path):
-    run(shapes, tmp_path / "frozen", tune="none")
-    run(shapes, tmp_path / "tuned", tune="all", backbone_learning_rate=1e-3)
-    run(shapes, tmp_path / "continued", tune="none", start=tmp_path / "tuned")
-    run(shapes, tmp_path / "whole", tune="all", backbone_learning_rate=1e-3, frozen_stages=0)
+    tuning = {"tune": "all", "backbone_learning_rate": 1e-3, "validation": 0}
+    run(shapes, tmp_path / "frozen", tune="none", validation=0)
+    run(shapes, tmp_path / "tuned", **tuning)
+    run(shapes, tmp_path / "continued", tune="none", start=tmp_path / "tuned", validation=0)
+    run(shapes, tmp_path / "whole", frozen_stages=0, **tuning)
     frozen, tuned, continued, whole = (
         load_tensors(tmp_path / name / "model.safetensors") for name in ("frozen", "tuned", "continued", "whole")
     )
