@@ -9,8 +9,7 @@ Copies --count photos, of which --broken are cut off, to a temporary folder, sta
 - the job on the cluster, with a node killed when both have written, the command killed later, and then run again. Its
   parts are compared with those of the first job.
 
-The processor time of a job on the cluster is that of the command and of all processes of the nodes. Other work on the
-machine disturbs the rates; processor time is disturbed less.
+Other work on the machine disturbs the rates.
 """
 
 from argparse import Namespace

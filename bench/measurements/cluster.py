@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import resource
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ import numpy as np
 from pyarrow import parquet
 
 from measurements.command import BenchmarkError
-from measurements.nodes import Cluster, command, kill_node, parts_by_node, processor_seconds, started_cluster
+from measurements.nodes import Cluster, command, kill_node, parts_by_node, started_cluster
 from training.model.images import IMAGE_SUFFIXES
 from training.model.starter import STARTER_MODEL
 
@@ -38,17 +37,16 @@ def measure_cluster(options: Namespace) -> None:
         words = ["index", "embed", "--photos", root / "photos", "--model", options.model or STARTER_MODEL]
         words += ["--part-size", options.part_size, "--device", "cpu"]
         report: dict[str, Any] = {"photos": options.count, "broken": broken, "cores": os.cpu_count()}
-        report["alone"] = _job([*words, "--out", root / "alone"], os.environ.copy(), [])
+        report["seconds alone"] = _seconds([*words, "--out", root / "alone"], os.environ.copy())
         with started_cluster(2, 1) as cluster:
             on_cluster = [*words, "--ray", cluster.address]
-            report["two actors"] = _job([*on_cluster, "--out", root / "two"], cluster.environment, cluster.nodes)
+            report["seconds, two actors"] = _seconds([*on_cluster, "--out", root / "two"], cluster.environment)
         with started_cluster(2, 2) as cluster:
             on_cluster = [*words, "--ray", cluster.address, "--out", root / "disturbed"]
             report["disturbed"] = _disturbed(cluster, on_cluster, root / "disturbed")
         for name in ("two", "disturbed"):
             report[f"largest difference, {name}"] = _difference(root / "alone", root / name, options.count, broken)
-    for figure in ("seconds", "processor seconds"):
-        report[f"{figure} alone / two actors"] = report["alone"][figure] / report["two actors"][figure]
+    report["throughput, two actors / alone"] = report["seconds alone"] / report["seconds, two actors"]
     text = json.dumps(report, indent=2, default=lambda value: round(float(value), 9))
     print(text)
     if options.json:
@@ -70,21 +68,16 @@ def _copy_photos(options: Namespace, folder: Path) -> int:
     return broken
 
 
-def _job(words: list[object], environment: dict[str, str], nodes: list[int]) -> dict[str, float]:
-    started, used = time.monotonic(), _used(nodes)
+def _seconds(words: list[object], environment: dict[str, str]) -> float:
+    started = time.monotonic()
     _finish(words, environment)
-    return {"seconds": time.monotonic() - started, "processor seconds": _used(nodes) - used}
+    return time.monotonic() - started
 
 
 def _finish(words: list[object], environment: dict[str, str]) -> None:
     done = subprocess.run(command(*words), env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchmarkError(f"a job has failed: {done.stderr[-1000:]}")
-
-
-def _used(nodes: list[int]) -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return children.ru_utime + children.ru_stime + processor_seconds(nodes)
 
 
 def _disturbed(cluster: Cluster, words: list[object], parts: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["UMASKS", "Cluster", "command", "kill_node", "parts_by_node", "processor_seconds", "started_cluster"]
+__all__ = ["UMASKS", "Cluster", "command", "kill_node", "parts_by_node", "started_cluster"]
 
 ROOT = Path(__file__).parents[2]
 HOSTS = ("127.0.0.2", "127.0.0.3")
@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "10",
+    "RAY_worker_niceness": "0",  # Ray's own is 15, with which other work on the machine goes first
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
 }
@@ -78,28 +79,13 @@ def started_cluster(*processors: int) -> Iterator[Cluster]:
 
 def kill_node(session: int) -> None:
     """Kills a node with all its processes, as if its machine were lost."""
-    for process, _ in _processes([session]):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            if int(path.read_text().rpartition(")")[2].split()[3]) == session:
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def parts_by_node(parts: Path) -> list[int]:
     """The number of parts that each node has written, by their modes."""
     modes = [path.stat().st_mode & 0o777 for path in parts.glob("part-*")]
     return [modes.count(0o666 & ~umask) for umask in UMASKS]
-
-
-def processor_seconds(sessions: list[int]) -> float:
-    """Processor time of all processes of nodes, those that have ended included."""
-    return sum(seconds for _, seconds in _processes(sessions))
-
-
-def _processes(sessions: list[int]) -> list[tuple[int, float]]:
-    """The processes of sessions, each with its processor time and that of its children that have ended."""
-    found, second = [], os.sysconf("SC_CLK_TCK")
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[3]) in sessions:
-                found.append((int(path.parent.name), sum(map(int, fields[11:15])) / second))
-    return found

@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def measure_shards(options: Namespace) -> None:
                 "a search in this process": _search(here, order, options.limit),
             }
             report = _times(calls, options.calls, len(order.photo_map))
+        import_module("ray").shutdown()  # before the cluster ends, which it would look for
     text = json.dumps(report, indent=2, default=lambda value: round(float(value), 3))
     print(text)
     if options.json:
