@@ -90,7 +90,9 @@ def deploy(root):
     (root / "recipe.json").write_text(json.dumps({"tune": "none", "grayscale": True, "line_drawings": 0}))
     options = ["--recipe", root / "recipe.json", "--image-size", 96, "--cache", root / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
-    run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
+    header, *rows = (data / "gallery.csv").read_text().splitlines(keepends=True)
+    (data / "pictures.csv").write_text(header + "".join(row for row in rows if row.startswith("photo/")))
+    run("index", "build", "--model", model, "--photos", data / "pictures.csv", "--out", gallery)
     process, url = start_service(gallery, root)
     wait_until_ready(url, process)
     port = int(url.rsplit(":", 1)[1])
