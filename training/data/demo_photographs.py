@@ -1,7 +1,8 @@
 """The photographs that are part of the package, for the gallery of the demo: kinds of things that people draw.
 
 They were published on Flickr under CC BY 2.0, come from the development set of the NIPS 2017 contest on adversarial
-images, and were cropped and resized to 192 x 192 pixels. ``photographs/credits.csv`` names the author and the page of each.
+images, and were cropped and resized to 192 x 192 pixels. ``photographs/credits.csv`` names the author of each, and the
+page where it was published.
 """
 
 import csv
@@ -34,8 +35,8 @@ class Photograph(NamedTuple):
 
 def photographs() -> list[Photograph]:
     """The photographs of the package, by kind."""
-    with (files("training.data") / "photographs" / "credits.csv").open(encoding="utf-8", newline="") as stream:
-        return [Photograph(**row) for row in csv.DictReader(stream)]
+    credits = (files("training.data") / "photographs" / "credits.csv").read_text(encoding="utf-8")
+    return [Photograph(**row) for row in csv.DictReader(StringIO(credits))]
 
 
 def write_gallery(out: Path, pictures: Sequence[str]) -> None:
