@@ -35,8 +35,8 @@ class Photograph(NamedTuple):
 
 def photographs() -> list[Photograph]:
     """The photographs of the package, by kind."""
-    credits = (files("training.data") / "photographs" / "credits.csv").read_text(encoding="utf-8")
-    return [Photograph(**row) for row in csv.DictReader(StringIO(credits))]
+    table = (files("training.data") / "photographs" / "credits.csv").read_text(encoding="utf-8")
+    return [Photograph(**row) for row in csv.DictReader(StringIO(table))]
 
 
 def write_gallery(out: Path, pictures: Sequence[str]) -> None:
