@@ -17,7 +17,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 	@echo 'Variables: PHOTOS=~/Pictures, PORT=8000 (demo), MINUTES=10 (fuzz), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
 
-demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Train on line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
+demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Adapt the starter to line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
 	@exec $(BIN)/svdraw serve --gallery $(DEMO)/$(if $(PHOTOS),photos,gallery) --port $(PORT)
 
 # With PHOTOS=FOLDER the demo searches that folder with the model that ships, and trains nothing.
@@ -79,14 +79,14 @@ $(DEMO)/data/split.json: | $(INSTALLED)
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
 	$(BIN)/svdraw fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
-	    --cache $(DEMO)/cache --recipe training/fit/recipes/demo.json
+	    --cache $(DEMO)/cache --recipe training/fit/recipes/demo.json --start training/model/starter
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
 	$(BIN)/svdraw evaluate --model $(DEMO)/model --data $(DEMO)/data \
 	    --cache $(DEMO)/cache --gallery all --json $@ --plot $(DEMO)/evaluation.png
 
 $(DEMO)/gallery/CURRENT: | $(DEMO)/evaluation.json
-	$(BIN)/svdraw index build --model $(DEMO)/model --photos $(DEMO)/data/photo --out $(DEMO)/gallery
+	$(BIN)/svdraw index build --model $(DEMO)/model --photos $(DEMO)/data/gallery.csv --out $(DEMO)/gallery
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

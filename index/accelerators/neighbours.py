@@ -22,7 +22,7 @@ Find = Callable[[slice], NDArray[np.int64]]
 
 
 def with_neighbours_blockwise(
-    vectors: NDArray[np.float32], moment: SecondMoment, count: int
+    vectors: NDArray[np.float32], moment: SecondMoment, count: int, strength: float
 ) -> Iterator[NDArray[np.float32]]:
     """Takes the neighbours into the embeddings of a gallery, block by block.
 
@@ -30,6 +30,7 @@ def with_neighbours_blockwise(
         vectors: embeddings in the model's coordinates, ``(n, dim)``, which may be memory-mapped.
         moment: sums over them.
         count: number of neighbours of each, at least 1.
+        strength: how much they count; see ``training.model.neighbours``.
 
     Yields:
         Embeddings, ``(rows, dim)``, in order.
@@ -46,7 +47,7 @@ def with_neighbours_blockwise(
         units = directions(others.reshape(-1, others.shape[-1]), moment.mean).reshape(others.shape)
         cosines = np.einsum("nd,nkd->nk", directions(own, moment.mean), units)
         cosines[positions < 0] = 0
-        yield mix(own, others, cosines, count)
+        yield mix(own, others, cosines, count, strength)
 
 
 def _compare_all(vectors: NDArray[np.float32], moment: SecondMoment, count: int) -> Find:

@@ -13,6 +13,7 @@ from index.accelerators.neighbours import with_neighbours_blockwise
 from index.accelerators.rows import blocks
 from index.gallery.catalogue import Catalogue
 from training.model.gallery_order import GalleryOrder, SecondMoment
+from training.model.neighbours import gallery_strength
 
 __all__ = ["FINGERPRINTS", "fingerprints", "take_in_neighbours", "write_embeddings", "write_vectors"]
 
@@ -44,7 +45,7 @@ def write_embeddings(folder: Path, catalogue: Catalogue, dim: int, count: int) -
     return moment
 
 
-def take_in_neighbours(folder: Path, moment: SecondMoment, count: int) -> SecondMoment:
+def take_in_neighbours(folder: Path, moment: SecondMoment, count: int) -> tuple[SecondMoment, float]:
     """Takes the nearest photos into the embeddings of each; see ``training.model.neighbours``.
 
     Args:
@@ -53,19 +54,23 @@ def take_in_neighbours(folder: Path, moment: SecondMoment, count: int) -> Second
         count: number of neighbours.
 
     Returns:
-        Sums over the new embeddings.
+        Sums over the new embeddings, and the strength that the gallery gave its neighbours. If that is 0, the
+        embeddings stay as they are.
     """
     embeddings: NDArray[np.float32] = np.load(folder / _EMBEDDINGS, mmap_mode="r")
+    strength = gallery_strength(embeddings)
+    if strength <= 0:
+        return moment, strength
     mixed = SecondMoment(embeddings.shape[1])
 
     def mix() -> Iterable[NDArray[np.float32]]:
-        for block in with_neighbours_blockwise(embeddings, moment, count):
+        for block in with_neighbours_blockwise(embeddings, moment, count, strength):
             mixed.add(block)
             yield block
 
     _write(folder / _MIXED, embeddings.shape, mix())
     (folder / _MIXED).replace(folder / _EMBEDDINGS)
-    return mixed
+    return mixed, strength
 
 
 def write_vectors(folder: Path, order: GalleryOrder) -> NDArray[np.float32]:

@@ -65,6 +65,7 @@ class GenerationManifest(BaseModel):
         base_revision: revision of the catalogue that the base was built from.
         base_count: number of photos in the base, including outdated ones.
         neighbours: number of neighbours that the vectors of the base have taken in; see ``training.model.neighbours``.
+        neighbour_strength: how much they count; 0 where the gallery's photos show things of their own.
         recall: recall that was measured on the base.
         spectrum: singular values of the coordinates of the base, descending; see ``training.model.gallery_order``.
         sketches: number of sketches drawn to search the gallery that the order of coordinates was learned from.
@@ -87,6 +88,7 @@ class GenerationManifest(BaseModel):
     base_revision: int
     base_count: int
     neighbours: int = 0
+    neighbour_strength: float = 0.0
     recall: tuple[RecallPoint, ...] = ()
     spectrum: tuple[float, ...]
     sketches: int = 0

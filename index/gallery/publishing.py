@@ -139,9 +139,9 @@ def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest
     with catalogue.frozen() as frozen:
         revision, count, dim = frozen.revision, frozen.count(), _dim(frozen)
         photos = write_embeddings(folder, frozen, dim, count)
-    neighbours = _neighbours(catalogue, count, dim)
+    neighbours, strength = _neighbours(catalogue, count, dim), 0.0
     if neighbours:
-        photos = take_in_neighbours(folder, photos, neighbours)
+        photos, strength = take_in_neighbours(folder, photos, neighbours)
     is_shared = (path / SHARED_ORDER).exists()
     sketches = SecondMoment(dim) if is_shared else known_queries(path, catalogue.fact("model") or "", dim)
     spectrum = read_manifest(path / "model").spectrum
@@ -167,6 +167,7 @@ def _build(path: Path, folder: Path, catalogue: Catalogue) -> GenerationManifest
         base_revision=revision,
         base_count=count,
         neighbours=neighbours,
+        neighbour_strength=strength,
         recall=tuple(recall),
         spectrum=tuple(order.spectrum.tolist()),
         sketches=sketches.count,

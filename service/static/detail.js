@@ -34,6 +34,7 @@ export class Detail {
     element("name").textContent = name;
     element("facts").textContent = `score ${result.score.toFixed(3)}, ${result.width} × ${result.height} pixels`;
     element("caption").textContent = "";
+    this.#tell(result.metadata ?? {});
     element("modes").replaceChildren();
     element("image").removeAttribute("src");
     element("image").alt = name;
@@ -41,6 +42,19 @@ export class Detail {
     showPicture(element("image"), result.image_url);
     const { contributions, baseline } = await this.#contributions(result);
     if (this.#result === result) this.#plot(contributions, baseline);
+  }
+
+  // Metadata may come from strangers: it is set as text, and only web addresses become links.
+  #tell(metadata) {
+    element("metadata").replaceChildren(...Object.entries(metadata).map(([name, value]) => {
+      const line = document.createElement("div");
+      const text = Array.isArray(value) ? value.join(", ") : String(value);
+      line.append(`${name}: `, ...text.split(/(https?:\/\/[^\s,]+)/).map((part, odd) => {
+        if (odd % 2 === 0) return part;
+        return Object.assign(document.createElement("a"), { href: part, textContent: part, target: "_blank", rel: "noopener noreferrer" });
+      }));
+      return line;
+    }));
   }
 
   #plot(contributions, baseline) {

@@ -104,7 +104,9 @@ def make(made):
     (made / "recipe.json").write_text(json.dumps({"tune": "none", "grayscale": True, "line_drawings": 0}))
     options = ["--recipe", made / "recipe.json", "--image-size", 96, "--cache", made / "cache"]
     run("training", "fit", "--data", data, "--split", data / "split.json", "--out", model, *options)
-    run("index", "build", "--model", model, "--photos", data / "photo", "--out", gallery)
+    header, *rows = (data / "gallery.csv").read_text().splitlines(keepends=True)
+    (data / "pictures.csv").write_text(header + "".join(row for row in rows if row.startswith("photo/")))
+    run("index", "build", "--model", model, "--photos", data / "pictures.csv", "--out", gallery)
 
 
 def deploy(made, own):

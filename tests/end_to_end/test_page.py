@@ -211,6 +211,10 @@ def test_a_result_up_close(page, artifacts):
     score = page.find_element(By.ID, "detail-facts").text.split()[1].rstrip(",")
     [added, given] = re.search(r"of (\S+)\. (\S+) is the same for all", caption).groups()
     assert float(added) + float(given) == pytest.approx(float(score), abs=0.02)
+    credit = page.find_element(By.ID, "detail-metadata")
+    assert "author: OpenMoji" in credit.text
+    links = [link.get_attribute("href") for link in credit.find_elements(By.TAG_NAME, "a")]
+    assert links == ["https://openmoji.org/", "https://creativecommons.org/licenses/by-sa/4.0/"]
     page.save_screenshot(artifacts / "page-detail.png")
     press(page, "detail-more")
     wait_for(page, f"!document.getElementById('detail').open && {SETTLED} && {SHOWN} !== '{','.join(shown)}'")

@@ -5,6 +5,8 @@ A new machine can train on this data without downloading anything else. It is an
     OUT/sketch/<name>-<code point>/0.png ...   one line weight and one small jitter for each drawing
     OUT/photo/<name>-<code point>/0.png
     OUT/split.json                             {"seen": [class, ...], "unseen": [class, ...]}
+    OUT/photographs/<kind>/<file>.webp         photographs to search beside the pictures; nothing is trained on them
+    OUT/gallery.csv                            pictures and photographs with their credits, for ``svdraw index build``
     OUT/ATTRIBUTION.txt                        authors and licences of the pictures
     OUT/demo.json                              settings of the rendering, and whether it is finished
 """
@@ -33,6 +35,7 @@ from training.data.demo_glyphs import (
     random_jitter,
     sketch_font,
 )
+from training.data.demo_photographs import photographs, write_gallery
 
 __all__ = ["DemoDataSummary", "render_demo_data"]
 
@@ -46,6 +49,10 @@ sketch/  Noto Emoji, Copyright 2013 Google LLC, SIL Open Font License 1.1,
 photo/   All emojis designed by OpenMoji - the open-source emoji and icon project, https://openmoji.org
          License: CC BY-SA 4.0, https://creativecommons.org/licenses/by-sa/4.0/
          Rendered, centred and scaled. These pictures, and what is adapted from them, stay under CC BY-SA 4.0.
+
+photographs/
+         License: CC BY 2.0, https://creativecommons.org/licenses/by/2.0/
+         Cropped and resized. gallery.csv names the author of each, and the page where it was published.
 """
 
 
@@ -108,12 +115,18 @@ def render_demo_data(
                 than a rendering with the same settings.
     """
     settings = _Settings(limit, size, drawings, unseen, seed)
-    manifest = {"settings": asdict(settings), "packages": demo_packages(), "finished": True}
+    manifest = {
+        "settings": asdict(settings),
+        "packages": demo_packages(),
+        "photographs": len(photographs()),
+        "finished": True,
+    }
     finished = _is_finished(out, manifest)
     if not finished:
         _write_json(out / "demo.json", manifest | {"finished": False})
         seen_classes, unseen_classes = _chosen(emoji_of_both_fonts(), settings)
         _render(out, [*seen_classes, *unseen_classes], settings)
+        write_gallery(out, _names([*seen_classes, *unseen_classes]))
         write_text(out / "ATTRIBUTION.txt", ATTRIBUTION)
         _write_json(out / "split.json", {"seen": _names(seen_classes), "unseen": _names(unseen_classes)})
         _write_json(out / "demo.json", manifest)

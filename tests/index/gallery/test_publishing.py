@@ -16,7 +16,7 @@ from index.gallery.photos import NewPhoto
 from index.gallery.searcher import Searcher
 from index.jobs import compact, remove_photos
 from tests.index.conftest import decaying
-from training.model.neighbours import NEIGHBOURS, with_neighbours
+from training.model.neighbours import NEIGHBOURS, STRENGTH, with_neighbours
 
 KINDS = ["exact", "codes", "disk"]
 
@@ -347,21 +347,42 @@ def served(path):
     return generation, generation.accelerator.gather(generation.positions.in_order())
 
 
+def of_kinds(count):
+    """Vectors whose neighbours agree, so that they are taken in."""
+    random = np.random.default_rng(0)
+    own = random.normal(size=(20, 16))[np.arange(count) % 20]
+    return (own + 0.5 * random.normal(size=(count, 16))).astype(np.float32)
+
+
 @pytest.mark.parametrize("kind", ["exact", "codes"])
 def test_photos_of_a_base_take_in_their_neighbours(fill, kind):
-    vectors = decaying(300, 16)
+    vectors = of_kinds(300)
     path = fill(vectors, neighbours=None, kind=kind)
     generation, actual = served(path)
     assert generation.manifest.neighbours == NEIGHBOURS
+    assert generation.manifest.neighbour_strength == STRENGTH
     mixed = with_neighbours(vectors)
+    assert np.abs(mixed - vectors).max() > 0.1
     np.testing.assert_allclose(actual, generation.order.photos(mixed), atol=1e-5)
     np.testing.assert_allclose(generation.order.mean, mixed.mean(axis=0), atol=1e-5)
     with closing(Gallery.open(path)) as gallery:
         assert gallery.problems() == []
 
 
+def test_photos_that_show_things_of_their_own_take_in_none(fill):
+    ring = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    vectors = np.stack([f(n * ring) for n in range(1, 9) for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+    path = fill(vectors, neighbours=None)
+    generation, actual = served(path)
+    assert (generation.manifest.neighbours, generation.manifest.neighbour_strength) == (NEIGHBOURS, 0)
+    np.testing.assert_allclose(actual, generation.order.photos(vectors), atol=1e-5)
+    with closing(Gallery.open(path)) as gallery:
+        assert not gallery.base_is_due()
+        assert gallery.problems() == []
+
+
 def test_photos_added_later_take_in_theirs_with_the_next_base(fill):
-    vectors = decaying(305, 16)
+    vectors = of_kinds(305)
     path = fill(vectors[:300], neighbours=None)
     fill(vectors[300:], start=300, neighbours=None)
     generation, actual = served(path)

@@ -11,9 +11,9 @@ from training.model.neighbours import with_neighbours
 @pytest.fixture(scope="module")
 def searches():
     random = np.random.default_rng(0)
-    centres = random.normal(size=(3, 8))
+    centres = random.normal(size=(3, 32))
     labels = np.arange(30) % 3
-    sketches, photos = (np.float32(centres[labels] + 1.5 * random.normal(size=(30, 8))) for _ in range(2))
+    sketches, photos = (np.float32(centres[labels] + noise * random.normal(size=(30, 32))) for noise in (3, 1))
     names = np.array(["owl", "fox", "bat"])[labels].tolist()
     own = np.where(np.arange(30) < 20, np.arange(30), -1)
     return Searches(sketches, photos, same_label(labels, labels), names, own)
