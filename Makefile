@@ -79,7 +79,7 @@ $(DEMO)/data/split.json: | $(INSTALLED)
 
 $(DEMO)/model/model.json: | $(DEMO)/data/split.json
 	$(BIN)/svdraw fit --data $(DEMO)/data --split $(DEMO)/data/split.json --out $(DEMO)/model \
-	    --cache $(DEMO)/cache --recipe training/fit/recipes/demo.json --start training/model/starter
+	    --cache $(DEMO)/cache --recipe training/fit/recipes/demo.json
 
 $(DEMO)/evaluation.json: | $(DEMO)/model/model.json
 	$(BIN)/svdraw evaluate --model $(DEMO)/model --data $(DEMO)/data \

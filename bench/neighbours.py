@@ -1,6 +1,6 @@
 """What it gains that photos take in their neighbours when an index is built, and how the gallery sets their strength.
 
-    python bench/neighbours.py --model training/model/starter --data DATA [--split unseen.txt]
+    python bench/neighbours.py --model training/model/starter --data DATA --split unseen.txt
 
 DATA has a folder photo/ with the gallery and a folder sketch/ with the queries, each with one folder per class. The
 galleries are all photos, and at most 10, 5, 3, 2 and 1 of each class, where more and more of the nearest photos show
