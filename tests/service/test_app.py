@@ -196,7 +196,7 @@ def test_bad_settings_die_early(gallery_path, field, value):
 
 
 def broken(error):
-    def fail(*args):
+    def fail(*args, **options):
         raise error
 
     return fail
@@ -254,7 +254,7 @@ class LoadedLate:
     def __init__(self):
         self.begun, self.go_on, self.closed = threading.Event(), threading.Event(), False
 
-    def __call__(self, settings, metrics):
+    def __call__(self, settings, metrics, *, leads):
         self.begun.set()
         assert self.go_on.wait(60)
         return self

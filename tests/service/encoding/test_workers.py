@@ -48,7 +48,7 @@ def test_time_in_the_line_is_a_stage_and_failures_reach_the_caller():
 @pytest.mark.parametrize(("concurrent", "items"), [(1, 32), (2, 1), (64, 32), (500, 100)])
 def test_the_line_holds_every_request_and_whole_batches(concurrent, items):
     settings = ServiceSettings(gallery="unused", max_concurrent=concurrent, max_items=items)
-    workers, gate = Workers.for_service(settings, Plan(2, 1, 1, 2), Metrics()), threading.Event()
+    workers, gate = Workers.for_service(settings, Plan(2, 1, 2), Metrics()), threading.Event()
 
     async def fill():
         running = [
