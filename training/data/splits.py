@@ -165,6 +165,4 @@ def _from_unseen(unseen: Sequence[str], classes: Collection[str], source: str) -
 def _checked(split: ClassSplit, source: str) -> ClassSplit:
     if not split.unseen:
         raise SplitError(f"{source} leaves no class unseen")
-    if len(split.seen) < 2:
-        raise SplitError(f"{source} leaves {len(split.seen)} seen classes; at least two are needed to train")
     return split

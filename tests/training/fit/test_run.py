@@ -15,7 +15,15 @@ import torch
 
 from training.__main__ import TRAINING
 from training.base.command_line import run_command
-from training.base.errors import BackboneError, BundleError, CheckpointError, DataError, DivergenceError, TrainingError
+from training.base.errors import (
+    BackboneError,
+    BundleError,
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    SplitError,
+    TrainingError,
+)
 from training.evaluation.protocol import evaluate
 from training.fit import run as fitting
 from training.fit import stage as stages
@@ -313,6 +321,12 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(shapes, tmp
         assert (small / "run" / "model.json").exists()
     finally:
         subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def test_a_split_must_leave_two_classes_to_train_on(shapes, tmp_path):
+    (tmp_path / "unseen.txt").write_text("circle\nline\nsquare\n")
+    with pytest.raises(SplitError, match="leaves 1 seen classes; at least two are needed to train"):
+        run(shapes, tmp_path / "run", split=str(tmp_path / "unseen.txt"))
 
 
 def test_bad_images_are_listed_and_skipped(shapes, tmp_path):
