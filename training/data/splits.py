@@ -79,7 +79,7 @@ class ClassSplit(NamedTuple):
     unseen: tuple[str, ...]
 
 
-def load_split(name: str, classes: Collection[str]) -> ClassSplit:
+def load_split(name: str, classes: Collection[str], *, training: bool = False) -> ClassSplit:
     """Reads a split by name or file.
 
     Args:
@@ -88,10 +88,18 @@ def load_split(name: str, classes: Collection[str]) -> ClassSplit:
             et al. 2019), or a file: JSON ``{"seen": [...], "unseen": [...]}``, a text file that lists the unseen
             classes, one a line, or a published list of the files of the unseen classes.
         classes: class names of the data set.
+        training: whether the seen classes are to be trained on, which takes two at least.
 
     Raises:
         SplitError: if the split cannot be read or does not fit the data set.
     """
+    split = _load(name, classes)
+    if training and len(split.seen) < 2:
+        raise SplitError(f"{name} leaves {len(split.seen)} seen classes; at least two are needed to train")
+    return split
+
+
+def _load(name: str, classes: Collection[str]) -> ClassSplit:
     if name == "sketchy-1":
         return _sketchy_1(classes)
     if name == "sketchy-2":

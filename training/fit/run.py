@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from training.base.artifacts import write_text
-from training.base.errors import BundleError, CheckpointError, DataError, DivergenceError, SplitError
+from training.base.errors import BundleError, CheckpointError, DataError, DivergenceError
 from training.data.instances import DRAWINGS, with_instances, with_line_drawings
 from training.data.pairs import PairedData, load_data
 from training.data.splits import ClassSplit, hold_out, load_split
@@ -97,9 +97,7 @@ def fit(
     started = time.monotonic()
     keep_freed_memory()
     data = load_data(data_path, recipe.pairing)
-    classes = load_split(split, data.classes) if split else ClassSplit(data.classes, ())
-    if len(classes.seen) < 2:
-        raise SplitError(f"{split} leaves {len(classes.seen)} seen classes; at least two are needed to train")
+    classes = load_split(split, data.classes, training=True) if split else ClassSplit(data.classes, ())
     seen = data.select(classes.seen)
     fingerprint = _fingerprint(seen, recipe, classes)
     if finished := _finished(out, fingerprint):
