@@ -189,13 +189,13 @@ def test_growth_is_seen() -> None:
 
 def test_a_footprint_counts_what_is_held() -> None:
     before = footprint(os.getpid())
-    held, files = bytearray(b"x" * 50_000_000), [os.open(os.devnull, os.O_RDONLY) for _ in range(10)]
+    held, files = bytearray(b"x" * 400_000_000), [os.open(os.devnull, os.O_RDONLY) for _ in range(10)]
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
         now = footprint(os.getpid())
-        assert now.megabytes > before.megabytes + 40
+        assert now.megabytes > before.megabytes + 300  # the rest of this process may give some back meanwhile
         assert now.files >= before.files + 10
         assert now.threads == before.threads + 1
     finally:
