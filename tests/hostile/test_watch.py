@@ -203,7 +203,7 @@ def test_a_footprint_counts_what_is_held() -> None:
         thread.join()
         for file in files:
             os.close(file)
-        assert len(held) == 50_000_000
+        assert len(held) == 400_000_000
 
 
 @pytest.mark.parametrize("reset", [False, True])
