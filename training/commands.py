@@ -100,13 +100,9 @@ def fit(*, settings: Options[Fit]) -> None:
     recipe = Recipe(**chosen)
     with joined(settings.device) as device:
         with first_alone():
-            data = cast(Path, settings.data) if settings.photos is None else _drawn(settings)
+            data = draw_pairs(settings.photos, settings.out / "pairs") if settings.photos else cast(Path, settings.data)
         manifest = train(data, settings.out, recipe, split=settings.split, cache=settings.cache, device=device)
         _print_model(manifest, settings.out)
-
-
-def _drawn(settings: Fit) -> Path:
-    return draw_pairs(cast(Path, settings.photos), settings.out / "pairs")
 
 
 def _print_model(manifest: BundleManifest, out: Path) -> None:
