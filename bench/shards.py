@@ -6,9 +6,10 @@
 
 Starts a cluster of two nodes on this machine with one replica of each shard, and calls in turns
 
-- a replica that does nothing, which is what Ray takes;
-- a search over the shards on the cluster, for the best photos and their facts, in two rounds of calls;
-- the same search over shards that are open in this process.
+- as many Ray actors as there are shards, which do nothing: the least that Ray takes;
+- a replica of each shard, for next to nothing: what Ray Serve takes;
+- the shards on the cluster, for a search with the facts of its photos;
+- shards that are open in this process, for the same search.
 
 Times are medians, in milliseconds. Other work on the machine disturbs them: compare those of one run.
 """

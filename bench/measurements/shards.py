@@ -17,7 +17,7 @@ from measurements.nodes import started_cluster
 from service.settings import ServiceSettings
 from service.shards.fleet import Fleet, open_local
 from service.shards.ray_serve import open_deployed
-from service.shards.searching import ShardsCatalogue, ShardsSearcher
+from service.shards.searching import Heard, ShardsCatalogue, ShardsSearcher
 from training.model.gallery_order import read_gallery_order
 
 __all__ = ["measure_shards"]
@@ -39,11 +39,14 @@ def measure_shards(options: Namespace) -> None:
             closing(Fleet(open_local(folders, "cpu", 1000), _SECONDS)) as here,
         ):
             calls = {
-                "a call of a replica": lambda _: there.ask(0, "same_content", ""),
+                "calls of actors": _actors(len(folders)),
+                "calls of replicas": lambda _: there.ask_all(dict.fromkeys(range(len(folders)), ("same_content", ""))),
                 "a search on the cluster": _search(there, order, options.limit),
                 "a search in this process": _search(here, order, options.limit),
             }
             report = _times(calls, options.calls, len(order.photo_map))
+            report["added"] = report["a search on the cluster"] - report["a search in this process"]
+            report["added beyond calls of actors"] = report["added"] - report["calls of actors"]
         import_module("ray").shutdown()  # before the cluster ends, which it would look for
     text = json.dumps(report, indent=2, default=lambda value: round(float(value), 3))
     print(text)
@@ -64,14 +67,26 @@ def _environment(names: dict[str, str]) -> Iterator[None]:
 
 def _search(fleet: Fleet, order: Any, limit: int) -> Callable[[Any], object]:
     fleet.look()
-    missing = set[int]()
-    searcher, catalogue = ShardsSearcher(fleet, missing, order), ShardsCatalogue(fleet, missing)
 
     def search(query: Any) -> object:
+        heard = Heard.nothing()
+        searcher, catalogue = ShardsSearcher(fleet, heard, order), ShardsCatalogue(fleet, heard)
         [hits] = searcher.search(query[None], limit)
         return catalogue.photos([hit.id for hit in hits], most=0)
 
     return search
+
+
+def _actors(count: int) -> Callable[[Any], object]:
+    """Calls of as many actors as there are shards, at the same time."""
+
+    class Nothing:  # which nodes get by value, for they cannot import this module
+        def call(self, query: Any) -> None:
+            pass
+
+    ray = import_module("ray")
+    actors = [ray.remote(num_cpus=0)(Nothing).remote() for _ in range(count)]
+    return lambda query: ray.get([actor.call.remote(query) for actor in actors])
 
 
 def _times(calls: dict[str, Callable[[Any], object]], count: int, dim: int) -> dict[str, float]:

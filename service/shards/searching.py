@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from service.shards.fleet import Fleet, check_answered
 from service.shards.shard import Found, Wanted
 from training.model.gallery_order import GalleryOrder
 
-__all__ = ["ShardsCatalogue", "ShardsSearcher", "ShardsServing", "shard_and_id"]
+__all__ = ["Heard", "ShardsCatalogue", "ShardsSearcher", "ShardsServing", "shard_and_id"]
 
 
 def shard_and_id(identifier: int, shards: int) -> tuple[int, int]:
@@ -30,20 +30,38 @@ def shard_and_id(identifier: int, shards: int) -> tuple[int, int]:
     return identifier % shards, identifier // shards
 
 
-class _View:
-    """What a request has asked the shards for.
+class Heard(NamedTuple):
+    """What the shards have said to one request, whoever has asked them.
 
     Attributes:
         missing: numbers of the shards that have not answered.
+        photos: facts of photos that came with hits, by id among all shards.
     """
 
-    def __init__(self, fleet: Fleet, missing: set[int]) -> None:
+    missing: set[int]
+    photos: dict[int, Photo]
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """At the beginning of a request."""
+        return cls(set(), {})
+
+
+class _View:
+    """What a request has asked the shards for.
+
+    Args:
+        fleet: the shards.
+        heard: what they have said.
+    """
+
+    def __init__(self, fleet: Fleet, heard: Heard) -> None:
         self.fleet = fleet
-        self.missing = missing
+        self.heard = heard
 
     def ask(self, calls: Mapping[int, tuple[Any, ...]], **options: Any) -> dict[int, Any]:
         answers = self.fleet.ask_all(calls, **options)
-        self.missing |= calls.keys() - answers.keys()
+        self.heard.missing.update(calls.keys() - answers.keys())
         return answers
 
     def by_shard(self, ids: Sequence[int]) -> dict[int, list[int]]:
@@ -56,8 +74,8 @@ class _View:
 class ShardsSearcher(_View):
     """Searches all shards; see ``Searcher``."""
 
-    def __init__(self, fleet: Fleet, missing: set[int], order: GalleryOrder) -> None:
-        super().__init__(fleet, missing)
+    def __init__(self, fleet: Fleet, heard: Heard, order: GalleryOrder) -> None:
+        super().__init__(fleet, heard)
         self._order = order
 
     @property
@@ -121,7 +139,10 @@ class ShardsSearcher(_View):
             unique=choices.get("unique", False),
         )
         check_answered(answers)
-        hits = [[_hits(found, shard, len(self.fleet)) for found in of_queries] for shard, of_queries in answers.items()]
+        count = len(self.fleet)
+        hits = [[_hits(found, shard, count) for found in answer.found] for shard, answer in answers.items()]
+        sent = [_among_all(photo, shard, count) for shard, answer in answers.items() for photo in answer.photos]
+        self.heard.photos.update((photo.id, photo) for photo in sent)
         return [merge(lists, limit, offset) for lists in zip(*hits, strict=True)]
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -162,13 +183,17 @@ class ShardsCatalogue(_View):
         return _among_all(found[own], shard, len(self.fleet)) if own in found else None
 
     def photos(self, ids: Sequence[int], *, most: int | None = None) -> dict[int, Photo]:
-        """See ``Catalogue.photos``; those of shards that do not answer are left out."""
-        groups = self.by_shard(ids)
+        """See ``Catalogue.photos``; those of shards that do not answer are left out.
+
+        What came with hits is not asked for again, and has its metadata whatever ``most`` says.
+        """
+        known = {identifier: self.heard.photos[identifier] for identifier in ids if identifier in self.heard.photos}
+        groups = self.by_shard([identifier for identifier in ids if identifier not in known])
         answers = self.ask({shard: ("photos", some, most) for shard, some in groups.items()})
         found = [
             _among_all(photo, shard, len(self.fleet)) for shard, some in answers.items() for photo in some.values()
         ]
-        return {photo.id: photo for photo in found}
+        return known | {photo.id: photo for photo in found}
 
     def page(self, after: int, limit: int, *, most: int | None = None) -> list[Photo]:
         """See ``Catalogue.page``.
@@ -202,17 +227,22 @@ class ShardsServing(Serving):
     """All shards as one request sees them.
 
     Attributes:
-        missing: numbers of the shards that have not answered it.
-        shards: number of shards.
+        fleet: the shards.
+        heard: what the shards have said to it.
     """
 
-    missing: set[int]
-    shards: int
+    fleet: Fleet
+    heard: Heard
+
+    @property
+    def shards(self) -> int:
+        """See ``Serving.shards``."""
+        return len(self.fleet)
 
     @property
     def missing_shards(self) -> list[int]:
         """See ``Serving.missing_shards``."""
-        return sorted(self.missing)
+        return sorted(self.heard.missing)
 
     def folder(self, photo: Photo) -> Path:
         """See ``Serving.folder``."""

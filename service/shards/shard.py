@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import GalleryError
+from index.errors import GalleryError, MetadataError
 from index.gallery.catalogue import Catalogue
 from index.gallery.directory import Gallery
 from index.gallery.generations import GenerationManifest, read_generation
@@ -20,11 +20,13 @@ from service.engine.changes import add_photo, changes_after, describe_photo, rem
 from service.engine.uploads import Upload
 from service.errors import RequestProblem
 
-__all__ = ["Found", "Shard", "ShardFacts", "Wanted"]
+__all__ = ["Answer", "Found", "Shard", "ShardFacts", "Wanted"]
 
 logger = logging.getLogger(__name__)
 
 _OTHERS_SECONDS = 0.5  # in which another process has made its change; a job takes longer
+_SENT = 200  # photos whose facts go with the hits; those of most searches, whatever their page
+_SENT_METADATA = 65_536  # bytes of all their metadata; where there are more, whoever has merged the hits asks for them
 
 
 class Wanted(NamedTuple):
@@ -39,6 +41,13 @@ class Found(NamedTuple):
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float64]
+
+
+class Answer(NamedTuple):
+    """What a search has found, by query, and the facts of as many of the best hits as are cheap to send."""
+
+    found: list[Found]
+    photos: list[Photo]
 
 
 class ShardFacts(NamedTuple):
@@ -93,8 +102,10 @@ class Shard:
         among: Wanted | NDArray[np.int64] | None = None,
         without: Sequence[int] = (),
         **options: Any,
-    ) -> list[Found]:
+    ) -> Answer:
         """Finds photos, as ``Searcher.search`` does.
+
+        The facts of the photos come along, since to ask for those of the best of all shards takes as long again.
 
         Args:
             queries: see there.
@@ -105,12 +116,20 @@ class Shard:
         """
         searcher = self._current()
         if searcher is None:
-            return [Found(np.empty(0, np.int64), np.empty(0))] * len(queries)
+            return Answer([Found(np.empty(0, np.int64), np.empty(0))] * len(queries), [])
         ids = self._catalogue.select(among.filter, among.seconds) if isinstance(among, Wanted) else among
-        found = searcher.search(queries, limit, ids=ids, without=without, **options)
-        return [
-            Found(np.array([hit.id for hit in hits], np.int64), np.array([hit.score for hit in hits])) for hits in found
+        found = [
+            Found(np.array([hit.id for hit in hits], np.int64), np.array([hit.score for hit in hits]))
+            for hits in searcher.search(queries, limit, ids=ids, without=without, **options)
         ]
+        return Answer(found, self._to_send(found))
+
+    def _to_send(self, found: Sequence[Found]) -> list[Photo]:
+        best = dict.fromkeys(identifier for one in found for identifier in one.ids[:_SENT].tolist())
+        try:
+            return list(self._catalogue.photos(list(best)[:_SENT], most=_SENT_METADATA).values())
+        except MetadataError:
+            return []
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """See ``Searcher.vectors``."""

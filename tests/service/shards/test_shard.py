@@ -33,7 +33,7 @@ def upload(number):
 
 
 def ids_of(shard, **options):
-    [found] = shard.search(np.eye(1, 16, dtype=np.float32), 100, **options)
+    [found] = shard.search(np.eye(1, 16, dtype=np.float32), 100, **options).found
     return set(found.ids.tolist())
 
 
@@ -51,6 +51,25 @@ def test_what_one_replica_changes_the_others_find_at_once(replicas):
     assert photo.id not in ids_of(one)
     assert one.describe(photo.id, {"label": "gone"}, 1.0) is None
     assert one.remove(photo.id, 1.0) is None
+
+
+def test_the_facts_of_photos_come_with_the_hits_if_they_are_few(replicas, monkeypatch):
+    one, _ = replicas
+    long = one.add(upload(1), 1.0)[0].id
+    one.describe(long, {"metadata": {"text": "x" * 100}}, 1.0)
+
+    def sent(limit):
+        [found], photos = one.search(np.eye(1, 16, dtype=np.float32), limit)
+        assert photos == list(one.photos([photo.id for photo in photos]).values())
+        return found.ids.tolist(), {photo.id for photo in photos}
+
+    ids, there = sent(100)
+    assert there == set(ids)
+    monkeypatch.setattr("service.shards.shard._SENT", 3)
+    assert sent(100) == (ids, set(ids[:3]))
+    monkeypatch.setattr("service.shards.shard._SENT", 100)
+    monkeypatch.setattr("service.shards.shard._SENT_METADATA", 100)
+    assert sent(100) == (ids, set())
 
 
 def test_many_changes_are_published_and_taken_over(replicas):
