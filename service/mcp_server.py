@@ -130,6 +130,8 @@ class _Tools:
         """A line about each result, followed by its thumbnail."""
         answer = await self._answer(search)
         content: list[Any] = [f"{len(answer.results)} of {answer.total} photos, {answer.dimensions} dimensions"]
+        if answer.missing_shards:
+            content.append(f"incomplete: photos of {len(answer.missing_shards)} shards that do not answer are missing")
         for result in answer.results:
             content += [_facts(result), await self._thumbnail(result.id)]
         return content

@@ -179,6 +179,7 @@ class GalleryInfo(BaseModel):
     model: str = Field(description="digest of the model")
     spectrum: list[float] = Field(description="what each coordinate weighs in this gallery, descending")
     colors: list[str] = Field(description="colours that photos can be filtered by, for some have them")
+    shards: int = Field(1, description="number of galleries that the photos are split into")
     sketches: int = Field(description="number of drawn sketches that the order of coordinates was learned from")
 
 

@@ -114,6 +114,11 @@ class Serving:
         return self.model.bundle
 
     @property
+    def shards(self) -> int:
+        """Number of galleries that the photos are split into."""
+        return 1
+
+    @property
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that have not answered so far, so that their photos are missing in what was found."""
         return []

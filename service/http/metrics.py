@@ -63,6 +63,9 @@ class Metrics:
         self.changes = self._gauge(
             "svdraw_gallery_live_changes", "Changes since the served generation was published.", "livemostrecent"
         )
+        self.missing_shards = self._gauge(
+            "svdraw_gallery_missing_shards", "Shards that do not answer, whose photos searches lack.", "livemax"
+        )
         self.reloads = Counter(
             "svdraw_gallery_reloads_total", "Switches to another generation.", ("result",), registry=self.registry
         )

@@ -56,5 +56,6 @@ def _info(serving: Serving) -> GalleryInfo:
         model=manifest.model,
         colors=serving.catalogue.color_names(),
         spectrum=list(manifest.spectrum),
+        shards=serving.shards,
         sketches=manifest.sketches,
     )

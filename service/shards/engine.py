@@ -24,7 +24,7 @@ from service.errors import RequestProblem
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from service.shards.fleet import Fleet, open_local
-from service.shards.searching import ShardsCatalogue, ShardsSearcher, ShardsServing, shard_and_id
+from service.shards.searching import Heard, ShardsCatalogue, ShardsSearcher, ShardsServing, shard_and_id
 from training.inference.plan import make_plan
 from training.model.bundle import load_bundle
 from training.model.devices import resolve_device
@@ -143,14 +143,16 @@ class ShardsEngine:
         return result
 
     def _serving(self) -> ShardsServing:
-        missing = set[int]()
-        searcher = ShardsSearcher(self._fleet, missing, self._order)
-        catalogue = ShardsCatalogue(self._fleet, missing)
-        return ShardsServing(self._path, self._model, searcher, catalogue, None, missing, len(self._fleet))
+        heard = Heard.nothing()
+        searcher = ShardsSearcher(self._fleet, heard, self._order)
+        catalogue = ShardsCatalogue(self._fleet, heard)
+        return ShardsServing(self._path, self._model, searcher, catalogue, None, self._fleet, heard)
 
     async def _look(self) -> None:
-        await anyio.to_thread.run_sync(self._fleet.look)
-        self._observe()
+        try:
+            await anyio.to_thread.run_sync(self._fleet.look)
+        finally:
+            self._observe()
 
     async def _tend(self) -> None:
         await anyio.to_thread.run_sync(self._fleet.tend, _TEND_SECONDS)
@@ -160,6 +162,7 @@ class ShardsEngine:
         self.metrics.photos.set(searcher.count)
         self.metrics.generation.set(searcher.generation)
         self.metrics.changes.set(len(searcher.changes))
+        self.metrics.missing_shards.set(len(self._fleet.away))
 
 
 def _check(path: Path, model: str, fleet: Fleet) -> None:

@@ -152,7 +152,7 @@ class Fleet:
             return sorted(self._away)
 
     def look(self, seconds: float | None = None) -> None:
-        """Asks every shard what it holds.
+        """Asks every shard what it holds. Searches leave those out that do not answer.
 
         Args:
             seconds: in which they must answer; those of searches when omitted.
@@ -163,7 +163,7 @@ class Fleet:
         answers = self._gather(dict.fromkeys(range(len(self)), ("facts",)), {}, seconds or self._seconds)
         with self._lock:
             back = self._away & answers.keys()
-            self._away -= back
+            self._away = set(range(len(self))) - answers.keys()
             self.facts |= answers
         if back:
             logger.info("shards %s answer again", sorted(back))

@@ -121,9 +121,12 @@ function showResults(answer, milliseconds, timing, unfinished) {
   const own = marks.picture ? ", like your picture" : "";
   const about = own + counts.map(([ids, kind]) => `, ${kind} like ${ids.length}`).join("");
   const isVain = !unfinished && answer.results.length && answer.results.every(isUnlikely);
+  const missing = answer.missing_shards.length;
+  const silent = `${missing} of the gallery's ${gallery?.shards ?? ""} parts did not answer`.replace("  ", " ");
+  const lacking = missing ? `Some photos are missing, because ${silent}. ` : "";
   const fit = isVain ? "; probably none shows what you drew" : "";
   const count = `${answer.results.length} of ${answer.total.toLocaleString()} photos`;
-  say(`${count}${about}, ${answer.dimensions} dimensions${fit}`);
+  say(`${lacking}${count}${about}, ${answer.dimensions} dimensions${fit}`, missing ? "problem" : "");
   const stages = (timing ?? "").split(", ").map((part) => part.replace(";dur=", " ").replace(/\.\d+$/, ""));
   element("latency").textContent = `${Math.round(milliseconds)} ms`;
   element("latency").title = stages.length > 1 ? `${stages.join(" ms, ")} ms` : "";

@@ -427,6 +427,29 @@ def test_photos_that_hardly_show_what_was_drawn_are_grey(deployment, tmp_path, o
         assert title.endswith("relevance 0%" if unlikely else "relevance 100%")
 
 
+def test_the_page_says_how_many_parts_of_the_gallery_are_missing(deployment, tmp_path):
+    """The answers of one gallery are made those of four shards, of which some are silent."""
+    answers = (
+        "const read = Response.prototype.json; window.silent = [0, 2];"
+        "Response.prototype.json = async function () { const answer = await read.call(this);"
+        " if (answer.results) answer.missing_shards = silent; if (answer.spectrum) answer.shards = 4; return answer };"
+    )
+    with open_page("about:blank", tmp_path) as page:
+        page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": answers})
+        page.get(deployment.url)
+        wait_for(page, LOADED)
+        draw(page, CASTLE[:1])
+        wait_for_results(page, 24)
+        status = page.find_element(By.ID, "status")
+        said = "Some photos are missing, because 2 of the gallery's 4 parts did not answer. 24 of "
+        assert status.text.startswith(said)
+        assert status.get_attribute("class") == "problem"
+        page.execute_script("silent = []")
+        draw(page, CASTLE[1:2])
+        wait_for(page, "document.getElementById('status').textContent.startsWith('24 of ')")
+        assert status.get_attribute("class") == ""
+
+
 def test_the_page_says_from_how_many_drawings_the_order_is_learned(deployment, tmp_path):
     gallery = tmp_path / "gallery"
     shutil.copytree(deployment.gallery, gallery, ignore=shutil.ignore_patterns("queries.sqlite"))

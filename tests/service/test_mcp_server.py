@@ -85,6 +85,15 @@ def test_base64_is_read_as_the_service_reads_it(form, sketch):
     assert sent == [sketch]
 
 
+def test_an_assistant_is_told_that_photos_are_missing():
+    answer = {"results": [], "dimensions": 1, "baseline": 0, "total": 9, "generation": 1}
+    answer |= {"complete": False, "missing_shards": [0, 2]}
+    found = call(answering(lambda _: httpx.Response(200, json=answer)), "search_by_sketch", {"path": "M 0 0 L 9 9"})
+    first, second = texts(found)
+    assert first.startswith("0 of 9 photos")
+    assert "photos of 2 shards that do not answer are missing" in second
+
+
 def test_photos_of_a_colour_are_asked_for():
     sent = []
 

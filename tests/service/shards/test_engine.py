@@ -149,7 +149,8 @@ def test_a_photo_is_described_and_shown_from_its_shard(both):
             assert shown.content == same.content
     assert shards.get(f"/v1/photos/{10**6}").status_code == 404
     info, other = shards.get("/v1/gallery").json(), single.get("/v1/gallery").json()
-    assert {name for name in info if info[name] != other[name]} <= {"generation", "created"}
+    assert {name for name in info if info[name] != other[name]} <= {"generation", "created", "shards"}
+    assert (info["shards"], other["shards"]) == (SHARDS, 1)
 
 
 def test_changes_go_to_the_shard_of_the_photo(changed, sketch):
@@ -234,13 +235,37 @@ def test_a_shard_that_does_not_answer_is_missing_and_said_to_be(both, sketch, st
     batch = shards.post("/v1/search/batch", json={"searches": [{"photo_id": next(i for i in ids.values() if i % 3)}]})
     assert batch.status_code == 200
     assert shards.get("/readyz").status_code == 200
+    shards.portal.call(shards.app.state.engine._look)
+    assert "svdraw_gallery_missing_shards 1.0" in shards.get("/metrics").text
     away = next(identifier for identifier in ids.values() if identifier % SHARDS == 1)
     for response in (shards.get(f"/v1/photos/{away}"), shards.get("/v1/photos")):
         assert response.status_code == 503
         assert "do not answer" in response.text or "does not answer" in response.text
     stuck[1].clear()
-    both[0].app.state.engine._fleet.look()
+    shards.portal.call(shards.app.state.engine._look)
+    assert "svdraw_gallery_missing_shards 0.0" in shards.get("/metrics").text
     assert search(shards, sketch, **DEEP) == whole
+
+
+def test_a_search_asks_each_shard_once(both, sketch, monkeypatch):
+    shards, _, ids = both
+    fleet, asked = shards.app.state.engine._fleet, []
+    ask_all = fleet.ask_all
+
+    def counted(calls, **options):
+        if calls:
+            asked.append([(shard, call[0]) for shard, call in calls.items()])
+        return ask_all(calls, **options)
+
+    monkeypatch.setattr(fleet, "ask_all", counted)
+    every = [(shard, "search") for shard in range(SHARDS)]
+    whole = search(shards, sketch, **DEEP)
+    assert len(whole["results"]) == len(ids)
+    assert asked == [every]
+    asked.clear()
+    monkeypatch.setattr("service.shards.shard._SENT", 1)
+    assert search(shards, sketch, **DEEP) == whole
+    assert [names[0][1] for names in asked] == ["search", "photos"]
 
 
 def test_if_no_shard_answers_the_search_fails(both, sketch, stuck):
