@@ -37,6 +37,14 @@ KUSTOMIZATIONS = {name: yaml.safe_load((FOLDER / name / "kustomization.yaml").re
 PODS_OF = ("Deployment svdraw", "Job svdraw-index")
 DEPLOYMENT, JOB = MANIFESTS["Deployment svdraw"], MANIFESTS["Job svdraw-index"]
 PODS = {name: manifest["spec"]["template"] for name, manifest in MANIFESTS.items() if name in PODS_OF}
+RAY = MANIFESTS["RayCluster svdraw-ray"]["spec"]
+GROUPS = [RAY["headGroupSpec"], *RAY["workerGroupSpecs"]]
+RAY_PODS = {pod["spec"]["containers"][0]["name"]: pod for pod in (group["template"] for group in GROUPS)}
+FIELDS = {  # of a RayCluster, those that are used here; its whole schema is in no package
+    "spec": {"rayVersion", "headGroupSpec", "workerGroupSpecs"},
+    "head": {"rayStartParams", "template"},
+    "worker": {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"},
+}
 
 
 @pytest.fixture(params=sorted(PODS))
@@ -50,10 +58,32 @@ def container(pod):
     return container
 
 
+every_pod = pytest.mark.parametrize("pod", [*PODS.values(), *RAY_PODS.values()], ids=[*PODS, *RAY_PODS])
+
+
 def check(document, version):
     """Fails where Kubernetes would refuse a manifest, or drop a field that it does not know."""
     schemas = pytest.importorskip("kubernetes_validate")
-    schemas.validate(document, version, strict=True)
+    if document["kind"] == "RayCluster":
+        for pod in pods_of_ray(document):
+            schemas.validate(pod, version, strict=True)
+    else:
+        schemas.validate(document, version, strict=True)
+
+
+def pods_of_ray(document):
+    """The pods of a Ray cluster as manifests of their own, after its other fields have been checked."""
+    assert document["apiVersion"] == "ray.io/v1"
+    head, workers = document["spec"]["headGroupSpec"], document["spec"]["workerGroupSpecs"]
+    assert document["spec"].keys() == FIELDS["spec"]
+    assert head.keys() == FIELDS["head"]
+    for group in workers:
+        assert group.keys() == FIELDS["worker"]
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in (head, *workers):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        template = group["template"]
+        yield {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": "ray", **template["metadata"]}}
 
 
 def rendered(folder):
@@ -121,6 +151,7 @@ def test_on_a_gpu_two_pods_are_never_there_at_once():
     assert container["image"] == re.sub(r"\$\{TAG:-(\w+)\}", r"\1", gpu["image"])
 
 
+@every_pod
 def test_pods_are_confined(pod, container):
     spec, user = pod["spec"], int(re.search(r"useradd .*--uid (\d+)", DOCKERFILE)[1])
     assert spec["automountServiceAccountToken"] is False
@@ -141,6 +172,7 @@ def test_pods_are_confined(pod, container):
     assert MANIFESTS["Namespace svdraw"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+@every_pod
 def test_what_is_writable_has_a_limit_or_is_the_gallery(pod, container):
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["spec"]["volumes"]}
@@ -152,9 +184,10 @@ def test_what_is_writable_has_a_limit_or_is_the_gallery(pod, container):
     claims = {v["persistentVolumeClaim"]["claimName"] for v in pod["spec"]["volumes"] if "persistentVolumeClaim" in v}
     assert all(MANIFESTS[f"PersistentVolumeClaim {claim}"] for claim in claims)
     folders = re.search(r"^VOLUME (.*)", DOCKERFILE, flags=re.M)[1]
-    assert all(f'"{mounts[name]["mountPath"]}"' in folders for name in ("galleries", "cache"))
+    assert all(f'"{mounts[name]["mountPath"]}"' in folders for name in {"galleries", "cache"} & set(mounts))
 
 
+@every_pod
 def test_resources_are_requested_and_limited(container):
     requests, limits = container["resources"]["requests"], container["resources"]["limits"]
     assert requests == limits  # a pod with the memory that it may take is the last to be killed for it
@@ -181,6 +214,7 @@ def test_pods_run_the_image_by_commands_that_exist(container):
     assert {word for word in container["args"] if word.startswith("--")} <= known
 
 
+@every_pod
 def test_no_variable_of_a_link_is_taken_for_an_option(pod):
     """For a service named svdraw, Kubernetes would set SVDRAW_PORT to tcp://..."""
     assert pod["spec"]["enableServiceLinks"] is False
@@ -204,6 +238,43 @@ def test_settings_are_options_with_values_that_are_taken():
     assert settings.keys.parent == mounts["keys"]
     assert settings.gallery.parent == mounts["galleries"]
     assert Path(JOB["spec"]["template"]["spec"]["containers"][0]["args"][-1]) == settings.gallery
+
+
+@kubectl
+def test_the_service_asks_shards_where_the_cluster_has_them():
+    documents = {f"{one['kind']} {one['metadata']['name']}": one for one in rendered(FOLDER / "shards")}
+    pods = [documents["Deployment svdraw"]["spec"]["template"], *RAY_PODS.values()]
+    containers = [pod["spec"]["containers"][0] for pod in pods]
+    arguments = containers[0]["args"]
+    options = {name.removeprefix("--"): value for name, value in zip(*[iter(arguments[1:])] * 2, strict=True)}
+    settings = ServiceSettings.model_validate(options)
+    assert settings.ray == "svdraw-ray-head-svc:6379"  # by the operator's rule, NAME-head-svc
+    assert settings.replicas <= RAY["workerGroupSpecs"][0]["replicas"]
+    token = {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": "svdraw-ray", "key": "token"}}}
+    for pod, container in zip(pods, containers, strict=True):
+        assert token in container["env"]
+        assert {"name": "RAY_AUTH_MODE", "value": "token"} in container["env"]
+        [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "shards"]
+        assert (mount["mountPath"], mount["readOnly"]) == (str(settings.gallery.parent), True)
+        [volume] = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "shards"]
+        assert volume["persistentVolumeClaim"] == {"claimName": "svdraw-shards", "readOnly": True}
+    assert len({container["image"] for container in containers}) == 1
+    rendered_ray = documents["RayCluster svdraw-ray"]["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert rendered_ray["image"] == containers[0]["image"] == "svdraw:cluster"
+    installed = re.search(r"^ray==(\S+)", (ROOT / "constraints.txt").read_text(), flags=re.M)[1]
+    assert RAY["rayVersion"] == installed
+    assert f"ray[data,serve]=={installed}" in PAGE
+
+
+def test_the_pods_of_the_cluster_and_the_service_reach_each_other():
+    policy = MANIFESTS["NetworkPolicy svdraw-ray"]["spec"]
+    for pod in (DEPLOYMENT["spec"]["template"], *RAY_PODS.values()):
+        labels = pod["metadata"]["labels"]
+        assert all(labels[one["key"]] in one["values"] for one in policy["podSelector"]["matchExpressions"])
+    assert policy["ingress"] == [{"from": [{"podSelector": policy["podSelector"]}]}]
+    assert policy["egress"][0] == {"to": [{"podSelector": policy["podSelector"]}]}
+    index = JOB["spec"]["template"]["metadata"]["labels"]
+    assert not all(index[one["key"]] in one["values"] for one in policy["podSelector"]["matchExpressions"])
 
 
 def test_probes_and_metrics_are_paths_of_the_service(tmp_path):
