@@ -6,7 +6,8 @@ import pytest
 
 from index.errors import DimensionsError, FilterError, GalleryError, MetadataError, PageError, QueryTimeout
 from service.errors import RequestProblem
-from service.shards.fleet import Fleet, Outcome, outcome_of
+from service.shards.fleet import Fleet, Outcome, ShardAway, outcome_of
+from service.shards.shard import ShardFacts
 
 
 class Failing:
@@ -46,3 +47,31 @@ def test_other_errors_are_not_passed_on():
 def test_a_fleet_of_none_has_no_answer():
     with pytest.raises(RequestProblem, match="no shard of the collection answers"):
         Fleet([], 1.0).look()
+
+
+class Sometimes:
+    """A caller whose shard answers with its facts, or not at all; it is its own pending call."""
+
+    is_there = True
+
+    def call(self, method, *args, **options):
+        assert method == "facts"
+        return self
+
+    def outcome(self, seconds):
+        if not self.is_there:
+            raise ShardAway("it is lost")
+        return Outcome(ShardFacts(None, 0, 0, []))
+
+
+def test_a_shard_that_is_lost_is_away_before_any_search():
+    callers = [Sometimes(), Sometimes()]
+    fleet = Fleet(callers, 1.0)
+    fleet.look()
+    assert fleet.away == []
+    callers[1].is_there = False
+    fleet.look()
+    assert fleet.away == [1]
+    callers[1].is_there = True
+    fleet.look()
+    assert fleet.away == []
