@@ -15,14 +15,14 @@ INSTALLED := $(VENV)/.installed
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo 'Variables: PHOTOS=~/Pictures, PORT=8000 (demo), MINUTES=10 (fuzz), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
+	@echo 'Variables: PHOTOS=~/Pictures, STARTER=starter-open, PORT=8000 (demo), MINUTES=10 (fuzz), ARGS="-k search" (test), PYTHON=python3.12, VENV=.venv, DEMO=.demo'
 
 demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Adapt the starter to line drawings, build a gallery, serve it at http://127.0.0.1:$PORT
 	@exec $(BIN)/svdraw serve --gallery $(DEMO)/$(if $(PHOTOS),photos,gallery) --port $(PORT)
 
 # With PHOTOS=FOLDER the demo searches that folder with the model that ships, and trains nothing.
 photos: | $(INSTALLED)
-	$(BIN)/svdraw index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --out $(DEMO)/photos
+	$(BIN)/svdraw index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" $(if $(STARTER),--model $(STARTER)) --out $(DEMO)/photos
 
 # Files of tests run side by side, one a core, with one thread each for their arithmetic.
 test: $(INSTALLED) ## Run the tests

@@ -20,7 +20,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from deploy.licences import LOCK, licence_of, locked
 from training.base.artifacts import file_sha256, write_text
 from training.model.bundle import WEIGHTS_NAME
-from training.model.starter import SHIPPED_MODELS, Source, read_terms
+from training.model.hub import SHIPPED_MODELS
+from training.model.starter import Source, read_terms
 
 __all__ = ["bill", "main"]
 

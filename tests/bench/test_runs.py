@@ -14,6 +14,8 @@ from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
 from tests.conftest import SHAPES
+from training.data.instances import own_photos
+from training.data.pairs import load_data
 
 
 @pytest.fixture
@@ -99,18 +101,47 @@ def test_operator_derivatives(measure):
     assert [line.split("  ")[0].strip() for line in out.splitlines()[1:]] == ["by parts", "direction", "laplacian"]
 
 
-def test_quickdraw(measure, shapes, tmp_path):
-    strokes = tmp_path / "strokes"
-    strokes.mkdir()
+@pytest.fixture
+def strokes(tmp_path):
+    """Three drawings of each of three classes, one of them a class of the shapes, one with a space in its name."""
+    folder = tmp_path / "strokes"
+    folder.mkdir()
     drawing = json.dumps({"drawing": [[[0, 255], [0, 255]], [[0, 255], [255, 0]]]})
-    for name in ("circle", "comet"):
-        (strokes / f"{name}.ndjson").write_text(f"{drawing}\n" * 3)
+    for name in ("circle", "comet", "ice cream"):
+        (folder / f"{name}.ndjson").write_text(f"{drawing}\n" * 3)
+    return folder
+
+
+def test_quickdraw(measure, shapes, strokes, tmp_path):
     out = measure(
         "quickdraw", "--strokes", strokes, "--photos", shapes / "photo", "--out", tmp_path / "data", "--limit", 2
     )
     assert out == f"1 classes in {tmp_path / 'data'}\n"
     assert len(list((tmp_path / "data").glob("sketch/circle/*.png"))) == 2
     assert len(list((tmp_path / "data" / "photo" / "circle").iterdir())) == 6
+
+
+def test_open_data(measure, shapes, strokes, tmp_path):
+    photos, data = shapes / "photo" / "circle", tmp_path / "data"
+    names = [file.name for file in sorted(photos.iterdir())]
+    of_class = ["ice cream", "ice cream", "circle", "", "", "no drawings"]
+    imagenet = ["x", "x", "x", "tench, Tinca tinca", "great/white shark", "y"]
+    rows = zip(names, imagenet, of_class, strict=True)
+    credits = tmp_path / "credits.csv"
+    credits.write_text("file,imagenet_class,quickdraw_class\n" + "".join(f'{a},"{b}",{c}\n' for a, b, c in rows))
+    arguments = ["--strokes", strokes, "--credits", credits, "--out", data, "--limit", 2]
+    out = measure("open_data", "--photos", photos, *arguments)
+    assert "2 classes in" in out
+    assert out.endswith("3 classes with line drawings of their photos, 0 photos could not be drawn\n")
+    found = load_data(data, "names")
+    names = {"circle", "ice_cream", "imagenet_great_white_shark", "imagenet_tench", "imagenet_y"}
+    assert set(found.classes) == names
+    assert len(found.photos) == 6
+    assert len(found.sketches) == 2 * 2 + 3
+    assert sum(own >= 0 for own in own_photos(found)) == 3  # a line drawing depicts its photo
+    credits.write_text("file,author\na.jpg,b\n")
+    with pytest.raises(Exception, match="needs the columns file, imagenet_class and quickdraw_class"):
+        measure("open_data", "--photos", photos, *arguments)
 
 
 def test_capacity(measure, tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from training.model.starter import SHIPPED_MODELS, read_terms
+from training.model.hub import SHIPPED_MODELS
+from training.model.starter import read_terms
 
 pytest.importorskip("hatchling", reason="needs hatchling")
 

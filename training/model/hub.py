@@ -1,7 +1,9 @@
-"""Model bundles on a hub of models: ``hf://organisation/name``, or ``hf://organisation/name@revision``.
+"""Model bundles by name: those that ship with svdraw, and those on a hub of models.
 
-Wherever a folder with a bundle can be named, a name on the hub can be given in its place. The files are kept in the
-cache of ``huggingface_hub``, so that they are fetched once, and used from there without a network.
+Wherever a folder with a bundle can be named, a name can be given in its place: that of a model that ships, such as
+``starter-open``, if there is no folder of that name, or ``hf://organisation/name``, or
+``hf://organisation/name@revision``. Files from the hub are kept in the cache of ``huggingface_hub``, so that they are
+fetched once, and used from there without a network.
 """
 
 import re
@@ -11,7 +13,9 @@ from typing import NamedTuple, Self
 
 from training.base.errors import BundleError
 
-__all__ = ["HubName", "local_bundle"]
+__all__ = ["SHIPPED_MODELS", "HubName", "local_bundle"]
+
+SHIPPED_MODELS = tuple(Path(__file__).with_name(name) for name in ("starter", "starter-open"))
 
 _SCHEME = re.compile("hf:/+")  # a Path makes one slash of two
 _NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -41,17 +45,20 @@ class HubName(NamedTuple):
 
 
 def local_bundle(place: Path, *files: str, optional: tuple[str, ...] = ()) -> Path:
-    """The folder of a bundle that is named by its folder or by its name on the hub, from where it is fetched.
+    """The folder of a bundle that is named by its folder, or by its name here or on the hub, from where it is fetched.
 
     Args:
-        place: folder, or name on the hub.
+        place: folder, name of a model that ships, or name on the hub.
         files: names of the files of a bundle.
         optional: names of files that it may have.
 
     Raises:
         BundleError: if the name is wrong, or the bundle is neither to be had nor kept from an earlier time.
     """
-    return _fetched(HubName.parse(str(place)), files, optional) if _SCHEME.match(str(place)) else place
+    if _SCHEME.match(str(place)):
+        return _fetched(HubName.parse(str(place)), files, optional)
+    shipped = {folder.name: folder for folder in SHIPPED_MODELS}
+    return place if place.exists() else shipped.get(str(place), place)
 
 
 @cache  # one process uses one version, even if the branch moves on

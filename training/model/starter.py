@@ -1,4 +1,4 @@
-"""The starter model, which ships with the project so that photos can be searched before anything is trained.
+"""The starter models, which ship with the project so that photos can be searched before anything is trained.
 
 Beside the two files of its bundle, the folder of a model that ships has ``terms.json``: what the model was made from,
 and under which licences.
@@ -9,12 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.base.errors import BundleError
+from training.model.hub import SHIPPED_MODELS
 from training.model.manifest import BundleManifest, read_manifest
 
-__all__ = ["SHIPPED_MODELS", "STARTER_MODEL", "Source", "Terms", "read_terms", "terms_of"]
+__all__ = ["STARTER_MODEL", "Source", "Terms", "read_terms", "terms_of"]
 
-STARTER_MODEL = Path(__file__).with_name("starter")
-SHIPPED_MODELS = (STARTER_MODEL,)
+STARTER_MODEL = SHIPPED_MODELS[0]
 
 
 class Source(BaseModel):
@@ -69,7 +69,8 @@ def terms_of(manifest: BundleManifest) -> Terms | None:
     """The terms of the shipped model that a model is, or that its training started from; None for any other model."""
     for directory in SHIPPED_MODELS:
         start = Path(str(manifest.training.settings.get("start")))
-        started_here = start.parts[-3:] == directory.parts[-3:]  # svdraw may be installed elsewhere now
+        # by its name, or by its folder, though svdraw may be installed elsewhere now
+        started_here = str(start) == directory.name or start.parts[-3:] == directory.parts[-3:]
         if started_here or manifest.digest == read_manifest(directory).digest:
             return read_terms(directory)
     return None

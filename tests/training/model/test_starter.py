@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from training.base.errors import BundleError
-from training.model.bundle import read_manifest
-from training.model.hub import HubName
+from training.model.bundle import read_manifest, set_calibration
+from training.model.hub import SHIPPED_MODELS, HubName
+from training.model.manifest import local_folder
 from training.model.publication import model_card
 from training.model.starter import STARTER_MODEL, read_terms, terms_of
 
@@ -38,3 +41,24 @@ def test_terms_that_are_missing_or_damaged_are_named(tmp_path, content):
         (tmp_path / "terms.json").write_text(content)
     with pytest.raises(BundleError, match=r"terms\.json is missing or damaged"):
         read_terms(tmp_path)
+
+
+def test_models_that_ship_are_known_by_their_names(tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in SHIPPED_MODELS:
+        named = Path(folder.name)
+        assert local_folder(named) == folder
+        assert read_manifest(named) == read_manifest(folder)
+        assert terms_of(started_from(read_manifest(tiny_bundle), folder.name)) == read_terms(folder)
+        with pytest.raises(BundleError, match=f"{folder.name} is a model by name, where nothing can be changed"):
+            set_calibration(named, None)
+        named.mkdir()  # a folder of one's own wins
+        assert local_folder(named) == named
+    with pytest.raises(BundleError, match="no-such-starter"):
+        read_manifest(Path("no-such-starter"))
+
+
+def test_what_may_be_shared_says_so():
+    terms = {folder.name: read_terms(folder) for folder in SHIPPED_MODELS}
+    research = {name for name, each in terms.items() if "LicenseRef-research-only" in {s.licence for s in each.sources}}
+    assert research == {"starter"}
