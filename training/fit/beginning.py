@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from typing import Any
 
 import torch
 
@@ -65,6 +66,7 @@ def first_encoders(recipe: Recipe, groups: int) -> PairedEncoders:
     config = PairedEncodersConfig(
         backbone=backbones[0].name,
         multi_scale=recipe.multi_scale,
+        pooling=recipe.pooling,
         sketch=EncoderConfig(preprocessing=sketch, head=head(recipe.sketch_norm), flip=recipe.flip),
         photo=EncoderConfig(preprocessing=photo, head=head(recipe.photo_norm), flip=recipe.flip),
         share_backbone=recipe.share_backbone,
@@ -79,13 +81,14 @@ def _backbones(recipe: Recipe) -> list[Backbone]:
     """One backbone a modality, or one for both."""
     count = 1 if recipe.share_backbone else 2
     if recipe.start is None:
-        name, weights = recipe.backbone, recipe.weights
-        return [load_pretrained(name, multi_scale=recipe.multi_scale, weights=weights) for _ in range(count)]
+        choices: dict[str, Any] = {"multi_scale": recipe.multi_scale, "pooling": recipe.pooling}
+        return [load_pretrained(recipe.backbone, weights=recipe.weights, **choices) for _ in range(count)]
     start = load_bundle(recipe.start, "cpu").encoders
-    if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
+    config = start.config
+    if (config.backbone, config.multi_scale, config.pooling) != (recipe.backbone, recipe.multi_scale, recipe.pooling):
         raise BundleError(
-            f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
-            "give the same --backbone, and the same multi_scale in the recipe"
+            f"{recipe.start} has backbone {config.backbone}, multi-scale {config.multi_scale}, pooling "
+            f"{config.pooling}; give the same --backbone, and the same multi_scale and pooling in the recipe"
         )
     size = start.sketch.preprocessing.size
     if recipe.sketch_mean == "start" and recipe.image_size != size:

@@ -230,7 +230,7 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     _check_weights(directory, manifest)
     config = manifest.encoders
     backbones = [
-        build_backbone(config.backbone, multi_scale=config.multi_scale)
+        build_backbone(config.backbone, multi_scale=config.multi_scale, pooling=config.pooling)
         for _ in range(1 if config.share_backbone else 2)
     ]
     encoders = build_encoders(config, *backbones)

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from training.base.errors import BundleError
-from training.model.bundle import read_manifest
+from training.model.bundle import MANIFEST_NAME, read_manifest
 from training.model.hub import HubName
 from training.model.publication import model_card
 from training.model.starter import STARTER_MODEL, read_terms, terms_of
@@ -22,6 +24,14 @@ def test_the_terms_of_the_starter_model_go_with_it_and_with_what_is_adapted_from
     for other in (None, "/data/models/starter", str(tiny_bundle)):
         assert terms_of(started_from(tiny, other)) is None
     assert terms_of(tiny) is None
+
+
+def test_a_model_of_before_there_was_a_choice_of_pooling_keeps_its_identity():
+    stored = json.loads((STARTER_MODEL / MANIFEST_NAME).read_text())
+    assert "pooling" not in stored["encoders"]
+    assert json.loads(read_manifest(STARTER_MODEL).encoders.model_dump_json()) == stored["encoders"]
+    chosen = read_manifest(STARTER_MODEL).encoders.model_copy(update={"pooling": "mean-max"})
+    assert chosen.model_dump() == stored["encoders"] | {"pooling": "mean-max"}
 
 
 def test_the_card_of_such_a_model_names_them(tiny_bundle):
