@@ -24,6 +24,7 @@ def parser() -> Parser:
     found.add_argument("--draws", type=positive, default=3, help="number of draws of held-out classes")
     found.add_argument("--ridge", type=float, default=4.0, help="ridge of the closed form")
     found.add_argument("--image-size", type=positive, default=224, help="side of the encoders' input, in pixels")
+    found.add_argument("--pooling", default="mean", choices=["mean", "mean-max"], help="of the backbone's stages")
     found.add_argument("--cache", type=Path, help="folder of cached features; by default the user's cache")
     return found
 

@@ -121,6 +121,7 @@ def _adaptation(chosen: Mapping[str, Any]) -> dict[str, Any]:
         "start": start,
         "backbone": encoders.backbone,
         "multi_scale": encoders.multi_scale,
+        "pooling": encoders.pooling,
         "share_backbone": encoders.share_backbone,
         "image_size": encoders.sketch.preprocessing.size,
         "flip": encoders.sketch.flip,

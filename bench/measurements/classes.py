@@ -66,7 +66,7 @@ def measure_classes(options: Namespace) -> None:
     largest = len(hold_out(seen.classes, _HELD_OUT, 0).seen)
     if max(options.counts) > largest:
         raise BenchmarkError(f"{largest} classes are left to train on; choose smaller --counts")
-    recipe = Recipe(tune="none", image_size=options.image_size)
+    recipe = Recipe(tune="none", image_size=options.image_size, pooling=options.pooling)
     features = _features(seen, recipe, options)
     wider = None
     if options.wider:

@@ -11,16 +11,16 @@ from training.data.photo_pairs import draw_outlines
 __all__ = ["make_open_data"]
 
 
-def make_open_data(strokes: Path, photos: Path, credits: Path, out: Path, limit: int) -> None:
+def make_open_data(strokes: Path, photos: Path, sources: Path, out: Path, limit: int) -> None:
     """Writes ``out/photo`` and ``out/sketch``: people's drawings where there are some of the kind, else line drawings.
 
     Photos of a kind without people's drawings lie in a class named after ImageNet's, with ``imagenet_`` before it.
     """
     known = {file.stem for file in strokes.glob("*.ndjson")}
-    with credits.open(newline="", encoding="utf-8") as file:
+    with sources.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"file", "imagenet_class", "quickdraw_class"} <= rows[0].keys():
-        raise BenchmarkError(f"{credits} needs the columns file, imagenet_class and quickdraw_class")
+        raise BenchmarkError(f"{sources} needs the columns file, imagenet_class and quickdraw_class")
     of_class: dict[str, list[Path]] = {}
     for row in rows:
         is_drawn = row["quickdraw_class"] in known

@@ -127,9 +127,9 @@ def test_open_data(measure, shapes, strokes, tmp_path):
     of_class = ["ice cream", "ice cream", "circle", "", "", "no drawings"]
     imagenet = ["x", "x", "x", "tench, Tinca tinca", "great/white shark", "y"]
     rows = zip(names, imagenet, of_class, strict=True)
-    credits = tmp_path / "credits.csv"
-    credits.write_text("file,imagenet_class,quickdraw_class\n" + "".join(f'{a},"{b}",{c}\n' for a, b, c in rows))
-    arguments = ["--strokes", strokes, "--credits", credits, "--out", data, "--limit", 2]
+    sources = tmp_path / "credits.csv"
+    sources.write_text("file,imagenet_class,quickdraw_class\n" + "".join(f'{a},"{b}",{c}\n' for a, b, c in rows))
+    arguments = ["--strokes", strokes, "--credits", sources, "--out", data, "--limit", 2]
     out = measure("open_data", "--photos", photos, *arguments)
     assert "2 classes in" in out
     assert out.endswith("3 classes with line drawings of their photos, 0 photos could not be drawn\n")
@@ -139,7 +139,7 @@ def test_open_data(measure, shapes, strokes, tmp_path):
     assert len(found.photos) == 6
     assert len(found.sketches) == 2 * 2 + 3
     assert sum(own >= 0 for own in own_photos(found)) == 3  # a line drawing depicts its photo
-    credits.write_text("file,author\na.jpg,b\n")
+    sources.write_text("file,author\na.jpg,b\n")
     with pytest.raises(Exception, match="needs the columns file, imagenet_class and quickdraw_class"):
         measure("open_data", "--photos", photos, *arguments)
 

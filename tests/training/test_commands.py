@@ -61,6 +61,15 @@ def test_photos_alone_have_defaults_of_their_own(choose):
     assert chosen.crop_to_ink
 
 
+def test_photos_alone_keep_the_features_of_the_model(choose, monkeypatch):
+    manifest = read_manifest(STARTER_MODEL)
+    encoders = manifest.encoders.model_copy(update={"pooling": "mean-max", "multi_scale": False})
+    other = manifest.model_copy(update={"encoders": encoders})
+    monkeypatch.setattr(training.commands, "read_manifest", lambda folder: other)
+    chosen = choose(source="--photos")
+    assert (chosen.pooling, chosen.multi_scale) == ("mean-max", False)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

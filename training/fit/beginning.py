@@ -1,13 +1,13 @@
 """The encoders that a run begins with."""
 
-import copy
 import logging
+from typing import Any
 
 import torch
 
 from training.base.errors import BackboneError, BundleError
 from training.fit.recipe import Recipe
-from training.model.backbones import Backbone, default_preprocessing, load_pretrained
+from training.model.backbones import Backbone, build_backbone, default_preprocessing, load_pretrained
 from training.model.bundle import load_bundle
 from training.model.encoders import EncoderConfig, PairedEncoders, PairedEncodersConfig, build_encoders
 from training.model.heads import HeadConfig, Norm
@@ -65,6 +65,7 @@ def first_encoders(recipe: Recipe, groups: int) -> PairedEncoders:
     config = PairedEncodersConfig(
         backbone=backbones[0].name,
         multi_scale=recipe.multi_scale,
+        pooling=recipe.pooling,
         sketch=EncoderConfig(preprocessing=sketch, head=head(recipe.sketch_norm), flip=recipe.flip),
         photo=EncoderConfig(preprocessing=photo, head=head(recipe.photo_norm), flip=recipe.flip),
         share_backbone=recipe.share_backbone,
@@ -79,15 +80,30 @@ def _backbones(recipe: Recipe) -> list[Backbone]:
     """One backbone a modality, or one for both."""
     count = 1 if recipe.share_backbone else 2
     if recipe.start is None:
-        name, weights = recipe.backbone, recipe.weights
-        return [load_pretrained(name, multi_scale=recipe.multi_scale, weights=weights) for _ in range(count)]
+        choices: dict[str, Any] = {"multi_scale": recipe.multi_scale, "pooling": recipe.pooling}
+        return [load_pretrained(recipe.backbone, weights=recipe.weights, **choices) for _ in range(count)]
     start = load_bundle(recipe.start, "cpu").encoders
-    if (start.config.backbone, start.config.multi_scale) != (recipe.backbone, recipe.multi_scale):
+    config = start.config
+    if config.backbone != recipe.backbone:
+        raise BundleError(f"{recipe.start} has backbone {config.backbone}; give the same --backbone")
+    if recipe.start_heads or recipe.sketch_mean == "start":
+        _check_features(recipe, config)
+    backbones = []
+    for encoder in (start.sketch, start.photo)[:count]:
+        # its weights are the same, whichever features are taken from it
+        backbone = build_backbone(config.backbone, multi_scale=recipe.multi_scale, pooling=recipe.pooling)
+        backbone.load_state_dict(encoder.backbone.state_dict())
+        backbones.append(backbone)
+    return backbones
+
+
+def _check_features(recipe: Recipe, config: PairedEncodersConfig) -> None:
+    """Heads and means of the model to start from are of its features, so they must be those of the recipe."""
+    if (config.multi_scale, config.pooling) != (recipe.multi_scale, recipe.pooling):
         raise BundleError(
-            f"{recipe.start} has backbone {start.config.backbone}, multi-scale {start.config.multi_scale}; "
-            "give the same --backbone, and the same multi_scale in the recipe"
+            f"{recipe.start} has multi_scale {str(config.multi_scale).lower()} and pooling {config.pooling}; "
+            "give the same in the recipe, or start_heads 0 and sketch_mean data"
         )
-    size = start.sketch.preprocessing.size
+    size = config.sketch.preprocessing.size
     if recipe.sketch_mean == "start" and recipe.image_size != size:
         raise BundleError(f"{recipe.start} centres sketches of {size} pixels; give --image-size {size}")
-    return [copy.deepcopy(encoder.backbone) for encoder in (start.sketch, start.photo)[:count]]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from training.base.errors import TrainingError
 from training.data.pairing import Pairing
 from training.fit.losses import Nesting
-from training.model.backbones import DEFAULT_BACKBONE
+from training.model.backbones import DEFAULT_BACKBONE, Pooling
 from training.model.heads import Norm
 
 __all__ = ["Recipe", "RecipeOptions", "read_recipe"]
@@ -58,6 +58,9 @@ class Recipe(RecipeOptions):
     )
     share_backbone: bool = Field(True, description="use one backbone for sketches and photos")
     multi_scale: bool = Field(True, description="append pooled features of the backbone's last five stages")
+    pooling: Pooling = Field(
+        "mean", description="what these features are: the mean of each channel, or its mean and its largest value"
+    )
     training_size: int | None = Field(
         160,
         ge=32,

@@ -7,7 +7,7 @@ package, so nothing is downloaded; ``tf_efficientnet_lite1`` and ``2`` do so whe
 
 import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,10 @@ from training.model.folding import fold_batch_norm, is_foldable
 from training.model.preprocessing import Preprocessing
 from training.model.pretrained import DEFAULT_BACKBONE, Architecture, create, pretrained
 
-__all__ = ["DEFAULT_BACKBONE", "Backbone", "build_backbone", "default_preprocessing", "load_pretrained"]
+__all__ = ["DEFAULT_BACKBONE", "Backbone", "Pooling", "build_backbone", "default_preprocessing", "load_pretrained"]
+
+Pooling = Literal["mean", "mean-max"]
+
 
 _STAGES = 5
 _DEPTHS = 4  # of a network whose blocks are all alike
@@ -33,11 +36,13 @@ class Backbone(nn.Module):
     Multi-scale features are the model's own pooled output followed by the spatial means of its last stages:
     early stages see strokes and outlines, which drawings and photos share more than they share texture. A network
     whose blocks are all alike, such as a vision transformer, has no stages; the normalised patches at a quarter, half,
-    three quarters and the whole of its depth take their place.
+    three quarters and the whole of its depth take their place. With ``mean-max``, the largest value of each channel
+    follows: a mean says how much of a pattern there is, a maximum whether it is anywhere, however small.
 
     Args:
         architecture: timm model without a classifier.
         multi_scale: append the stages.
+        pooling: what of each channel of a stage is appended.
 
     Attributes:
         name: timm's name of the model.
@@ -48,14 +53,16 @@ class Backbone(nn.Module):
     name: str = ""
     fixed_size: int | None = None
 
-    def __init__(self, architecture: Architecture, *, multi_scale: bool) -> None:
+    def __init__(self, architecture: Architecture, *, multi_scale: bool, pooling: Pooling = "mean") -> None:
         super().__init__()
         self.name, self.model, self.fixed_size = architecture
         stages = self._ends if self._is_uniform else self._information[-_STAGES:]
         self._indices = _depths(len(self._information)) if self._is_uniform else len(stages)
         stages = stages if multi_scale else []
         output = getattr(self.model, "head_hidden_size", self.model.num_features)
-        self.widths = (cast(int, output), *(cast(int, stage["num_chs"]) for stage in stages))
+        self._with_maxima = pooling == "mean-max"
+        channels = [cast(int, stage["num_chs"]) for stage in stages]
+        self.widths = (cast(int, output), *channels, *(channels if self._with_maxima else []))
 
     @property
     def num_features(self) -> int:
@@ -137,30 +144,35 @@ class Backbone(nn.Module):
             return cast(Tensor, model(images))
         final, stages = model.forward_intermediates(images, indices=self._indices, norm=self._is_uniform)
         pooled = [model.forward_head(final, pre_logits=True), *(stage.mean(dim=(2, 3)) for stage in stages)]
+        if self._with_maxima:
+            pooled += [stage.amax(dim=(2, 3)) for stage in stages]
         return torch.cat(pooled, dim=1)
 
 
-def build_backbone(name: str, *, multi_scale: bool) -> Backbone:
+def build_backbone(name: str, *, multi_scale: bool, pooling: Pooling = "mean") -> Backbone:
     """Builds a backbone with random weights.
 
     Raises:
         BackboneError: if timm does not know the name.
     """
-    return _as_backbone(create(name), multi_scale=multi_scale)
+    return _as_backbone(create(name), multi_scale, pooling)
 
 
-def load_pretrained(name: str, *, multi_scale: bool, weights: Path | None = None) -> Backbone:
+def load_pretrained(
+    name: str, *, multi_scale: bool, pooling: Pooling = "mean", weights: Path | None = None
+) -> Backbone:
     """Builds a backbone with pretrained weights.
 
     Args:
         name: name of a timm model, or ``local-dir:`` and a folder, or ``hf-hub:`` and a name on the hub.
         multi_scale: see ``Backbone``.
+        pooling: see ``Backbone``.
         weights: a file that takes the place of the model's own weights.
 
     Raises:
         BackboneError: if the name is unknown or its weights cannot be obtained.
     """
-    return _as_backbone(pretrained(name, weights), multi_scale=multi_scale)
+    return _as_backbone(pretrained(name, weights), multi_scale, pooling)
 
 
 def default_preprocessing(backbone: Backbone, size: int | None = None) -> Preprocessing:
@@ -175,9 +187,9 @@ def _depths(blocks: int) -> list[int]:
     return sorted({blocks * part // _DEPTHS - 1 for part in range(1, _DEPTHS + 1)} - {-1})
 
 
-def _as_backbone(architecture: Architecture, *, multi_scale: bool) -> Backbone:
+def _as_backbone(architecture: Architecture, multi_scale: bool, pooling: Pooling) -> Backbone:
     native = cast(dict[str, Any], architecture.model.pretrained_cfg)["input_size"][-1]
     size = architecture.fixed_size or (_TRIAL_SIZE if native <= _USUAL_SIZE else native)
     if is_foldable(architecture.model, size):
         fold_batch_norm(architecture.model)
-    return Backbone(architecture, multi_scale=multi_scale)
+    return Backbone(architecture, multi_scale=multi_scale, pooling=pooling)

@@ -179,10 +179,12 @@ def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest
     """Adds a calibration to a bundle, in place of an earlier one. Encoders and digest stay as they are.
 
     Raises:
-        BundleError: if there is no bundle, or it is on a hub.
+        BundleError: if there is no bundle, or it is named by another name than its folder.
     """
     if local_folder(directory) != directory:
-        raise BundleError(f"{directory} is a model by name, where nothing can be changed; calibrate a copy, and push that")
+        raise BundleError(
+            f"{directory} is a model by name, where nothing can be changed; calibrate a copy, and push that"
+        )
     manifest = read_manifest(directory).model_copy(update={"calibration": calibration})
     write_manifest(directory, manifest)
     return manifest
@@ -197,10 +199,12 @@ def set_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[s
         record: makes what the manifest says of them from the SHA-256 of their file.
 
     Raises:
-        BundleError: if there is no bundle, or it is on a hub.
+        BundleError: if there is no bundle, or it is named by another name than its folder.
     """
     if local_folder(directory) != directory:
-        raise BundleError(f"{directory} is a model by name, where nothing can be changed; quantise a copy, and push that")
+        raise BundleError(
+            f"{directory} is a model by name, where nothing can be changed; quantise a copy, and push that"
+        )
     manifest = read_manifest(directory).model_copy(update={"int8": None})
     write_manifest(directory, manifest)  # until the file is there, the model has none
     manifest = manifest.model_copy(update={"int8": _write_int8(directory, tensors, record)})
@@ -230,7 +234,7 @@ def load_bundle(directory: Path, device: str = "auto") -> Bundle:
     _check_weights(directory, manifest)
     config = manifest.encoders
     backbones = [
-        build_backbone(config.backbone, multi_scale=config.multi_scale)
+        build_backbone(config.backbone, multi_scale=config.multi_scale, pooling=config.pooling)
         for _ in range(1 if config.share_backbone else 2)
     ]
     encoders = build_encoders(config, *backbones)

@@ -1,13 +1,13 @@
 """Paired encoders: a backbone and a head for each modality, which may share parameters."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from training.base.errors import BundleError
-from training.model.backbones import Backbone
+from training.model.backbones import Backbone, Pooling
 from training.model.heads import Head, HeadConfig
 from training.model.preprocessing import Preprocessing
 
@@ -38,6 +38,8 @@ class PairedEncodersConfig(BaseModel):
     Attributes:
         backbone: name of a timm model.
         multi_scale: whether features of several stages are used; see ``Backbone``.
+        pooling: what of each channel of these stages is used; ``mean`` is left out of the JSON, so that a model of
+            before there was a choice keeps its digest, on which galleries depend.
         sketch: configuration of the sketch encoder.
         photo: configuration of the photo encoder.
         share_backbone: whether both modalities have one backbone.
@@ -49,6 +51,7 @@ class PairedEncodersConfig(BaseModel):
 
     backbone: str
     multi_scale: bool = False
+    pooling: Pooling = "mean"
     sketch: EncoderConfig
     photo: EncoderConfig
     share_backbone: bool = True
@@ -58,6 +61,13 @@ class PairedEncodersConfig(BaseModel):
     def has_one_linear_head(self) -> bool:
         """Whether one linear map serves both modalities."""
         return self.share_head and not self.sketch.head.hidden
+
+    @model_serializer(mode="wrap")
+    def _without_mean(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        if self.pooling == "mean":
+            del fields["pooling"]
+        return fields
 
 
 class Encoder(nn.Module):

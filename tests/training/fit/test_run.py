@@ -133,7 +133,7 @@ def test_a_table_of_weighted_pairs(shapes, tmp_path):
         {"nesting": "none", "canonical": False, "init": "random"},
         {"share_head": False, "photo_norm": "none", "ridge": 3.0},
         {"flip": True, "grayscale": True, "crop_to_ink": True, "multi_scale": False},
-        {"tune": "all", "line_drawings": 0.5, "average": 0.0},
+        {"tune": "all", "line_drawings": 0.5, "average": 0.0, "pooling": "mean-max"},
         {"tune": "all", "image_size": 48, "training_size": 32, "teacher": "contrastive"},
         {"tune": "all", "share_head": False, "distillation": 0.5, "init": "random"},
         {"tune": "all", "teacher": "both", "class_pairs": 2, "tuning_instances": 0.3, "layer_decay": 0.5},
@@ -204,8 +204,15 @@ def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_
     assert not torch.equal(frozen[third], tuned[third])
     assert torch.equal(continued[third], tuned[third])
     assert not torch.equal(frozen[stem], whole[stem])
-    with pytest.raises(BundleError, match="give the same --backbone, and the same multi_scale in the recipe"):
-        run(shapes, tmp_path / "other", start=tmp_path / "tuned", multi_scale=False)
+    for number, other in enumerate(({"multi_scale": False}, {"pooling": "mean-max"})):
+        start = {"start": tmp_path / "tuned", "validation": 0, **other}
+        run(shapes, tmp_path / str(number), tune="none", **start)  # other features of the same backbone
+        pooled = load_tensors(tmp_path / str(number) / "model.safetensors")
+        assert torch.equal(pooled[third], tuned[third])
+        assert pooled["sketch.head.layers.0.weight"].shape[1] != tuned["sketch.head.layers.0.weight"].shape[1]
+        for needing in ({"start_heads": 0.5}, {"sketch_mean": "start"}):
+            with pytest.raises(BundleError, match="give the same in the recipe, or start_heads 0 and sketch_mean data"):
+                run(shapes, tmp_path / "other", tune="none", **start, **needing)
 
 
 def test_heads_to_start_from_keep_their_share(shapes, tmp_path):

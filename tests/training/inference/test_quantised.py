@@ -50,13 +50,15 @@ def test_eight_bits_embed_nearly_alike(bundle, cache):
     assert cosines(expected, actual).min() > 0.97
 
 
-@pytest.mark.parametrize(("backbone", "flip"), [("test_efficientnet", True), ("test_resnet", False)])
-def test_kernels_for_whole_numbers_compute_what_the_graph_says(backbone, flip, tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "flip", "pooling"), [("test_efficientnet", True, "mean"), ("test_resnet", False, "mean-max")]
+)
+def test_kernels_for_whole_numbers_compute_what_the_graph_says(backbone, flip, pooling, tmp_path):
     torch.manual_seed(0)
-    built = build_backbone(backbone, multi_scale=True)
+    built = build_backbone(backbone, multi_scale=True, pooling=pooling)
     head = HeadConfig(features=built.num_features, dim=8)
     encoder = EncoderConfig(preprocessing=Preprocessing(size=64), head=head, flip=flip)
-    config = PairedEncodersConfig(backbone=backbone, multi_scale=True, sketch=encoder, photo=encoder)
+    config = PairedEncodersConfig(backbone=backbone, multi_scale=True, pooling=pooling, sketch=encoder, photo=encoder)
     sketch = build_encoders(config, built).eval().sketch
     exported = exported_backbone(sketch, tmp_path)
     eight = quantised(exported, find_ranges(exported, noise(10)))

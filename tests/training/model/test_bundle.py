@@ -22,21 +22,24 @@ def bundle_copy(tiny_bundle, tmp_path):
     return shutil.copytree(tiny_bundle, tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("share_backbone", [True, False])
-@pytest.mark.parametrize("share_head", [True, False])
-def test_a_bundle_gives_the_embeddings_it_was_saved_with(tmp_path, share_backbone, share_head):
+@pytest.mark.parametrize(
+    ("share_backbone", "share_head", "pooling"),
+    [(True, True, "mean"), (True, False, "mean-max"), (False, True, "mean-max"), (False, False, "mean")],
+)
+def test_a_bundle_gives_the_embeddings_it_was_saved_with(tmp_path, share_backbone, share_head, pooling):
     encoder = EncoderConfig(
         preprocessing=Preprocessing(size=64), head=HeadConfig(features=256 + 96, dim=6, norm="sphere"), flip=True
     )
     config = PairedEncodersConfig(
         backbone="test_efficientnet",
         multi_scale=True,
+        pooling=pooling,
         sketch=encoder,
         photo=encoder,
         share_backbone=share_backbone,
         share_head=share_head,
     )
-    backbones = [build_backbone(config.backbone, multi_scale=True) for _ in range(2)]
+    backbones = [build_backbone(config.backbone, multi_scale=True, pooling=pooling) for _ in range(2)]
     features = backbones[0].num_features
     head = encoder.head.model_copy(update={"features": features})
     config = config.model_copy(update={name: encoder.model_copy(update={"head": head}) for name in ("sketch", "photo")})

@@ -14,7 +14,8 @@ from training.base.command_line import run_command
 from training.base.errors import BackboneError
 from training.fit.beginning import check_backbone
 from training.fit.recipe import Recipe
-from training.model.backbones import build_backbone, load_pretrained
+from training.model.backbones import Backbone, build_backbone, load_pretrained
+from training.model.pretrained import Architecture
 
 FAMILIES = [
     "test_convnext",
@@ -57,6 +58,34 @@ def test_features_are_as_wide_as_stated_at_the_sizes_of_the_defaults(name, multi
         with torch.inference_mode():
             features = backbone(torch.rand(1, 3, size, size))
         assert features.shape == (1, backbone.num_features) == (1, sum(backbone.widths))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit", "mobilenetv3_small_050"])
+def test_largest_values_follow_the_means_of_the_same_stages(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, multi_scale=True, pooling="mean-max").eval()
+    plain = Backbone(Architecture(backbone.name, backbone.model, backbone.fixed_size), multi_scale=True)
+    stages = plain.widths[1:]
+    assert backbone.widths == (*plain.widths, *stages)
+    maps = []
+    backbone.model.forward_intermediates = _recorded(backbone.model.forward_intermediates, maps)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        means, maxima = backbone(images).split([plain.num_features, sum(stages)], dim=1)
+        torch.testing.assert_close(means, plain(images))
+    for found, stage in zip(maxima.split(stages, dim=1), maps[0], strict=True):
+        assert torch.equal(found, stage.flatten(2).max(dim=2).values)
+
+
+def _recorded(function, maps):
+    """The function, which also keeps the maps of its stages."""
+
+    def call(*arguments, **options):
+        final, stages = function(*arguments, **options)
+        maps.append(stages)
+        return final, stages
+
+    return call
 
 
 @pytest.mark.parametrize("name", ["test_vit", "eva02_tiny_patch14_224"])

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from training.base.errors import BundleError
-from training.model.bundle import read_manifest, set_calibration
+from training.model.bundle import MANIFEST_NAME, read_manifest, set_calibration
 from training.model.hub import SHIPPED_MODELS, HubName
 from training.model.manifest import local_folder
 from training.model.publication import model_card
@@ -25,6 +26,14 @@ def test_the_terms_of_the_starter_model_go_with_it_and_with_what_is_adapted_from
     for other in (None, "/data/models/starter", str(tiny_bundle)):
         assert terms_of(started_from(tiny, other)) is None
     assert terms_of(tiny) is None
+
+
+def test_a_model_of_before_there_was_a_choice_of_pooling_keeps_its_identity():
+    stored = json.loads((STARTER_MODEL / MANIFEST_NAME).read_text())
+    assert "pooling" not in stored["encoders"]
+    assert json.loads(read_manifest(STARTER_MODEL).encoders.model_dump_json()) == stored["encoders"]
+    chosen = read_manifest(STARTER_MODEL).encoders.model_copy(update={"pooling": "mean-max"})
+    assert chosen.model_dump(mode="json") == stored["encoders"] | {"pooling": "mean-max"}
 
 
 def test_the_card_of_such_a_model_names_them(tiny_bundle):
@@ -50,7 +59,7 @@ def test_models_that_ship_are_known_by_their_names(tiny_bundle, tmp_path, monkey
         assert local_folder(named) == folder
         assert read_manifest(named) == read_manifest(folder)
         assert terms_of(started_from(read_manifest(tiny_bundle), folder.name)) == read_terms(folder)
-        with pytest.raises(BundleError, match=f"{folder.name} is a model by name, where nothing can be changed"):
+        with pytest.raises(BundleError, match=f"{folder.name} is a name, under which nothing can be changed"):
             set_calibration(named, None)
         named.mkdir()  # a folder of one's own wins
         assert local_folder(named) == named
