@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.base.errors import TrainingError
 from training.base.rejects import report_rejects
+from training.base.row_blocks import map_rows
 from training.data.pairs import PairedData
 from training.data.relevance import Relevance, class_relevance
 from training.features.cache import FeatureCache
@@ -107,11 +108,14 @@ def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonica
     Returns:
         ``(n, dim)``.
     """
+    head = encoder.head if canonical else encoder.head.bounded
+
+    def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = head(torch.from_numpy(rows).to(encoder.device)).cpu().numpy()
+        return values
+
     with torch.inference_mode():
-        inputs = torch.from_numpy(features).to(encoder.head.mean.device)
-        embeddings = encoder.head(inputs) if canonical else encoder.head.bounded(inputs)
-        values: NDArray[np.float32] = embeddings.cpu().numpy()
-    return values
+        return map_rows(embed, features, encoder.dim)
 
 
 def paired_features(
