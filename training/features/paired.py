@@ -77,7 +77,9 @@ class FeatureSet:
         if sketches or photos:
             part = part.without(sketches, photos)
         return FeatureSet(
-            part, self.x[[rows[file] for file in part.sketches]], self.y[[columns[file] for file in part.photos]]
+            part,
+            _taken(self.x, [rows[file] for file in part.sketches]),
+            _taken(self.y, [columns[file] for file in part.photos]),
         )
 
     def without(self, sketches: Collection[int], photos: Collection[int]) -> "FeatureSet":
@@ -97,6 +99,12 @@ class FeatureSet:
         return class_relevance(self.data)
 
 
+def _taken(values: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
+    """Some rows; where it is all of them, the very same array, which may be larger than the memory has room for twice."""
+    positions = np.asarray(rows, dtype=np.int64)
+    return values if np.array_equal(positions, np.arange(len(values))) else values[positions]
+
+
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:
     """Embeds backbone features with the head of an encoder.
 
@@ -111,11 +119,11 @@ def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonica
     head = encoder.head if canonical else encoder.head.bounded
 
     def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = head(torch.from_numpy(rows).to(encoder.device)).cpu().numpy()
+        values: NDArray[np.float32] = head(torch.from_numpy(rows).to(encoder.head.mean.device)).cpu().numpy()
         return values
 
     with torch.inference_mode():
-        return map_rows(embed, features, encoder.dim)
+        return map_rows(embed, features, encoder.head.config.dim)
 
 
 def paired_features(
