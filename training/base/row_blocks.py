@@ -18,9 +18,7 @@ def row_blocks(count: int, rows: int | None = None) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
-def map_rows(
-    function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any], width: int
-) -> NDArray[np.float32]:
+def map_rows(function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any], width: int) -> NDArray[np.float32]:
     """Applies a function to blocks of rows.
 
     Args:

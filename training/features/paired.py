@@ -100,7 +100,7 @@ class FeatureSet:
 
 
 def _taken(values: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
-    """Some rows; where it is all of them, the very same array, which may be larger than the memory has room for twice."""
+    """Some rows; where it is all of them, the very same array, for there may be no room for two."""
     positions = np.asarray(rows, dtype=np.int64)
     return values if np.array_equal(positions, np.arange(len(values))) else values[positions]
 

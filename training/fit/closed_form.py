@@ -85,9 +85,9 @@ class Moments:
         mean_y: E[y], ``(features,)``.
         x: covariance of x.
         y: covariance of y.
-        cross_x: ``(rank, features)``; E[x|g] times the square root of p(g) for each group g. Where there are more groups
-            than features, any other factor of the cross-covariance ``cross_x.T @ cross_y``.
-        cross_y: ``(rank, features)``, likewise.
+        cross_x: a factor of the cross-covariance ``cross_x.T @ cross_y``, ``(rank, features)``: E[x|g] times the square
+            root of p(g) for each group g; another one where there are more groups than features.
+        cross_y: the other factor, ``(rank, features)``.
     """
 
     mean_x: Matrix

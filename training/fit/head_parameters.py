@@ -1,5 +1,7 @@
 """Sets the parameters of heads from data: their standardisation, the closed-form maps and the canonical form."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ __all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_
 _GROUPS = 1024  # whose mean embeddings are held at once
 
 
-def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
+def standardise(encoders: PairedEncoders, features: FeatureSet, unit: Literal["blocks", "features"] = "blocks") -> None:
     """Sets how each head standardises its inputs: centred, and each block of them scaled to mean variance one.
 
     A block holds the features of one stage of the backbone; see ``Backbone.widths``. Means weigh images by their
@@ -26,13 +28,15 @@ def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
     Args:
         encoders: their heads are changed in place.
         features: training data, by the encoders' backbones.
+        unit: ``features`` to scale each feature by itself to variance one.
     """
     for encoder, values, probabilities in (
         (encoders.sketch, features.x, features.sketch_probabilities),
         (encoders.photo, features.y, features.photo_probabilities),
     ):
         encoder.head.mean.copy_(torch.from_numpy(weighted_mean(values, probabilities)))
-        encoder.head.scale.copy_(torch.from_numpy(_block_scales(values, encoder.backbone.widths)))
+        widths = encoder.backbone.widths if unit == "blocks" else (1,) * values.shape[1]
+        encoder.head.scale.copy_(torch.from_numpy(_block_scales(values, widths)))
 
 
 def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: Moments, ridge: float) -> None:

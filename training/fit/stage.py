@@ -80,7 +80,7 @@ class Stage:
         Returns:
             Second moments of the standardised features.
         """
-        standardise(self.encoders, features)
+        standardise(self.encoders, features, self.recipe.standardise)
         if self.start:  # its heads fit its own scales only
             self.encoders.sketch.head.scale.copy_(self.start.sketch.head.scale)
             self.encoders.photo.head.scale.copy_(self.start.photo.head.scale)
@@ -116,7 +116,7 @@ class Stage:
             moments = self.standardised_moments(features)
             apply_closed_form(self.encoders, features, moments, recipe.ridge or DEFAULT_RIDGE)
             return
-        standardise(self.encoders, features)
+        standardise(self.encoders, features, self.recipe.standardise)
         torch.manual_seed(recipe.seed)
         for head in (self.encoders.sketch.head, self.encoders.photo.head):
             head.mu.fill_(recipe.mu)
