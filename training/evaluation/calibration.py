@@ -127,7 +127,7 @@ def _galleries(
         photos, relevance = head_embeddings(encoders.photo, part.y), part.relevance()[chosen]
         for share in _SHARES:
             kept = np.sort(generator.permutation(len(photos))[: max(2, round(share * len(photos)))])
-            yield sketches, photos[kept], relevance.among(kept)
+            yield sketches, photos if len(kept) == len(photos) else photos[kept], relevance.among(kept)
 
 
 def _search(
