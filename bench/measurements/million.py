@@ -84,7 +84,8 @@ def _write_table(path: Path, sketches: int, options: Namespace) -> Path:
         writer.writerow(("sketch", "photo", "class"))
         for photo in range(options.photos):
             label = f"class-{photo % options.classes:05}"
-            writer.writerow((f"{label}/{photo % sketches:09}.png", f"{label}/{photo:09}.jpg", label))
+            # The names are in the order of the features, because files are sorted by name.
+            writer.writerow((f"sketch/{photo % sketches:09}.png", f"photo/{photo:09}.jpg", label))
     return path
 
 
