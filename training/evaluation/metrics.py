@@ -100,9 +100,14 @@ def _relevant_ranks(scores: NDArray[np.float32], relevant: Ranked) -> Iterator[N
 
 def _keys(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
     """Numbers ``(n,)``, all different, that ascend as scores descend, and with the position where scores are equal."""
+    positions = np.arange(len(scores), dtype=np.uint64)
+    if scores.dtype != np.float32:  # of a method elsewhere; sorting positions keeps differences below 32 bits
+        keys = np.empty_like(positions)
+        keys[np.argsort(-scores, kind="stable")] = positions
+        return keys
     bits = (scores + np.float32(0)).view(np.uint32)  # adding zero makes one of its two signs
     descending = np.where(bits >> 31, bits, bits ^ 0x7FFFFFFF)  # larger the more negative; smaller the more positive
-    return (descending.astype(np.uint64) << 32) | np.arange(len(scores), dtype=np.uint64)
+    return (descending.astype(np.uint64) << np.uint64(32)) | positions
 
 
 def _precision(ranked: Ranked) -> Values:

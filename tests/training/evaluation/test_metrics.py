@@ -51,14 +51,22 @@ def test_ties_are_ranked_by_position():
     )
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
 @pytest.mark.parametrize("values", [3, 40, 10**6], ids=["most are tied", "some are tied", "hardly any is tied"])
-def test_average_precision_by_scores_is_that_of_the_ranking(values):
+def test_average_precision_by_scores_is_that_of_the_ranking(values, kind):
     random = np.random.default_rng(values)
-    scores = random.integers(-values, values, (60, 80)).astype(np.float32)
+    scores = random.integers(-values, values, (60, 80)).astype(kind)
     relevant = random.random((60, 80)) < np.linspace(0, 1, 60)[:, None]  # none in the first row, all in the last
     found = average_precision_by_scores(scores, relevant)
     np.testing.assert_allclose(found, average_precision(rank_relevance(scores, relevant)), rtol=1e-12)
+    by_sorting = np.take_along_axis(relevant, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    np.testing.assert_array_equal(rank_relevance(scores, relevant), by_sorting)
     assert found[0] == 0
+
+
+def test_differences_below_single_precision_count():
+    relevant = np.array([[False, True]])
+    np.testing.assert_array_equal(rank_relevance(np.array([[1.0, 1.0 + 1e-12]]), relevant), [[True, False]])
 
 
 def test_scores_of_either_sign_of_zero_are_tied():
