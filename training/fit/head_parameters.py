@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training.base.errors import DivergenceError
-from training.base.row_blocks import map_rows, row_blocks
+from training.base.row_blocks import row_blocks
 from training.features.paired import FeatureSet, head_embeddings
 from training.fit.closed_form import Moments, group_means, solve, solve_shared, weighted_mean
 from training.model.canonical import CanonicalForm, canonical_form, weighted_second_moment
@@ -79,8 +79,10 @@ def blend_heads(
     parts = []
     for body, part in ((start.photo.head.body, share), (head.body, 1 - share)):
         weight = _linear(body).weight.detach().cpu().numpy().astype(np.float64)
-        lengths = map_rows(lambda y, w=weight: np.linalg.norm((y - mean) / scale @ w.T, axis=1)[:, None], features.y, 1)
-        parts.append(weight * (part**0.5 / max(float(lengths.mean(dtype=np.float64)), 1e-12)))
+        lengths = [
+            np.linalg.norm((features.y[rows] - mean) / scale @ weight.T, axis=1) for rows in row_blocks(len(features.y))
+        ]
+        parts.append(weight * (part**0.5 / max(float(np.concatenate(lengths).mean()), 1e-12)))
     both = np.concatenate(parts)
     _, axes = np.linalg.eigh(moments.y.mapped(both))
     _set_linear(head.body, axes[:, ::-1][:, : encoders.dim].T @ both)
