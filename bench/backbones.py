@@ -1,11 +1,11 @@
-"""What backbones cost: width of their features, weights, time of an image, and memory of a training step.
+"""What backbones cost: width of their features, parameters, time of an image, and time and memory of a training step.
 
     python bench/backbones.py --names tf_efficientnet_lite0 convnext_tiny vit_small_patch14_dinov2 --size 224
 
 Weights are random, because none of these figures depends on them; quality does, and `svdraw evaluate` measures it.
-Time is processor time on one thread with PyTorch and with ONNX Runtime, per image in a batch of eight. Memory is the
-growth of the process over one training step of the later stages, 32 images of the training size, in a process of its
-own.
+Times are processor time on one thread, of an image in a batch of eight, with PyTorch and with ONNX Runtime, and of an
+image in a step that trains the later stages on 32 images of the training size. Memory is the growth of a process of its
+own over the first such step.
 """
 
 from argparse import Namespace
@@ -14,13 +14,16 @@ from measurements.command import Parser, positive, run
 
 NAMES = [
     "tf_efficientnet_lite0",
+    "mobilenetv3_small_100",
     "mobilenetv4_conv_small",
-    "resnet50",
-    "convnext_tiny",
+    "vgg11",
+    "resnet18",
+    "convnext_atto",
     "swin_tiny_patch4_window7_224",
-    "vit_small_patch16_224",
     "vit_small_patch14_dinov2",
-    "vit_base_patch16_clip_224",
+    "vit_small_patch16_dinov3",
+    "vit_base_patch32_clip_224",
+    "vit_base_patch32_siglip_256",
 ]
 
 

@@ -29,8 +29,8 @@ _FROZEN_STAGES = 2
 
 def compare_backbones(options: Namespace) -> None:
     """Prints a table with a row for each backbone."""
-    print("| backbone | features | weights, MB | PyTorch, ms | ONNX Runtime, ms | training step, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    columns = "backbone", "features", "parameters, M", "PyTorch, ms", "ONNX Runtime, ms", "training, ms", "training, MB"
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for name in options.names:
             try:
@@ -48,27 +48,31 @@ def _measure(name: str, size: int, training_size: int) -> list[str]:
     encoder = EncoderConfig(preprocessing=Preprocessing(size=size), head=head)
     photo = build_encoders(PairedEncodersConfig(backbone=name, sketch=encoder, photo=encoder), backbone).photo
     images = torch.rand(_BATCH, 3, size, size)
-    weights = sum(value.nbytes for value in backbone.parameters()) / 1e6
-    step = _training_step(backbone, training_size)
+    parameters = sum(value.numel() for value in backbone.parameters()) / 1e6
+    trained, grown = _training_step(backbone, training_size)
     with tempfile.TemporaryDirectory() as cache:
         exported = build_runner(photo, "onnx", cache=Path(cache))
         onnx = f"{_milliseconds(exported.features, images):.1f}" if exported.identity else "not exported"
     torched = _milliseconds(build_runner(photo, "torch").features, images)
-    return [str(backbone.num_features), f"{weights:.0f}", f"{torched:.1f}", onnx, f"{step:.0f}"]
+    return [str(backbone.num_features), f"{parameters:.1f}", f"{torched:.1f}", onnx, f"{trained:.0f}", f"{grown:.0f}"]
 
 
-def _milliseconds(embed: Callable[[Tensor], object], images: Tensor) -> float:
+def _milliseconds(compute: Callable[[Tensor], object], images: Tensor) -> float:
     """Processor time of an image, the least of a few batches."""
     times = []
     for _ in range(_REPEATS):
         started = time.process_time()
-        embed(images)
+        compute(images)
         times.append(time.process_time() - started)
     return 1000 * min(times) / len(images)
 
 
-def _training_step(backbone: Backbone, size: int) -> float:
-    """Megabytes by which one step of training the later stages raises the most memory the process had."""
+def _training_step(backbone: Backbone, size: int) -> tuple[float, float]:
+    """Processor time of an image while the later stages are trained, and the memory that the first step takes.
+
+    Returns:
+        Milliseconds, and megabytes by which the step raises the most memory the process had.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     later = backbone.parameters_after(_FROZEN_STAGES)
     for parameter in backbone.parameters():
@@ -76,6 +80,13 @@ def _training_step(backbone: Backbone, size: int) -> float:
     for parameter in later:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(later)
-    backbone(torch.rand(_TRAINED, 3, size, size)).square().mean().backward()
-    optimizer.step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+
+    def step(images: Tensor) -> None:
+        optimizer.zero_grad()
+        backbone(images).square().mean().backward()
+        optimizer.step()
+
+    images = torch.rand(_TRAINED, 3, size, size)
+    step(images)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+    return _milliseconds(step, images), grown

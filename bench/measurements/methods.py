@@ -38,6 +38,7 @@ METHODS: dict[str, dict[str, object] | None] = {
     "ours": {},
 }
 ABLATIONS: dict[str, dict[str, object] | None] = {
+    "paper's recipe, each feature standardised": PAPER | {"canonical": False, "standardise": "features"},
     "ours, classes alone": CLASSES_ONLY,
     "ours, no line drawings": {"line_drawings": 0.0},
     "ours, EfficientNet-Lite2": {"backbone": "tf_efficientnet_lite2"},

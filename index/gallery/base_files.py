@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.accelerators.neighbours import with_neighbours_blockwise
 from index.accelerators.rows import blocks
 from index.gallery.catalogue import Catalogue
 from training.model.gallery_order import GalleryOrder, SecondMoment
-from training.model.neighbours import gallery_strength
+from training.model.neighbours import gallery_strength, with_neighbours_blockwise
 
 __all__ = ["FINGERPRINTS", "fingerprints", "take_in_neighbours", "write_embeddings", "write_vectors"]
 

@@ -18,7 +18,7 @@ from training.data.photo_pairs import draw_outlines
 
 __all__ = ["DRAWINGS", "own_photos", "with_instances", "with_line_drawings"]
 
-DRAWINGS = "line-drawings-2"  # folder of a cache; another way of drawing needs another name
+DRAWINGS = "line-drawings-3"  # folder of a cache; another way of drawing or of naming needs another name
 
 
 def with_instances(data: PairedData, share: float) -> PairedData:

@@ -5,6 +5,7 @@ so p(x, y) = sum_g p(g) p(x|g) p(y|g). In folders a group is a class; in a pairs
 """
 
 import logging
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ __all__ = ["Group", "PairedData", "load_data", "scan_folders", "scan_lists", "sc
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Sketches and photos that belong together: those of one class, of one instance, or of one row of a table.
 
@@ -199,20 +200,15 @@ def scan_table(path: Path, pairing: Pairing = "auto") -> PairedData:
         DataError: if the table cannot be read, lacks a column, is empty or holds a bad weight.
     """
     rows = _read_rows(path)
-    sketches = sorted({row.sketch for row in rows})
-    photos = sorted({row.photo for row in rows})
-    sketch_position = {name: position for position, name in enumerate(sketches)}
-    photo_position = {name: position for position, name in enumerate(photos)}
+    sketches = {name: path.parent / name for name in sorted({row.sketch for row in rows})}
+    photos = {name: path.parent / name for name in sorted({row.photo for row in rows})}
+    # Of a million rows, so that what is equal is held once.
+    places = [{name: (position,) for position, name in enumerate(side)} for side in (sketches, photos)]
     groups = tuple(
-        Group(row.label or row.photo, (sketch_position[row.sketch],), (photo_position[row.photo],), row.weight)
-        for row in rows
+        Group(row.label or row.photo, places[0][row.sketch], places[1][row.photo], row.weight) for row in rows
     )
-    folder = path.parent
     return PairedData(
-        tuple(folder / name for name in sketches),
-        tuple(folder / name for name in photos),
-        groups,
-        _instances(rows, folder, pairing),
+        tuple(sketches.values()), tuple(photos.values()), groups, _instances(rows, sketches, photos, pairing)
     )
 
 
@@ -252,16 +248,18 @@ def _row(place: str, cells: Mapping[str, Any]) -> _Row:
         raise DataError(f"{place}: weight: {error}") from error
     if weight <= 0:
         raise DataError(f"{place}: weight: {weight:g} is not greater than 0; remove the row or give a positive weight")
-    return _Row(texts["sketch"], texts["photo"], texts["class"] or None, weight)
+    return _Row(texts["sketch"], texts["photo"], sys.intern(texts["class"]) or None, weight)
 
 
-def _instances(rows: Sequence[_Row], folder: Path, pairing: Pairing) -> InstancePairs:
+def _instances(
+    rows: Sequence[_Row], sketches: Mapping[str, Path], photos: Mapping[str, Path], pairing: Pairing
+) -> InstancePairs:
     if pairing == "none":
         return pairs_by_name([], "none")
-    drawn: dict[str, set[str]] = {}
+    drawn: dict[str, str | None] = {}
     for row in rows:
-        drawn.setdefault(row.sketch, set()).add(row.photo)
-    pairs = {folder / sketch: folder / next(iter(photos)) for sketch, photos in drawn.items() if len(photos) == 1}
+        drawn[row.sketch] = row.photo if drawn.get(row.sketch, row.photo) == row.photo else None
+    pairs = {sketches[sketch]: photos[photo] for sketch, photo in drawn.items() if photo}
     return InstancePairs(pairs, "by the rows of the pairs table")
 
 

@@ -59,7 +59,8 @@ def draw_outlines(photos: Sequence[Path], folder: Path, drawings: int) -> tuple[
 
     Args:
         photos: files of the photos.
-        folder: folder for the drawings, which are named by the content of the photo.
+        folder: folder for the drawings. They are named by the content of the photo, and lie in 256 folders, for a
+            folder with millions of files is slow.
         drawings: number of drawings of each photo.
 
     Returns:
@@ -90,7 +91,8 @@ def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
     try:
         content = read_regular(file)
         digest = hashlib.sha256(content).digest()
-        names = [folder / f"{digest.hex()[:24]}-{number}.png" for number in range(drawings)]
+        prefix, rest = digest.hex()[:2], digest.hex()[2:24]
+        names = [folder / prefix / f"{rest}-{number}.png" for number in range(drawings)]
         if all(map(_is_whole, names)):
             return names
         outlines = line_drawings(open_image(content, draft=SIDE), np.random.default_rng(list(digest)), drawings)
@@ -98,6 +100,7 @@ def _draw(file: Path, *, folder: Path, drawings: int) -> list[Path] | str:
         raise
     except Exception as error:  # no single photo may end the job
         return reject_reason(error)
+    (folder / prefix).mkdir(exist_ok=True)
     for name, outline in zip(names, outlines, strict=True):
         with atomic_write(name, synced=False) as temporary:
             temporary.write_bytes(_encoded(outline))

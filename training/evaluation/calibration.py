@@ -127,7 +127,7 @@ def _galleries(
         photos, relevance = head_embeddings(encoders.photo, part.y), part.relevance()[chosen]
         for share in _SHARES:
             kept = np.sort(generator.permutation(len(photos))[: max(2, round(share * len(photos)))])
-            yield sketches, photos[kept], relevance.among(kept)
+            yield sketches, photos if len(kept) == len(photos) else photos[kept], relevance.among(kept)
 
 
 def _search(
@@ -137,12 +137,12 @@ def _search(
     having = np.flatnonzero(relevance.is_found)
     step = max(1, _BLOCK // len(photos))
     for rows in (having[start : start + step] for start in range(0, len(having), step)):
-        scores = sketches[rows].astype(np.float64) @ photos.T.astype(np.float64)
+        scores = sketches[rows] @ photos.T
         relevant = relevance[rows].toarray()
         for absent in (False, True):
             shown = np.where(relevant, -np.inf, scores) if absent else scores
-            first = np.argsort(-shown, axis=1, kind="stable")[:, :_SHOWN]
-            deviations = np.take_along_axis(shown, first, axis=1)
+            first = np.array([_best(row) for row in shown])
+            deviations = np.take_along_axis(shown, first, axis=1).astype(np.float64)
             there = np.isfinite(deviations)
             sizes = len(photos) - (relevant.sum(axis=1) if absent else np.zeros(len(rows)))
             yield Found(
@@ -151,6 +151,13 @@ def _search(
                 np.repeat(sizes[:, None], first.shape[1], axis=1)[there],
                 np.take_along_axis(relevant, first, axis=1)[there] & (not absent),
             )
+
+
+def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The positions of the first results, best first; the earlier position, where scores are equal."""
+    least = np.partition(scores, -_SHOWN)[-_SHOWN] if len(scores) > _SHOWN else -np.inf
+    candidates = np.flatnonzero(scores >= least)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:_SHOWN]
 
 
 def _coefficients(dimensions: int, found: Found) -> Coefficients:

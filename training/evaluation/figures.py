@@ -43,7 +43,7 @@ __all__ = [
     "truncation_curve",
 ]
 
-_BLOCK = 1 << 22  # scores ranked at once
+_SCORED, _RANKED = 1 << 25, 1 << 22  # scores computed, and ranked, at once
 CUTOFFS = (1, 5, 10, 25, 50, 100, 200)
 
 
@@ -225,14 +225,17 @@ def curve_dimensions(dim: int) -> list[int]:
 def _ranked_blocks(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> Iterator[NDArray[np.bool_]]:
-    return (rank_relevance(*scored) for scored in _scored_blocks(sketches, photos, relevance))
+    step = max(1, _RANKED // len(photos))
+    for scores, relevant in _scored_blocks(sketches, photos, relevance):
+        for start in range(0, len(scores), step):
+            yield rank_relevance(scores[start : start + step], relevant[start : start + step])
 
 
 def _scored_blocks(
     sketches: NDArray[np.float32], photos: NDArray[np.float32], relevance: RelevantPairs
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Scores of some sketches with all photos, and which of these are relevant, ``(sketches, photos)``."""
-    step = max(1, _BLOCK // len(photos))
+    step = max(1, _SCORED // len(photos))
     for start in range(0, len(sketches), step):
         block = slice(start, start + step)
         yield sketches[block] @ photos.T, relevance[block].toarray() != 0

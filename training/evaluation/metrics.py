@@ -5,6 +5,8 @@
 a query; queries without a relevant item score zero and are best left out beforehand.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +34,10 @@ def rank_relevance(scores: NDArray[np.float32], relevant: Ranked) -> Ranked:
     Returns:
         ``(queries, gallery)`` bool, best match first.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(relevant, order, axis=1)
+    ranked = np.zeros(relevant.shape, dtype=np.bool_)
+    for row, ranks in enumerate(_relevant_ranks(scores, relevant)):
+        ranked[row, ranks] = True
+    return ranked
 
 
 def average_precision(ranked: Ranked, cutoff: int | None = None) -> Values:
@@ -50,23 +54,16 @@ def average_precision(ranked: Ranked, cutoff: int | None = None) -> Values:
 
 
 def average_precision_by_scores(scores: NDArray[np.float32], relevant: Ranked) -> Values:
-    """The average precision of ``rank_relevance``, four times as quick, for it finds the ranks of relevant items alone.
+    """The average precision of ``rank_relevance``, in less time, for it looks at the ranks of relevant items alone.
 
     Args:
         scores: see ``rank_relevance``.
         relevant: see ``rank_relevance``.
     """
-    costs = -scores
-    ascending = np.sort(costs, axis=1)
-    found = np.zeros(len(costs))
-    for row, own in enumerate(costs):
-        items = np.flatnonzero(relevant[row])
-        if not len(items):
-            continue
-        before, upto = (np.searchsorted(ascending[row], own[items], side) for side in ("left", "right"))
-        for tied in np.flatnonzero(upto - before > 1):  # the earlier position is the better rank
-            before[tied] += np.count_nonzero(own[: items[tied]] == own[items[tied]])
-        found[row] = np.mean(np.arange(1, len(items) + 1) / (np.sort(before) + 1))
+    found = np.zeros(len(scores))
+    for row, ranks in enumerate(_relevant_ranks(scores, relevant)):
+        if len(ranks):
+            found[row] = np.mean(np.arange(1, len(ranks) + 1) / (ranks + 1))
     return found
 
 
@@ -89,6 +86,28 @@ def precision_at_min(ranked: Ranked, k: int) -> Values:
 def accuracy_at(ranked: Ranked, k: int) -> Values:
     """Whether any of the first k results is relevant (also called recall@k or acc@k)."""
     return np.asarray(ranked[:, :k].any(axis=1), dtype=np.float64)
+
+
+def _relevant_ranks(scores: NDArray[np.float32], relevant: Ranked) -> Iterator[NDArray[np.int64]]:
+    """The ranks of the relevant items of each query, ascending from 0.
+
+    Sorting keys is quicker than sorting positions, whether or not many scores are equal.
+    """
+    for own, items in zip(scores, map(np.flatnonzero, relevant), strict=True):
+        keys = _keys(own)
+        yield np.searchsorted(np.sort(keys), np.sort(keys[items]))
+
+
+def _keys(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Numbers ``(n,)``, all different, that ascend as scores descend, and with the position where scores are equal."""
+    positions = np.arange(len(scores), dtype=np.uint64)
+    if scores.dtype != np.float32:  # of a method elsewhere; sorting positions keeps differences below 32 bits
+        keys = np.empty_like(positions)
+        keys[np.argsort(-scores, kind="stable")] = positions
+        return keys
+    bits = (scores + np.float32(0)).view(np.uint32)  # adding zero makes one of its two signs
+    descending = np.where(bits >> 31, bits, bits ^ 0x7FFFFFFF)  # larger the more negative; smaller the more positive
+    return (descending.astype(np.uint64) << np.uint64(32)) | positions
 
 
 def _precision(ranked: Ranked) -> Values:

@@ -20,7 +20,7 @@ from training.evaluation.figures import (
     retrieval_figures,
     truncation_curve,
 )
-from training.model.gallery_order import order_of_photos
+from training.model.gallery_order import SecondMoment, order_of_photos
 from training.model.neighbours import with_neighbours
 
 __all__ = ["GalleryFigures", "RetrievalReport", "Searches", "retrieval_report"]
@@ -89,7 +89,9 @@ def retrieval_report(
         instance_rule: how it is known which photo a sketch depicts, in words.
     """
     if spectrum is None:
-        spectrum = np.square(searches.photos, dtype=np.float64).mean(axis=0).tolist()
+        moment = SecondMoment(searches.photos.shape[1])
+        moment.add(searches.photos)
+        spectrum = (np.diag(moment.products) / moment.count).tolist()
     mixed = searches._replace(photos=with_neighbours(searches.photos))
     return RetrievalReport(
         **_figures(searches, spectrum).model_dump(),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.base.errors import TrainingError
 from training.base.rejects import report_rejects
+from training.base.row_blocks import map_rows
 from training.data.pairs import PairedData
 from training.data.relevance import Relevance, class_relevance
 from training.features.cache import FeatureCache
@@ -76,7 +77,9 @@ class FeatureSet:
         if sketches or photos:
             part = part.without(sketches, photos)
         return FeatureSet(
-            part, self.x[[rows[file] for file in part.sketches]], self.y[[columns[file] for file in part.photos]]
+            part,
+            _taken(self.x, [rows[file] for file in part.sketches]),
+            _taken(self.y, [columns[file] for file in part.photos]),
         )
 
     def without(self, sketches: Collection[int], photos: Collection[int]) -> "FeatureSet":
@@ -96,6 +99,12 @@ class FeatureSet:
         return class_relevance(self.data)
 
 
+def _taken(values: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
+    """Some rows; where it is all of them, the very same array, for there may be no room for two."""
+    positions = np.asarray(rows, dtype=np.int64)
+    return values if np.array_equal(positions, np.arange(len(values))) else values[positions]
+
+
 def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonical: bool = True) -> NDArray[np.float32]:
     """Embeds backbone features with the head of an encoder.
 
@@ -107,11 +116,14 @@ def head_embeddings(encoder: Encoder, features: NDArray[np.float32], *, canonica
     Returns:
         ``(n, dim)``.
     """
+    head = encoder.head if canonical else encoder.head.bounded
+
+    def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = head(torch.from_numpy(rows).to(encoder.head.mean.device)).cpu().numpy()
+        return values
+
     with torch.inference_mode():
-        inputs = torch.from_numpy(features).to(encoder.head.mean.device)
-        embeddings = encoder.head(inputs) if canonical else encoder.head.bounded(inputs)
-        values: NDArray[np.float32] = embeddings.cpu().numpy()
-    return values
+        return map_rows(embed, features, encoder.head.config.dim)
 
 
 def paired_features(

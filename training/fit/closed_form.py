@@ -4,6 +4,7 @@ With linear f and g the minimum of the objective is the SVD of (C_x + r I)^{-1/2
 It takes seconds, is a strong baseline on small data, and initialises the trained heads.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,13 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, qr, svd
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csr_array
 
-__all__ = ["LinearMaps", "Moments", "feature_moments", "solve", "solve_shared"]
+from training.base.row_blocks import row_blocks
+
+__all__ = ["LinearMaps", "Moments", "feature_moments", "group_means", "solve", "solve_shared", "weighted_mean"]
 
 Matrix = NDArray[np.float64]
 
-_ROWS = 8192  # images whose features are in double precision at once
+_GROUPS = 1024  # whose means are held at once
 
 
 class Eigenpairs(NamedTuple):
@@ -53,6 +56,16 @@ class Covariance:
         values, vectors = eigh(self.matrix)
         return Eigenpairs(np.clip(values, 0, None), vectors)
 
+    def scaled(self, scale: NDArray[np.floating]) -> "Covariance":
+        """The covariance of features that are divided by scales, ``(features,)``."""
+        matrix = self.matrix / np.asarray(scale, np.float64)[:, None]
+        return Covariance(matrix, is_factor=True) if self.is_factor else Covariance(matrix / scale)
+
+    def mapped(self, weight: Matrix) -> Matrix:
+        """The covariance ``(dim, dim)`` of the features as a matrix ``(dim, features)`` maps them."""
+        mapped = weight @ self.matrix
+        return np.asarray(mapped @ (mapped if self.is_factor else weight).T)
+
     def pooled_with(self, other: "Covariance") -> "Covariance":
         """The mean of both covariances."""
         if self.is_factor and other.is_factor and self.matrix.shape[1] + other.matrix.shape[1] < len(self.matrix):
@@ -72,16 +85,17 @@ class Moments:
         mean_y: E[y], ``(features,)``.
         x: covariance of x.
         y: covariance of y.
-        groups_x: ``(groups, features)``, E[x|g] times the square root of p(g).
-        groups_y: ``(groups, features)``; the cross-covariance is ``groups_x.T @ groups_y``.
+        cross_x: a factor of the cross-covariance ``cross_x.T @ cross_y``, ``(rank, features)``: E[x|g] times the square
+            root of p(g) for each group g; another one where there are more groups than features.
+        cross_y: the other factor, ``(rank, features)``.
     """
 
     mean_x: Matrix
     mean_y: Matrix
     x: Covariance
     y: Covariance
-    groups_x: Matrix
-    groups_y: Matrix
+    cross_x: Matrix
+    cross_y: Matrix
 
     @cached_property
     def pooled(self) -> Eigenpairs:
@@ -91,8 +105,19 @@ class Moments:
     @cached_property
     def pooled_cross(self) -> Matrix:
         """The symmetric part of the cross-covariance in the basis of ``pooled``, ``(rank, rank)``."""
-        cross, vectors = self.groups_x.T @ self.groups_y, self.pooled.vectors
+        cross, vectors = self.cross_x.T @ self.cross_y, self.pooled.vectors
         return np.asarray(vectors.T @ ((cross + cross.T) / 2) @ vectors)
+
+    def scaled(self, scale_x: NDArray[np.floating], scale_y: NDArray[np.floating]) -> "Moments":
+        """The moments of features that are divided by scales, ``(features,)`` each."""
+        return Moments(
+            self.mean_x / scale_x,
+            self.mean_y / scale_y,
+            self.x.scaled(scale_x),
+            self.y.scaled(scale_y),
+            self.cross_x / scale_x,
+            self.cross_y / scale_y,
+        )
 
 
 class LinearMaps(NamedTuple):
@@ -125,15 +150,53 @@ def feature_moments(
         incidence_y: p(y|g), ``(groups, photos)``.
         weights: p(g), ``(groups,)``.
     """
-    mean_x, covariance_x, groups_x = _marginal(x, incidence_x, weights)
-    mean_y, covariance_y, groups_y = _marginal(y, incidence_y, weights)
-    return Moments(mean_x, mean_y, covariance_x, covariance_y, groups_x, groups_y)
+    mean_x, covariance_x = _marginal(x, weights @ incidence_x)
+    mean_y, covariance_y = _marginal(y, weights @ incidence_y)
+
+    def factors() -> Iterator[tuple[Matrix, Matrix]]:
+        for rows in row_blocks(len(weights), _GROUPS):
+            roots = np.sqrt(weights[rows, None])
+            yield (
+                roots * (group_means(x, incidence_x[rows]) - mean_x),
+                roots * (group_means(y, incidence_y[rows]) - mean_y),
+            )
+
+    if len(weights) <= x.shape[1]:
+        cross_x, cross_y = (np.concatenate(parts) for parts in zip(*factors(), strict=True))
+    else:  # the cross-covariance is the smaller matrix
+        cross_x, cross_y = np.eye(x.shape[1]), sum((f.T @ g for f, g in factors()), np.zeros((x.shape[1], y.shape[1])))
+    return Moments(mean_x, mean_y, covariance_x, covariance_y, cross_x, cross_y)
+
+
+def group_means(values: NDArray[np.float32], incidence: csr_array) -> Matrix:
+    """The mean of each group in double precision, a block of its members at a time.
+
+    Args:
+        values: of all images, ``(images, features)``.
+        incidence: the probability of each image given the group, ``(groups, images)``.
+
+    Returns:
+        ``(groups, features)``.
+    """
+    groups = np.repeat(np.arange(incidence.shape[0]), np.diff(incidence.indptr))
+    means = np.zeros((incidence.shape[0], values.shape[1]))
+    for some in row_blocks(incidence.nnz):
+        members = values[incidence.indices[some]].astype(np.float64)
+        places = (groups[some], np.arange(len(members)))
+        means += csr_array((incidence.data[some], places), shape=(len(means), len(members))) @ members
+    return means
+
+
+def weighted_mean(values: NDArray[np.float32], probabilities: Matrix) -> Matrix:
+    """The mean ``(features,)`` of ``(images, features)`` by their probabilities, in double precision."""
+    blocks = row_blocks(len(values))
+    return sum((probabilities[rows] @ values[rows].astype(np.float64) for rows in blocks), np.zeros(values.shape[1]))
 
 
 def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
     """Solves for separate maps of the two modalities.
 
-    The cross-covariance has no more rank than there are groups, so its SVD is taken in the groups' span.
+    The cross-covariance has no more rank than its factors have rows, so its SVD is taken in their span.
 
     Args:
         moments: second moments of the features.
@@ -142,10 +205,10 @@ def solve(moments: Moments, dim: int, ridge: float) -> LinearMaps:
     """
     x, y = moments.x.eigenpairs, moments.y.eigenpairs
     white_x, white_y = x.whitening(ridge), y.whitening(ridge)
-    basis_x, upper_x = qr((moments.groups_x @ x.vectors * white_x).T, mode="economic")
-    basis_y, upper_y = qr((moments.groups_y @ y.vectors * white_y).T, mode="economic")
+    basis_x, upper_x = qr((moments.cross_x @ x.vectors * white_x).T, mode="economic")
+    basis_y, upper_y = qr((moments.cross_y @ y.vectors * white_y).T, mode="economic")
     left, spectrum, right = svd(upper_x @ upper_y.T)
-    rank = min(dim, len(moments.groups_x) - 1, int((spectrum > 1e-9 * spectrum[0]).sum()))
+    rank = min(dim, int((spectrum > 1e-9 * spectrum[0]).sum()))
     root = np.sqrt(spectrum[:rank, None])
     return LinearMaps(
         root * ((basis_x @ left[:, :rank]).T * white_x) @ x.vectors.T,
@@ -163,7 +226,7 @@ def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
         ridge: r in units of the mean eigenvalue of the pooled covariance.
     """
     white = moments.pooled.whitening(ridge)
-    count = min(dim, len(moments.groups_x) - 1, len(white))
+    count = min(dim, len(moments.cross_x), len(white))
     cross = white[:, None] * moments.pooled_cross * white
     values, vectors = eigh(cross, subset_by_index=(len(white) - count, len(white) - 1))
     rank = int((values > 1e-9 * values[-1]).sum())
@@ -172,22 +235,15 @@ def solve_shared(moments: Moments, dim: int, ridge: float) -> LinearMaps:
     return LinearMaps(weight, weight, values)
 
 
-def _marginal(
-    features: NDArray[np.float32], incidence: csr_array, weights: Matrix
-) -> tuple[Matrix, Covariance, Matrix]:
-    """Mean, covariance and weighted centred group means; in double precision, a block of rows at a time."""
-    probabilities, count, width = weights @ incidence, len(features), features.shape[1]
-    blocks = [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
-    mean = sum((probabilities[rows] @ features[rows].astype(np.float64) for rows in blocks), np.zeros(width))
-    columns, groups = csc_array(incidence), np.zeros((len(weights), width))
+def _marginal(features: NDArray[np.float32], probabilities: Matrix) -> tuple[Matrix, Covariance]:
+    """Mean and covariance, in double precision, a block of rows at a time."""
+    count, width = features.shape
+    mean = weighted_mean(features, probabilities)
     moment, factors = np.zeros((width, width)), []
-    for rows in blocks:
-        values = features[rows] - mean
-        groups += columns[:, rows] @ values
-        values *= np.sqrt(probabilities[rows, None])
+    for rows in row_blocks(count):
+        values = (features[rows] - mean) * np.sqrt(probabilities[rows, None])
         if count < width:
             factors.append(values)
         else:
             moment += values.T @ values
-    covariance = Covariance(np.concatenate(factors).T, is_factor=True) if factors else Covariance(moment)
-    return mean, covariance, np.sqrt(weights)[:, None] * groups
+    return mean, Covariance(np.concatenate(factors).T, is_factor=True) if factors else Covariance(moment)

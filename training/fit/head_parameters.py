@@ -1,22 +1,25 @@
 """Sets the parameters of heads from data: their standardisation, the closed-form maps and the canonical form."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from training.base.errors import DivergenceError
+from training.base.row_blocks import row_blocks
 from training.features.paired import FeatureSet, head_embeddings
-from training.fit.closed_form import Moments, solve, solve_shared
+from training.fit.closed_form import Moments, group_means, solve, solve_shared, weighted_mean
 from training.model.canonical import CanonicalForm, canonical_form, weighted_second_moment
 from training.model.encoders import PairedEncoders
 
 __all__ = ["apply_canonical_form", "apply_closed_form", "blend_heads", "learned_form", "standardise"]
 
-_ROWS = 8192  # images whose features are in double precision at once
+_GROUPS = 1024  # whose mean embeddings are held at once
 
 
-def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
+def standardise(encoders: PairedEncoders, features: FeatureSet, unit: Literal["blocks", "features"] = "blocks") -> None:
     """Sets how each head standardises its inputs: centred, and each block of them scaled to mean variance one.
 
     A block holds the features of one stage of the backbone; see ``Backbone.widths``. Means weigh images by their
@@ -25,13 +28,15 @@ def standardise(encoders: PairedEncoders, features: FeatureSet) -> None:
     Args:
         encoders: their heads are changed in place.
         features: training data, by the encoders' backbones.
+        unit: ``features`` to scale each feature by itself to variance one.
     """
     for encoder, values, probabilities in (
         (encoders.sketch, features.x, features.sketch_probabilities),
         (encoders.photo, features.y, features.photo_probabilities),
     ):
-        encoder.head.mean.copy_(torch.from_numpy(probabilities @ values))
-        encoder.head.scale.copy_(torch.from_numpy(_block_scales(values, encoder.backbone.widths)))
+        encoder.head.mean.copy_(torch.from_numpy(weighted_mean(values, probabilities)))
+        widths = encoder.backbone.widths if unit == "blocks" else (1,) * values.shape[1]
+        encoder.head.scale.copy_(torch.from_numpy(_block_scales(values, widths)))
 
 
 def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: Moments, ridge: float) -> None:
@@ -53,7 +58,9 @@ def apply_closed_form(encoders: PairedEncoders, features: FeatureSet, moments: M
     _calibrate(encoders, features)
 
 
-def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: FeatureSet, share: float) -> None:
+def blend_heads(
+    encoders: PairedEncoders, start: PairedEncoders, features: FeatureSet, moments: Moments, share: float
+) -> None:
     """Replaces the kernel of the heads by a weighted sum of it and the kernel of another model.
 
     The sum of two kernels is the inner product of both embeddings concatenated. Each embedding is scaled so that photos
@@ -64,18 +71,21 @@ def blend_heads(encoders: PairedEncoders, start: PairedEncoders, features: Featu
         encoders: with one linear head for both modalities, standardised with the scales of ``start``; changed in place.
         start: the other model, with the same backbone and the same kind of head.
         features: training data.
+        moments: second moments of the standardised features.
         share: weight of the kernel of ``start``, between 0 and 1; the kernel of the heads weighs the rest.
     """
     head = encoders.photo.head
-    inputs = (torch.from_numpy(features.y).to(head.mean.device) - head.mean) / head.scale
+    mean, scale = head.mean.cpu().numpy(), head.scale.cpu().numpy()
     parts = []
     for body, part in ((start.photo.head.body, share), (head.body, 1 - share)):
-        weight = _linear(body).weight.detach().to(inputs.device)
-        parts.append(weight * (part**0.5 / (inputs @ weight.T).norm(dim=1).mean().clamp_min(1e-12)))
-    both = torch.cat(parts)
-    photos = (inputs @ both.T).cpu().numpy()
-    _, axes = np.linalg.eigh(weighted_second_moment(photos, features.photo_probabilities))
-    _set_linear(head.body, axes[:, ::-1][:, : encoders.dim].T @ both.cpu().numpy().astype(np.float64))
+        weight = _linear(body).weight.detach().cpu().numpy().astype(np.float64)
+        lengths = [
+            np.linalg.norm((features.y[rows] - mean) / scale @ weight.T, axis=1) for rows in row_blocks(len(features.y))
+        ]
+        parts.append(weight * (part**0.5 / max(float(np.concatenate(lengths).mean()), 1e-12)))
+    both = np.concatenate(parts)
+    _, axes = np.linalg.eigh(moments.y.mapped(both))
+    _set_linear(head.body, axes[:, ::-1][:, : encoders.dim].T @ both)
     _calibrate(encoders, features)
 
 
@@ -102,10 +112,10 @@ def apply_canonical_form(encoders: PairedEncoders, form: CanonicalForm) -> None:
 
 
 def _block_scales(values: NDArray[np.float32], widths: tuple[int, ...]) -> NDArray[np.float32]:
-    mean = values.mean(axis=0, dtype=np.float64)
+    mean = weighted_mean(values, np.full(len(values), 1 / len(values)))
     variances = np.zeros_like(mean)
-    for start in range(0, len(values), _ROWS):
-        variances += np.square(values[start : start + _ROWS] - mean).sum(axis=0) / len(values)
+    for rows in row_blocks(len(values)):
+        variances += np.square(values[rows] - mean).sum(axis=0) / len(values)
     blocks = np.split(variances, np.cumsum(widths)[:-1])
     return np.concatenate([np.full(len(block), max(float(block.mean()), 1e-12) ** 0.5, np.float32) for block in blocks])
 
@@ -137,7 +147,11 @@ def _calibration(encoders: PairedEncoders, features: FeatureSet) -> float:
     data = features.data
     f = head_embeddings(encoders.sketch, features.x, canonical=False)
     g = head_embeddings(encoders.photo, features.y, canonical=False)
-    cross = data.weights @ ((data.sketch_incidence() @ f) * (data.photo_incidence() @ g)).sum(axis=1)
+    weights, incidence_f, incidence_g = data.weights, data.sketch_incidence(), data.photo_incidence()
+    cross = sum(
+        weights[rows] @ (group_means(f, incidence_f[rows]) * group_means(g, incidence_g[rows])).sum(axis=1)
+        for rows in row_blocks(len(weights), _GROUPS)
+    )
     moment_f = weighted_second_moment(f, features.sketch_probabilities)
     moment_g = weighted_second_moment(g, features.photo_probabilities)
     return max(float(cross / (moment_f * moment_g).sum()), 1e-6)

@@ -7,6 +7,7 @@ but the seed and the step.
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.base.errors import DataError
+from training.base.machine import processors
 from training.base.rejects import reject_reason, report_rejects
 from training.data.pairs import PairedData
 from training.fit.augmentation import Draws, augment_photos, augment_sketches
@@ -22,6 +24,7 @@ from training.fit.distributed import own_rows
 from training.fit.sampling import Batch, PairSampler
 from training.model.encoders import Encoder, PairedEncoders
 from training.model.images import open_image
+from training.model.preprocessing import Preprocessing
 
 __all__ = ["ImageBatches"]
 
@@ -66,8 +69,9 @@ class ImageBatches:
         self._rejected: dict[Path, str] = {}
         self._decoded: dict[Path, Pixels] = {}
         self._room = _MEMORY
-        # One thread of its own, so that preparing a batch does not take both cores from the step being computed.
         self._pool = ThreadPoolExecutor(1, "images", initializer=torch.set_num_threads, initargs=(1,))
+        # On a CPU one thread decodes, so that it does not take the cores from the step being computed.
+        self._decoders = ThreadPoolExecutor(processors() if device.type == "cuda" else 1, "decode")
         self._next: tuple[int, Future[Batch]] | None = None
 
     def __call__(self, step: int) -> Batch:
@@ -85,6 +89,7 @@ class ImageBatches:
     def close(self) -> None:
         """Stops working ahead, and lists the files that have become unusable."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._decoders.shutdown(wait=True, cancel_futures=True)
         if self._rejected:
             reasons = {str(file): reason for file, reason in self._rejected.items()}
             report_rejects(self._rejects, reasons, len(self._data.sketches) + len(self._data.photos), add=True)
@@ -94,11 +99,12 @@ class ImageBatches:
         rows = np.arange(len(groups))[self._own]
         random = np.random.default_rng([self._seed, step, 1])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        drawn = self._arranged([self._data.sketches[row] for row in sketches[rows]], self._sketch)
+        shown = self._arranged([self._data.photos[row] for row in photos[rows]], self._photo)
         pairs = [
             (drawing, picture, row)
-            for row, sketch, photo in zip(rows, sketches[rows], photos[rows], strict=True)
-            if (drawing := self._arranged(self._data.sketches[sketch], self._sketch)) is not None
-            and (picture := self._arranged(self._data.photos[photo], self._photo)) is not None
+            for drawing, picture, row in zip(drawn, shown, rows, strict=True)
+            if drawing is not None and picture is not None
         ]
         if len(pairs) < min(2, len(rows)):
             raise DataError(
@@ -117,23 +123,31 @@ class ImageBatches:
         )
 
     def _stack(self, images: Sequence[Pixels]) -> Tensor:
-        pixels = torch.from_numpy(np.stack(images)).to(self._device)
+        pixels = torch.from_numpy(np.stack(images))
+        if self._device.type == "cuda":  # the copy then does not wait for the step being computed
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(self._device, non_blocking=True)
         return pixels.permute(0, 3, 1, 2).float().div_(255)
 
-    def _arranged(self, file: Path, encoder: Encoder) -> Pixels | None:
-        """Decoded and resized, from memory where there was room for it; None if the file cannot be used any more."""
-        pixels = self._decoded.get(file)
-        if pixels is None and file not in self._rejected:
-            preprocessing = encoder.preprocessing
-            try:
-                arranged = preprocessing.arrange(open_image(file, draft=preprocessing.draft))
-                pixels = np.asarray(arranged.convert("RGB"))
-            except MemoryError:
-                raise
-            except Exception as error:  # no single image may end the training
-                self._rejected[file] = reject_reason(error)
-                return None
-            if pixels.nbytes <= self._room:
+    def _arranged(self, files: Sequence[Path], encoder: Encoder) -> list[Pixels | None]:
+        """Decoded and resized, from memory where there was room; None for a file that cannot be used any more."""
+        missing = [file for file in dict.fromkeys(files) if file not in self._decoded and file not in self._rejected]
+        found = dict(zip(missing, self._decoders.map(partial(_arrange, encoder.preprocessing), missing), strict=True))
+        for file, pixels in found.items():
+            if isinstance(pixels, str):
+                self._rejected[file] = pixels
+            elif pixels.nbytes <= self._room:
                 self._decoded[file] = pixels
                 self._room -= pixels.nbytes
-        return pixels
+        usable = {file: pixels for file, pixels in found.items() if not isinstance(pixels, str)}
+        return [usable[file] if file in usable else self._decoded.get(file) for file in files]
+
+
+def _arrange(preprocessing: Preprocessing, file: Path) -> Pixels | str:
+    """Decoded and resized; or why the file cannot be used."""
+    try:
+        return np.asarray(preprocessing.arrange(open_image(file, draft=preprocessing.draft)).convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # no single image may end the training
+        return reject_reason(error)

@@ -72,6 +72,10 @@ class Recipe(RecipeOptions):
         False, description="crop sketches to what is drawn, pad them to a square and darken light lines"
     )
     grayscale: bool = Field(False, description="drop the colour of photos")
+    standardise: Literal["blocks", "features"] = Field(
+        "blocks",
+        description="what has variance one before the heads: the features of each stage on average, or each feature",
+    )
     hidden: int = Field(0, ge=0, description="width of the heads' hidden layer; 0: linear heads")
     share_head: bool = Field(True, description="use one head for sketches and photos")
     sketch_mean: Literal["data", "start"] = Field(

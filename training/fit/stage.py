@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.features.paired import FeatureSet
@@ -22,7 +20,7 @@ from training.fit.run_log import RunLog
 from training.fit.sampling import Batch, FeatureBatches, PairSampler
 from training.fit.teaching import Embedded, build_teacher
 from training.model.canonical import CanonicalForm
-from training.model.encoders import Encoder, PairedEncoders
+from training.model.encoders import PairedEncoders
 
 __all__ = ["DEFAULT_RIDGE", "Stage"]
 
@@ -82,7 +80,7 @@ class Stage:
         Returns:
             Second moments of the standardised features.
         """
-        standardise(self.encoders, features)
+        standardise(self.encoders, features, self.recipe.standardise)
         if self.start:  # its heads fit its own scales only
             self.encoders.sketch.head.scale.copy_(self.start.sketch.head.scale)
             self.encoders.photo.head.scale.copy_(self.start.photo.head.scale)
@@ -106,7 +104,7 @@ class Stage:
             moments = moments or self.standardised_moments(features)
             apply_closed_form(self.encoders, features, moments, ridge)
             if self.start:
-                blend_heads(self.encoders, self.start, features, self.recipe.start_heads)
+                blend_heads(self.encoders, self.start, features, moments, self.recipe.start_heads)
         form = learned_form(self.encoders, features)
         if self.recipe.canonical:
             apply_canonical_form(self.encoders, form)
@@ -118,7 +116,7 @@ class Stage:
             moments = self.standardised_moments(features)
             apply_closed_form(self.encoders, features, moments, recipe.ridge or DEFAULT_RIDGE)
             return
-        standardise(self.encoders, features)
+        standardise(self.encoders, features, self.recipe.standardise)
         torch.manual_seed(recipe.seed)
         for head in (self.encoders.sketch.head, self.encoders.photo.head):
             head.mu.fill_(recipe.mu)
@@ -213,18 +211,10 @@ class Stage:
 
 def _moments(encoders: PairedEncoders, features: FeatureSet) -> Moments:
     """Moments of the features as the heads standardise them."""
-    return feature_moments(
-        _standardised(encoders.sketch, features.x),
-        _standardised(encoders.photo, features.y),
-        features.data.sketch_incidence(),
-        features.data.photo_incidence(),
-        features.data.weights,
-    )
-
-
-def _standardised(encoder: Encoder, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    mean, scale = encoder.head.mean.cpu().numpy(), encoder.head.scale.cpu().numpy()
-    return np.asarray((features - mean) / scale, dtype=np.float32)
+    data = features.data
+    incidences = data.sketch_incidence(), data.photo_incidence()
+    moments = feature_moments(features.x, features.y, *incidences, data.weights)
+    return moments.scaled(encoders.sketch.head.scale.cpu().numpy(), encoders.photo.head.scale.cpu().numpy())
 
 
 def _features(encoders: PairedEncoders, batch: Batch) -> tuple[Tensor, Tensor]:

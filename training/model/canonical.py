@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, svd
 
+from training.base.row_blocks import row_blocks
+
 __all__ = ["CanonicalForm", "canonical_form", "weighted_second_moment"]
 
 Matrix = NDArray[np.float64]
@@ -37,8 +39,10 @@ def weighted_second_moment(embeddings: NDArray[np.float32], weights: Matrix) -> 
     Returns:
         The second moment, ``(dim, dim)``.
     """
-    values = embeddings.astype(np.float64)
-    moment: Matrix = (values * weights[:, None]).T @ values
+    moment = np.zeros((embeddings.shape[1], embeddings.shape[1]))
+    for rows in row_blocks(len(embeddings)):
+        values = embeddings[rows].astype(np.float64)
+        moment += (values * weights[rows, None]).T @ values
     return moment
 
 

@@ -17,6 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from training.base.row_blocks import map_rows, row_blocks
 from training.model.canonical import canonical_form
 
 __all__ = ["GalleryOrder", "SecondMoment", "gallery_order", "order_of_photos", "read_gallery_order"]
@@ -47,10 +48,11 @@ class SecondMoment:
 
     def add(self, embeddings: NDArray[np.float32]) -> None:
         """Adds embeddings ``(n, dim)``."""
-        values = embeddings.astype(np.float64)
-        self.count += len(values)
-        self.total += values.sum(axis=0)
-        self.products += values.T @ values
+        for rows in row_blocks(len(embeddings)):
+            values = embeddings[rows].astype(np.float64)
+            self.count += len(values)
+            self.total += values.sum(axis=0)
+            self.products += values.T @ values
 
     def merge(self, other: "SecondMoment") -> None:
         """Adds other sums."""
@@ -97,13 +99,14 @@ class GalleryOrder(NamedTuple):
         Returns:
             The mapped embeddings, ``(n, dim)``.
         """
-        mapped = np.zeros(embeddings.shape, np.float32)
-        mapped[:, :dimensions] = embeddings.astype(np.float64) @ self.sketch_map[:dimensions].T
+        mapped = map_rows(lambda rows: rows.astype(np.float64) @ self.sketch_map.T, embeddings, len(self.mean))
+        if dimensions is not None:
+            mapped[:, dimensions:] = 0
         return mapped
 
     def photos(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Maps embeddings ``(n, dim)`` of photos of the gallery to the gallery's coordinates; see ``sketches``."""
-        return ((embeddings.astype(np.float64) - self.mean) @ self.photo_map.T).astype(np.float32)
+        return map_rows(lambda rows: (rows - self.mean) @ self.photo_map.T, embeddings, len(self.mean))
 
     def baseline(self, queries: NDArray[np.float32]) -> Matrix:
         """Computes the score ``(n,)`` of the mean photo, which every score of a query ``(n, dim)`` contains."""

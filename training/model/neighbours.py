@@ -14,18 +14,23 @@ This is database-side augmentation (Turcot and Lowe, ICCV workshops 2009) with w
 2017; Radenovic et al., TPAMI 2019), applied to the embeddings of the operator instead of unit descriptors.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
+
+from training.base.row_blocks import row_blocks
+from training.model.gallery_order import SecondMoment
+from training.model.nearest import directions, nearest, nearest_photos
 
 __all__ = [
     "NEIGHBOURS",
     "STRENGTH",
-    "directions",
     "gallery_strength",
     "mix",
-    "nearest",
     "separation",
     "with_neighbours",
+    "with_neighbours_blockwise",
 ]
 
 NEIGHBOURS = 10
@@ -36,31 +41,6 @@ _SAMPLE, _QUERIES = 10_000, 1_000  # photos that these are looked for among, and
 _ROWS = 1024
 
 Vectors = NDArray[np.float32]
-
-
-def directions(embeddings: Vectors, mean: NDArray[np.floating]) -> Vectors:
-    """Scales embeddings ``(n, dim)`` about their mean to unit length; one that is the mean stays zero."""
-    centred: Vectors = embeddings.astype(np.float32) - mean.astype(np.float32)
-    lengths: Vectors = np.linalg.norm(centred, axis=1, keepdims=True).astype(np.float32)
-    return np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
-
-
-def nearest(units: Vectors, rows: slice | NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Finds the other photos with the largest cosines, by comparing all.
-
-    Args:
-        units: directions of all photos, ``(n, dim)``.
-        rows: of the photos whose neighbours are wanted.
-        count: number of neighbours, less than ``n``.
-
-    Returns:
-        Positions ``(rows, count)``, in no particular order.
-    """
-    cosines = units[rows] @ units.T
-    own = np.arange(len(units))[rows]
-    cosines[np.arange(len(own)), own] = -np.inf
-    found: NDArray[np.int64] = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-    return found
 
 
 def separation(embeddings: Vectors) -> float:
@@ -119,16 +99,43 @@ def with_neighbours(embeddings: Vectors, count: int = NEIGHBOURS, strength: floa
         count: number of neighbours of each; 0 leaves the embeddings as they are.
         strength: see ``mix``; that of ``gallery_strength`` when omitted.
     """
-    if not (there := min(count, len(embeddings) - 1)) > 0:
+    if count < 1 or len(embeddings) < 2:
         return embeddings
     if strength is None:
         strength = gallery_strength(embeddings)
     if strength <= 0:
         return embeddings
-    units, mixed = directions(embeddings, embeddings.mean(axis=0, dtype=np.float64)), np.empty_like(embeddings)
-    for start in range(0, len(embeddings), _ROWS):
-        rows = slice(start, start + _ROWS)
-        positions = nearest(units, rows, there)
-        cosines = np.einsum("nd,nkd->nk", units[rows], units[positions])
-        mixed[rows] = mix(embeddings[rows], embeddings[positions], cosines, count, strength)
+    moment, mixed, start = SecondMoment(embeddings.shape[1]), np.empty_like(embeddings), 0
+    moment.add(embeddings)
+    for block in with_neighbours_blockwise(embeddings, moment, count, strength):
+        mixed[start : start + len(block)] = block
+        start += len(block)
     return mixed
+
+
+def with_neighbours_blockwise(
+    embeddings: Vectors, moment: SecondMoment, count: int, strength: float
+) -> Iterator[Vectors]:
+    """Takes the neighbours into the embeddings of a gallery, block by block.
+
+    Args:
+        embeddings: in the model's coordinates, ``(n, dim)``, which may be memory-mapped.
+        moment: sums over them.
+        count: number of neighbours of each, at least 1.
+        strength: see ``mix``.
+
+    Yields:
+        Embeddings, ``(rows, dim)``, in order.
+    """
+    there = min(count, len(embeddings) - 1)
+    if there < 1:
+        yield np.asarray(embeddings)
+        return
+    find = nearest_photos(embeddings, moment, there)
+    for rows in row_blocks(len(embeddings), _ROWS):
+        own, positions = np.asarray(embeddings[rows]), find(rows)
+        others = embeddings[positions.reshape(-1)].reshape(*positions.shape, -1)
+        units = directions(others.reshape(-1, others.shape[-1]), moment.mean).reshape(others.shape)
+        cosines = np.einsum("nd,nkd->nk", directions(own, moment.mean), units)
+        cosines[positions < 0] = 0
+        yield mix(own, others, cosines, count, strength)

@@ -36,13 +36,13 @@ def test_every_usable_photo_gets_its_drawings_once(shapes, tmp_path):
 
 def test_a_drawing_that_was_cut_short_is_drawn_again(shapes, tmp_path):
     draw_pairs(shapes / "photo", tmp_path)
-    contents = {file: file.read_bytes() for file in (tmp_path / "drawings").iterdir()}
+    contents = {file: file.read_bytes() for file in (tmp_path / "drawings").rglob("*.png")}
     cut, empty, gone, *_ = sorted(contents)
     cut.write_bytes(contents[cut][:-20])
     empty.write_bytes(b"")
     gone.unlink()
     draw_pairs(shapes / "photo", tmp_path)
-    assert {file: file.read_bytes() for file in (tmp_path / "drawings").iterdir()} == contents
+    assert {file: file.read_bytes() for file in (tmp_path / "drawings").rglob("*.png")} == contents
 
 
 def test_a_drawing_is_stored_as_it_was_drawn(shapes, tmp_path):
@@ -116,3 +116,14 @@ def test_photos_or_data_but_not_both_or_neither(tmp_path, capsys):
 def test_keeping_something_needs_a_model_to_keep_it_from(choices):
     with pytest.raises(ValidationError, match="needs a model to --start from"):
         Recipe(tune="none", **choices)
+
+
+def test_drawings_lie_in_folders_by_the_beginning_of_their_names(shapes, tmp_path):
+    """A single folder would hold millions of files where there are millions of photos."""
+    photos = sorted((shapes / "photo").rglob("*.png"))[:12]
+    drawn, _ = draw_outlines(photos, tmp_path / "drawings", 2)
+    files = [file for outlines in drawn.values() for file in outlines]
+    assert len(set(files)) == 24
+    assert not [entry for entry in (tmp_path / "drawings").iterdir() if entry.is_file()]
+    digests = {hashlib.sha256(photo.read_bytes()).hexdigest()[:24] for photo in photos}
+    assert {file.parent.name + file.stem.rpartition("-")[0] for file in files} == digests

@@ -9,6 +9,7 @@ from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
 from training.evaluation.calibration import (
     FEWEST_CLASSES,
+    _best,
     calibration_error,
     fit_calibration,
     found_by_sketches,
@@ -84,3 +85,11 @@ def test_the_error_is_the_distance_of_the_diagram_from_the_diagonal():
     np.testing.assert_allclose(reliability(relevance, relevant), [[0.05, 0.5, 2], [0.95, 1.0, 2]])
     assert calibration_error(relevance, relevant) == pytest.approx((0.45 + 0.05) / 2)
     assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
+
+
+@pytest.mark.parametrize("count", [3, 20, 21, 300])
+def test_the_first_results_are_those_of_sorting_all(count):
+    random = np.random.default_rng(count)
+    scores = random.integers(-5, 5, count).astype(np.float32)
+    scores[random.random(count) < 0.3] = -np.inf
+    assert _best(scores).tolist() == np.argsort(-scores, kind="stable")[:20].tolist()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from training.evaluation import figures
 from training.evaluation.figures import curve_dimensions, instance_accuracy, retrieval_figures
 from training.evaluation.metrics import (
     accuracy_at,
@@ -50,27 +51,61 @@ def test_ties_are_ranked_by_position():
     )
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
 @pytest.mark.parametrize("values", [3, 40, 10**6], ids=["most are tied", "some are tied", "hardly any is tied"])
-def test_average_precision_by_scores_is_that_of_the_ranking(values):
+def test_average_precision_by_scores_is_that_of_the_ranking(values, kind):
     random = np.random.default_rng(values)
-    scores = random.integers(-values, values, (60, 80)).astype(np.float32)
+    scores = random.integers(-values, values, (60, 80)).astype(kind)
     relevant = random.random((60, 80)) < np.linspace(0, 1, 60)[:, None]  # none in the first row, all in the last
     found = average_precision_by_scores(scores, relevant)
     np.testing.assert_allclose(found, average_precision(rank_relevance(scores, relevant)), rtol=1e-12)
+    by_sorting = np.take_along_axis(relevant, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    np.testing.assert_array_equal(rank_relevance(scores, relevant), by_sorting)
     assert found[0] == 0
+
+
+def test_differences_below_single_precision_count():
+    relevant = np.array([[False, True]])
+    np.testing.assert_array_equal(rank_relevance(np.array([[1.0, 1.0 + 1e-12]]), relevant), [[True, False]])
+
+
+def test_scores_of_either_sign_of_zero_are_tied():
+    relevant = np.array([[False, True, False, True, False]])
+    scores = np.array([[0.0, -0.0, -1.0, 0.0, 1.0]], np.float32)
+    np.testing.assert_array_equal(rank_relevance(scores, relevant), [[False, False, True, True, False]])
+
+
+def test_a_query_whose_scores_are_all_equal_is_ranked_by_position():
+    """Each of 20,000 relevant items is tied with all of 40,000."""
+    relevant = (np.arange(40_000) % 2 == 0)[None]
+    found = average_precision_by_scores(np.zeros((1, 40_000), np.float32), relevant)
+    np.testing.assert_allclose(found, average_precision(relevant), rtol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 7, 10**6])
+def test_figures_do_not_depend_on_how_many_scores_are_ranked_at_once(block, monkeypatch):
+    random = np.random.default_rng(0)
+    sketches, photos = (random.normal(size=(n, 6)).astype(np.float32) for n in (30, 50))
+    relevant = csr_array(np.arange(30)[:, None] % 5 == np.arange(50)[None] % 5)
+    expected = retrieval_figures(sketches, photos, relevant)
+    monkeypatch.setattr(figures, "_SCORED", block * 110)
+    monkeypatch.setattr(figures, "_RANKED", block * 50)
+    found = retrieval_figures(sketches, photos, relevant)
+    assert found.map_all == pytest.approx(expected.map_all)
+    assert found.accuracy == pytest.approx(expected.accuracy)
 
 
 def test_figures_agree_with_the_functions():
     random = np.random.default_rng(0)
     sketches, photos = (random.normal(size=(n, 6)).astype(np.float32) for n in (700, 50))
     relevant = np.arange(700)[:, None] % 5 == np.arange(50)[None] % 5
-    figures = retrieval_figures(sketches, photos, csr_array(relevant))
+    found = retrieval_figures(sketches, photos, csr_array(relevant))
     ranked = rank_relevance(sketches @ photos.T, relevant)
-    assert figures.map_all == pytest.approx(average_precision(ranked).mean())
-    assert figures.precision[25] == pytest.approx(precision_at(ranked, 25).mean())
-    assert [point.dimensions for point in figures.curve] == [1, 2, 4, 6]
-    assert figures.curve[-1].most == figures.curve[-1].least == pytest.approx(figures.map_all)
-    assert figures.curve[0].least == pytest.approx(
+    assert found.map_all == pytest.approx(average_precision(ranked).mean())
+    assert found.precision[25] == pytest.approx(precision_at(ranked, 25).mean())
+    assert [point.dimensions for point in found.curve] == [1, 2, 4, 6]
+    assert found.curve[-1].most == found.curve[-1].least == pytest.approx(found.map_all)
+    assert found.curve[0].least == pytest.approx(
         average_precision(rank_relevance(sketches[:, 5:] @ photos[:, 5:].T, relevant)).mean()
     )
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from training.base import row_blocks
 from training.fit.closed_form import feature_moments, solve, solve_shared
 
 
@@ -66,7 +69,7 @@ def test_covariances_are_centred_whichever_side_is_smaller():
 
 @pytest.mark.parametrize(("count", "width"), [(40, 6), (5, 12)])
 def test_moments_by_blocks_are_those_of_all_images_at_once(count, width, monkeypatch):
-    monkeypatch.setattr("training.fit.closed_form._ROWS", 7)
+    monkeypatch.setattr(row_blocks, "_ROWS", 7)
     values = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
     labels, weights = np.arange(count) % 3, np.array([0.2, 0.3, 0.5])
     incidence = csr_array((1 / np.bincount(labels)[labels], (labels, np.arange(count))), shape=(3, count))
@@ -76,7 +79,7 @@ def test_moments_by_blocks_are_those_of_all_images_at_once(count, width, monkeyp
     pairs = moments.x.eigenpairs
     covariance = pairs.vectors * pairs.values @ pairs.vectors.T
     np.testing.assert_allclose(covariance, (centred * probabilities[:, None]).T @ centred, atol=1e-12)
-    np.testing.assert_allclose(moments.groups_x, np.sqrt(weights)[:, None] * (incidence @ centred), atol=1e-12)
+    np.testing.assert_allclose(moments.cross_x, np.sqrt(weights)[:, None] * (incidence @ centred), atol=1e-12)
     np.testing.assert_allclose(moments.mean_x, probabilities @ values, rtol=1e-5)
 
 
@@ -88,3 +91,42 @@ def test_the_pooled_covariance_is_the_mean_of_both(counts):
     pooled = feature_moments(x, y, *incidences, np.ones(1)).pooled
     mean = (np.cov(x.T, bias=True) + np.cov(y.T, bias=True)) / 2
     np.testing.assert_allclose((pooled.vectors * pooled.values) @ pooled.vectors.T, mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", [solve, solve_shared])
+def test_more_groups_than_features_give_the_same_maps(solver, monkeypatch):
+    """Every image is a group of its own besides its class: the cross-covariance is then held as one matrix."""
+    monkeypatch.setattr(row_blocks, "_ROWS", 7)
+    monkeypatch.setattr("training.fit.closed_form._GROUPS", 5)
+    random = np.random.default_rng(0)
+    x, y = (random.normal(size=(30, width)).astype(np.float32) for width in (6, 6))
+    classes = np.arange(30)[None] % 3 == np.arange(3)[:, None]
+    incidence = csr_array(np.vstack([classes / 10, np.eye(30)]))
+    weights = np.concatenate([np.full(3, 0.2), np.full(30, 0.4 / 30)])
+    moments = feature_moments(x, y, incidence, incidence, weights)
+    means = [incidence @ each - (weights @ incidence) @ each for each in (x, y)]
+    factors = [np.sqrt(weights)[:, None] * each for each in means]
+    np.testing.assert_allclose(moments.cross_x.T @ moments.cross_y, factors[0].T @ factors[1], atol=1e-6)
+    assert moments.cross_x.shape == (6, 6)
+    of_groups = replace(moments, cross_x=factors[0], cross_y=factors[1])
+    expected, found = solver(of_groups, 6, 0.5), solver(moments, 6, 0.5)
+    np.testing.assert_allclose(found.spectrum, expected.spectrum, rtol=1e-5)
+    np.testing.assert_allclose(found.weight_x.T @ found.weight_y, expected.weight_x.T @ expected.weight_y, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [5, 40], ids=["fewer images than features", "more images"])
+def test_moments_of_scaled_features_are_scaled_moments(count):
+    random = np.random.default_rng(0)
+    x, y = (random.normal(size=(count, 8)).astype(np.float32) + 3 for _ in range(2))
+    scales = random.uniform(0.5, 4, size=(2, 8)).astype(np.float32)
+    incidence, weights = csr_array(np.eye(count)), random.dirichlet(np.ones(count))
+    found = feature_moments(x, y, incidence, incidence, weights).scaled(*scales)
+    expected = feature_moments(x / scales[0], y / scales[1], incidence, incidence, weights)
+    maps, wanted = (solve(each, 4, 1.0) for each in (found, expected))
+    np.testing.assert_allclose(maps.spectrum, wanted.spectrum, rtol=1e-5)
+    np.testing.assert_allclose(found.mean_x, expected.mean_x, rtol=1e-5)
+    weight = random.normal(size=(3, 8))
+    np.testing.assert_allclose(found.y.mapped(weight), expected.y.mapped(weight), rtol=1e-4)
+    np.testing.assert_allclose(
+        found.y.mapped(weight), np.cov((y / scales[1] @ weight.T).T, aweights=weights, ddof=0), rtol=1e-4
+    )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_a_step_is_the_same_in_any_order(batches):
     for step in (2, 0, 1):
         for left, right in zip(resumed(step), expected[step], strict=True):
             assert torch.equal(left, right)
+
+
+def test_several_threads_decode_the_same_batches(batches):
+    """As on a machine with a GPU, which one thread would not keep busy."""
+    alone, several = batches(), batches()
+    with ThreadPoolExecutor(4) as threads:
+        several._decoders = threads
+        for step in range(3):
+            for left, right in zip(several(step), alone(step), strict=True):
+                assert torch.equal(left, right)
+        several.close()
 
 
 def test_shapes_and_normalisation(batches):

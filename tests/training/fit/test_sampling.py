@@ -63,3 +63,9 @@ def test_pairs_of_a_class_come_together_and_each_pair_is_as_probable_as_ever():
 
 def test_sizes_of_draws():
     assert [len(part) for part in PairSampler(DATA, 7, seed=0).draw(0)] == [7, 7, 7]
+
+
+def test_groups_are_drawn_as_numpy_draws_them():
+    """So that a run that was begun by an earlier version goes on with the same pairs."""
+    expected = np.random.default_rng([7, 3]).choice(len(GROUPS), 500, p=DATA.weights)
+    assert PairSampler(DATA, 500, seed=7).draw(3)[2].tolist() == expected.tolist()

@@ -8,7 +8,9 @@ import torch
 
 from training.data.pairing import InstancePairs
 from training.data.pairs import Group, PairedData
+from training.evaluation.figures import mean_average_precision
 from training.features.paired import FeatureSet
+from training.fit import selection
 from training.fit.selection import choose_dimensions, climb, held_out_score
 from training.model.heads import Head, HeadConfig
 
@@ -70,3 +72,23 @@ def test_climbing_has_a_single_value_scored_too():
     tried = []
     assert climb(lambda value: tried.append(value) or 0.5, (4.0,)) == 4.0
     assert tried == [4.0]
+
+
+def test_a_search_has_so_many_sketches_at_most(encoders, monkeypatch):
+    """What a choice takes would otherwise grow with the number of sketches times that of photos."""
+    few = features(("owl1-1.png", "fox1-1.png"))
+    many = (*((1, 0),) * 20, (0, 1))
+    sketches = tuple(Path(f"{number}.png") for number in range(len(many)))
+    groups = (Group("owl", tuple(range(20)), (0, 1)), Group("fox", (20,), (2,)))
+    data = PairedData(sketches, few.data.photos, groups, InstancePairs({}))
+    whole = FeatureSet(data, np.array(many, np.float32), few.y)
+    expected, searched = held_out_score(whole, encoders, {"owl"}), []
+
+    def average(sketches, photos, relevance):
+        searched.append(len(sketches))
+        return mean_average_precision(sketches, photos, relevance)
+
+    monkeypatch.setattr(selection, "mean_average_precision", average)
+    monkeypatch.setattr(selection, "_SKETCHES", 3)
+    assert held_out_score(whole, encoders, {"owl"}) == pytest.approx(expected)
+    assert searched == [3, 3]

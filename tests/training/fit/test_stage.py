@@ -1,5 +1,6 @@
 """One training of heads on features that stand for a backbone's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from training.base.errors import DivergenceError
 from training.data.pairs import Group, PairedData
 from training.features.paired import FeatureSet, head_embeddings
+from training.fit.head_parameters import apply_closed_form, blend_heads
 from training.fit.recipe import Recipe
 from training.fit.run_log import RunLog
 from training.fit.stage import Stage
@@ -102,3 +104,35 @@ def test_heads_that_are_not_finite_are_named(features, tmp_path):
         trained.encoders.photo.head.body.weight[0, 0] = torch.inf
     with pytest.raises(DivergenceError, match="lower the learning rate"):
         trained.refit(features, None)
+
+
+@pytest.mark.parametrize("tune", ["none", "heads"])
+def test_each_feature_may_have_variance_one(features, tmp_path, tune):
+    uneven = replace(features, y=features.y * np.geomspace(1e-3, 1e3, FEATURES, dtype=np.float32))
+    deviations = {}
+    for unit in ("blocks", "features"):
+        trained = stage(tmp_path / unit, tune=tune, epochs=1, standardise=unit)
+        (tmp_path / unit).mkdir()
+        trained.train(uneven)
+        trained.refit(uneven, 0.1)
+        deviations[unit] = (uneven.y / trained.encoders.photo.head.scale.numpy()).std(axis=0)
+    np.testing.assert_allclose(deviations["features"], 1, rtol=1e-3)
+    assert np.square(deviations["blocks"]).mean() == pytest.approx(1, rel=1e-3)
+    assert deviations["blocks"].min() < 1e-3
+
+
+def test_blended_heads_score_photos_as_the_sum_of_both_kernels(features, tmp_path):
+    """Where there are coordinates enough for both."""
+    start = stage(tmp_path, tune="none", photo_norm="none")
+    start.refit(features, 10.0)
+    own = stage(tmp_path, tune="none", photo_norm="none")
+    moments = own.standardised_moments(features)
+    apply_closed_form(own.encoders, features, moments, 0.1)
+    z = (features.y - own.encoders.photo.head.mean.numpy()) / own.encoders.photo.head.scale.numpy()
+    parts = [z @ each.encoders.photo.head.body.weight.detach().numpy().T for each in (start, own)]
+    scaled = [0.5**0.5 * part / np.linalg.norm(part, axis=1).mean() for part in parts]
+    expected = np.concatenate(scaled, axis=1)
+    values = np.linalg.eigvalsh(expected.T @ expected / len(expected))[::-1][:4]
+    blend_heads(own.encoders, start.encoders, features, moments, 0.5)
+    found = z @ own.encoders.photo.head.body.weight.detach().numpy().T
+    np.testing.assert_allclose(found.T @ found / len(found), np.diag(values), atol=1e-5)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from training.model import neighbours
-from training.model.neighbours import STRENGTH, directions, gallery_strength, nearest, separation, with_neighbours
+from training.model.nearest import directions, nearest
+from training.model.neighbours import STRENGTH, gallery_strength, separation, with_neighbours
 
 
 def decaying(count, dim, seed=0):
