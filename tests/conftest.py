@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -16,6 +17,12 @@ from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_e
 from training.model.heads import HeadConfig
 from training.model.preprocessing import Preprocessing
 from training.model.quantisation import SHARED, Comparison, Quantisation
+
+# The same examples in every run, whatever the machine does meanwhile; --hypothesis-profile=default tries others.
+hypothesis.settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+hypothesis.settings.load_profile("same")
 
 SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], dict], None]] = {
     "circle": lambda draw, box, style: draw.ellipse(box, **style),

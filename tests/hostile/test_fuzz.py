@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tests.hostile.attempts import Api
@@ -62,9 +62,7 @@ def api(victim: Victim, originals: dict[str, bytes]) -> Api:
 def test_strangers(watch: Watch, before, api: Api, kind: str, tmp_path: Path) -> None:
     end = time.monotonic() + SECONDS
     database = DirectoryBasedExampleDatabase(tmp_path)
-    limits = settings(
-        max_examples=ROUND, deadline=None, phases=PHASES, database=database, suppress_health_check=list(HealthCheck)
-    )
+    limits = settings(max_examples=ROUND, phases=PHASES, database=database, derandomize=False)
     number, failed = 0, False
 
     @limits
