@@ -15,6 +15,8 @@ from index.jobs import index_photos
 from index.sources import list_photos
 from tests.conftest import SHAPES
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def measure(benchmark, monkeypatch, capsys):

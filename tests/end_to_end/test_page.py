@@ -32,7 +32,11 @@ from tests.service.conftest import serving, wait_until
 from training.model.bundle import set_calibration
 from training.model.calibration import Calibration, Coefficients
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.long,
+    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING),
+]
 
 SHOWN = "[...document.querySelectorAll('#grid li')].map(item => item.dataset.id).join()"
 

@@ -13,6 +13,8 @@ from PIL import Image
 from service.http.listening import listen
 from tests.training.model.test_images import png_header
 
+pytestmark = pytest.mark.long
+
 
 def search(deployment, content, **options):
     headers = {"Content-Type": "image/png"}

@@ -23,6 +23,8 @@ from tests.service.conftest import wait_until
 from tests.service.test_hostile import encoded
 from tests.service.test_two_services import PNG, start, url_of
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 240  # seconds for a process that loads everything on a busy machine
 
 

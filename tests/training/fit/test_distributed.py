@@ -19,6 +19,8 @@ from training.fit.distributed import broadcast, gather_rows, is_first, joined, o
 from training.model.manifest import read_manifest
 from training.model.tensors import load_tensors
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 RECIPE = {"backbone": "test_efficientnet", "multi_scale": False, "image_size": 64, "dim": 8, "batch_size": 15}
 

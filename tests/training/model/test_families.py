@@ -16,6 +16,8 @@ from training.fit.beginning import check_backbone
 from training.fit.recipe import Recipe
 from training.model.backbones import build_backbone, load_pretrained
 
+pytestmark = pytest.mark.long
+
 FAMILIES = [
     "test_convnext",
     "test_efficientnet",
