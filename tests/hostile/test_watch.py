@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.exchange import Request, exchange, written
-from tests.hostile.watch import Footprint, Misbehaviour, Watch, footprint
+from tests.hostile.watch import FILES, THREADS, Footprint, Misbehaviour, Watch, footprint
 
 KNOWN = written("GET", "/known")
 STRANGE = written("GET", "/strange")
@@ -184,11 +184,11 @@ def test_a_service_that_has_ended_is_seen(tmp_path: Path) -> None:
 
 def test_growth_is_seen() -> None:
     before = Footprint(100, 20, 8)
-    assert not Footprint(129, 20, 8).exceeds(before)
+    assert not Footprint(129, 20 + FILES, 8 + THREADS).exceeds(before)
     assert not Footprint(90, 10, 2).exceeds(before)
     assert Footprint(131, 20, 8).exceeds(before)
-    assert Footprint(100, 30, 8).exceeds(before)
-    assert Footprint(100, 20, 12).exceeds(before)
+    assert Footprint(100, 21 + FILES, 8).exceeds(before)
+    assert Footprint(100, 20, 9 + THREADS).exceeds(before)
 
 
 HOLDER = """

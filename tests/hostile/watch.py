@@ -6,13 +6,18 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from service.encoding.workers import MORE_WORKERS
 from tests.hostile.exchange import HOST, Answer, Request, exchange, written
+from training.base.machine import processors
 
 MAY_FAIL = {503, 507}  # statuses of a service that says it cannot at the moment
 OPENAI = re.compile(rb"\w+ /v1/embeddings[/? ]")
 REMEMBERED = 40  # requests before a failure that are kept with it
 MORE_MEMORY = 1.3
-FEW = 3  # files or threads that come and go
+# What comes and goes on a busy machine: a decoder for each core beside those that were needed before, with its files,
+# and workers, which begin when they are needed and stay.
+FILES = 3 + 8 * processors()
+THREADS = 3 + 2 * processors() + MORE_WORKERS
 PATIENCE = 30.0  # seconds in which every request must have ended
 GLANCE = 0.4  # seconds after which a client leaves that sent no whole request, and waits for nothing
 
@@ -32,8 +37,8 @@ class Footprint(NamedTuple):
         """Whether this is more than it was before, by more than chance."""
         return (
             self.megabytes > MORE_MEMORY * before.megabytes
-            or self.files > before.files + FEW
-            or self.threads > before.threads + FEW
+            or self.files > before.files + FILES
+            or self.threads > before.threads + THREADS
         )
 
 
