@@ -52,7 +52,7 @@ def answer(url):
 
 def wait_until_ready(url, process):
     try:
-        wait_until(lambda: process.poll() is not None or ((got := answer(url)) and got.status_code == 200), 240)
+        wait_until(lambda: process.poll() is not None or ((got := answer(url)) and got.status_code == 200), 900)
         assert process.poll() is None, "it ended"
     except AssertionError as error:
         process.kill()
