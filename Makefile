@@ -24,9 +24,9 @@ demo: $(INSTALLED) $(if $(PHOTOS),photos,$(DEMO)/gallery/CURRENT) ## Adapt the s
 photos: | $(INSTALLED)
 	$(BIN)/svdraw index build --photos "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" $(if $(STARTER),--model $(STARTER)) --out $(DEMO)/photos
 
-# Files of tests run side by side, one a core, with one thread each for their arithmetic.
+# Files of tests run side by side, in the order of tests/conftest.py, with one thread each for their arithmetic.
 test: $(INSTALLED) ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(INSTALLED) ## Attack a service with made-up requests for MINUTES, and kill services and jobs
 	SVDRAW_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/hostile $(ARGS)

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from training.base.machine import processors
 from training.inference.exports import exported_backbone
 from training.inference.ranges import find_ranges
 from training.model.backbones import build_backbone
@@ -16,6 +18,24 @@ from training.model.encoders import EncoderConfig, PairedEncodersConfig, build_e
 from training.model.heads import HeadConfig
 from training.model.preprocessing import Preprocessing
 from training.model.quantisation import SHARED, Comparison, Quantisation
+
+# The same examples in every run, whatever the machine does meanwhile; --hypothesis-profile=default tries others.
+hypothesis.settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+hypothesis.settings.load_profile("same")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, because tests wait a quarter of their time for processes they started."""
+    return processors() + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no process is alone with one of them in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
 
 SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], dict], None]] = {
     "circle": lambda draw, box, style: draw.ellipse(box, **style),

@@ -37,24 +37,25 @@ def service(gallery: Path, folder: Path, **options: object) -> Iterator[RunningS
     """Serves a gallery with these options until the block ends; log and keys are written to a folder."""
     keys = folder / "keys"
     keys.write_text(f"bench write {hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "service", f"--gallery={gallery}", f"--port={port}", f"--keys={keys}", *flags]
-    with (folder / "service.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait(url, process, folder / "service.log")
-        yield RunningService(url, process.pid)
-    finally:
-        process.send_signal(signal.SIGTERM)
+    with socket.socket() as held:  # not listening: nobody else gets the port, and the service can listen at it
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        command = [sys.executable, "-m", "service", f"--gallery={gallery}", f"--port={port}", f"--keys={keys}", *flags]
+        with (folder / "service.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:  # it hangs, as an attack may have it do
-            process.kill()
-            process.wait()
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, process, folder / "service.log")
+            yield RunningService(url, process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:  # it hangs, as an attack may have it do
+                process.kill()
+                process.wait()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from PIL import Image
@@ -124,12 +124,17 @@ def test_attackers_go_on_when_they_are_thrown_out(attackers):
     assert set(calls) == {7}
 
 
-def test_attacks_are_measured(benchmark, gallery, shapes, url, tmp_path, capsys, monkeypatch):
+def test_attacks_are_measured(benchmark, gallery, shapes, tmp_path, capsys, monkeypatch):
     script = benchmark("attacks")
     from measurements import attacks
     from measurements.running_service import RunningService
 
-    monkeypatch.setattr(attacks, "service", lambda *_, **__: nullcontext(RunningService(url, os.getpid())))
+    @contextmanager
+    def here(gallery, folder, **options):
+        with serving(gallery=gallery, **options) as url:
+            yield RunningService(url, os.getpid())
+
+    monkeypatch.setattr(attacks, "service", here)
     arguments = ["--gallery", gallery, "--sketches", shapes / "sketch", "--clients", 2, "--seconds", 1]
     arguments += ["--attacks", "upgrades", "--json", tmp_path / "figures.json"]
     script.measure(script.parser().parse_args([str(argument) for argument in arguments]))

@@ -6,6 +6,8 @@ import torch
 
 from tests.bench.conftest import BENCH
 
+pytestmark = pytest.mark.long
+
 PARTS = ("encoders", "indexing", "service", "search", "training")
 
 

@@ -17,6 +17,8 @@ from tests.conftest import SHAPES
 from training.data.instances import own_photos
 from training.data.pairs import load_data
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def measure(benchmark, monkeypatch, capsys):

@@ -60,7 +60,7 @@ def open_page(url: str, profile: Path, *, phone: tuple[int, int] | None = None) 
         browser.quit()
 
 
-def wait_for(browser: Chrome, condition: str, seconds: float = 20) -> None:
+def wait_for(browser: Chrome, condition: str, seconds: float = 90) -> None:
     """Waits until a JavaScript expression is true."""
     WebDriverWait(browser, seconds, 0.05).until(lambda b: b.execute_script(f"return Boolean({condition})"), condition)
 

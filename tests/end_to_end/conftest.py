@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from tests.end_to_end.browser import LOADED, open_page, wait_for
+from tests.ports import free_port
 from tests.service.conftest import wait_until
 
 THINGS = 60
@@ -42,23 +42,17 @@ def run(*arguments):
     return result.stdout
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def answer(url):
     """What the service says of its state; None if it does not listen."""
     try:
-        return httpx.get(f"{url}/readyz")
+        return httpx.get(f"{url}/readyz", timeout=60)
     except httpx.TransportError:
         return None
 
 
 def wait_until_ready(url, process):
     try:
-        wait_until(lambda: process.poll() is not None or ((got := answer(url)) and got.status_code == 200), 240)
+        wait_until(lambda: process.poll() is not None or ((got := answer(url)) and got.status_code == 200), 900)
         assert process.poll() is None, "it ended"
     except AssertionError as error:
         process.kill()
@@ -118,7 +112,7 @@ def deploy(made, own):
     unseen = json.loads((data / "split.json").read_text())["unseen"]
     yield Deployment(url, data, made / "model", gallery, port, unseen)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0, (own / "service.log").read_text()
+    assert process.wait(120) == 0, (own / "service.log").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -103,8 +103,8 @@ def test_any_other_origin_may_not(site, own_gallery, tmp_path):
         for path, options in (("/v1/search", search("k")), ("/v1/photos/1", remove("k")), ("/v1/gallery", {})):
             assert "TypeError" in page.execute_async_script(ASK, url, path, options)
         page.execute_async_script(SEND, f"{url}/v1/gallery/reload")
-        assert 'svdraw_refused_requests_total{reason="site"} 1.0' in httpx.get(f"{url}/metrics").text
+        assert 'svdraw_refused_requests_total{reason="site"} 1.0' in httpx.get(f"{url}/metrics", timeout=60).text
         assert page.execute_async_script(SHOW, url) == 0
         page.get(url)
         wait = "const done = arguments[0]; fetch('v1/gallery').then((a) => a.json()).then((g) => done(g.photos))"
-        assert page.execute_async_script(wait) == httpx.get(f"{url}/v1/gallery").json()["photos"]
+        assert page.execute_async_script(wait) == httpx.get(f"{url}/v1/gallery", timeout=60).json()["photos"]

@@ -32,7 +32,11 @@ from tests.service.conftest import serving, wait_until
 from training.model.bundle import set_calibration
 from training.model.calibration import Calibration, Coefficients
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.long,
+    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason=MISSING),
+]
 
 SHOWN = "[...document.querySelectorAll('#grid li')].map(item => item.dataset.id).join()"
 
@@ -458,7 +462,7 @@ def test_the_page_says_from_how_many_drawings_the_order_is_learned(deployment, t
             wait_for(page, LOADED)
             assert ("learned from 1 drawing" in page.find_element(By.ID, "spectrum-caption").text) == seen
             photo = photographed_drawing(tmp_path).read_bytes()
-            response = httpx.post(f"{url}/v1/search", content=photo, headers={"Content-Type": "image/jpeg"})
+            response = httpx.post(f"{url}/v1/search", content=photo, headers={"Content-Type": "image/jpeg"}, timeout=60)
             assert response.status_code == 200, response.text
         with closing(Gallery.open(gallery, write=True)) as opened:
             compact(opened)

@@ -54,14 +54,14 @@ def choose(page, picture):
 
 
 def colors_of(deployment, identifiers):
-    return [httpx.get(f"{deployment.url}/v1/photos/{each}").json()["colors"] for each in identifiers]
+    return [httpx.get(f"{deployment.url}/v1/photos/{each}", timeout=60).json()["colors"] for each in identifiers]
 
 
 def test_photos_are_filtered_by_colours_with_the_keyboard(page, deployment, artifacts):
     draw(page, CASTLE)
     wait_for(page, f"{SETTLED} && document.querySelectorAll('#grid li').length === 24")
     everything = result_ids(page)
-    names = httpx.get(f"{deployment.url}/v1/gallery").json()["colors"]
+    names = httpx.get(f"{deployment.url}/v1/gallery", timeout=60).json()["colors"]
     swatches = page.find_elements(By.CSS_SELECTOR, "#colors input")
     assert [each.accessible_name for each in swatches] == names
     for count, name in enumerate(("red", "blue"), start=1):

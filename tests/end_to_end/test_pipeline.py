@@ -13,6 +13,8 @@ from PIL import Image
 from service.http.listening import listen
 from tests.training.model.test_images import png_header
 
+pytestmark = pytest.mark.long
+
 
 def search(deployment, content, **options):
     headers = {"Content-Type": "image/png"}
@@ -43,7 +45,7 @@ def test_results_can_be_fetched(deployment):
     drawing = next((deployment.data / "sketch" / deployment.unseen[0]).iterdir())
     [result] = search(deployment, drawing.read_bytes(), limit=1).json()["results"]
     for kind in ("image", "thumbnail"):
-        picture = httpx.get(deployment.url + result[f"{kind}_url"])
+        picture = httpx.get(deployment.url + result[f"{kind}_url"], timeout=60)
         Image.open(io.BytesIO(picture.content)).load()
 
 
@@ -62,7 +64,7 @@ def test_bad_input_is_answered_and_survived(deployment, content, status, detail)
     response = search(deployment, content)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert detail in response.json()["detail"]
-    assert httpx.get(f"{deployment.url}/readyz").status_code == 200
+    assert httpx.get(f"{deployment.url}/readyz", timeout=60).status_code == 200
 
 
 def test_a_truncated_jpeg(deployment):

@@ -4,9 +4,13 @@ import json
 import shutil
 import signal
 
+import pytest
+
 from service.client.rest import Client
 from tests.end_to_end.conftest import KEY, answer, start_service, wait_until_ready
 from tests.service.conftest import wait_until
+
+pytestmark = pytest.mark.long
 
 
 def first_answer(url, process):

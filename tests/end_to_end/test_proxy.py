@@ -17,7 +17,8 @@ from tests.end_to_end.browser import (
     open_page,
     wait_for,
 )
-from tests.end_to_end.conftest import answer, free_port
+from tests.end_to_end.conftest import answer
+from tests.ports import free_port
 from tests.service.conftest import serving, wait_until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -70,8 +71,8 @@ def test_the_api(url, deployment):
         [found] = client.search(drawing, limit=1).results
         assert found.thumbnail_url.startswith("/svdraw/v1/photos/")
         assert client.image(found.id, size=64)
-    assert httpx.get(httpx.URL(url).join(found.image_url)).status_code == 200
-    assert httpx.get(httpx.URL(url).join("/v1/gallery")).text == "another application"
+    assert httpx.get(httpx.URL(url).join(found.image_url), timeout=60).status_code == 200
+    assert httpx.get(httpx.URL(url).join("/v1/gallery"), timeout=60).text == "another application"
 
 
 @pytest.mark.browser

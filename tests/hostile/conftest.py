@@ -14,9 +14,9 @@ import pytest
 from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
-from tests.end_to_end.conftest import free_port
 from tests.hostile.exchange import Request, exchange, written
 from tests.hostile.nursery import Child, Nursery
+from tests.ports import free_port
 from tests.service.conftest import wait_until
 
 MINUTES = float(os.environ.get("SVDRAW_FUZZ_MINUTES", "0"))  # how long to go on; 0 for as long as every test run does

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
@@ -13,9 +13,7 @@ from tests.hostile.pictures import MOST, damaged, flipped, overwritten, pictures
 from tests.hostile.values import EVIL, changed, nested, places
 from training.model.images import read_image
 
-QUICK = settings(
-    max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+QUICK = settings(max_examples=15)
 
 
 @pytest.fixture(scope="module")

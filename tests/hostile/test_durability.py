@@ -13,6 +13,8 @@ from tests.hostile.conftest import MINUTES
 from tests.hostile.durability import Endurance, Ledger
 from tests.hostile.nursery import Nursery
 
+pytestmark = pytest.mark.long
+
 OPERATIONS, KILLS = (1000, 50) if MINUTES else (60, 4)
 
 

@@ -6,13 +6,18 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from service.encoding.workers import MORE_WORKERS
 from tests.hostile.exchange import HOST, Answer, Request, exchange, written
+from training.base.machine import processors
 
 MAY_FAIL = {503, 507}  # statuses of a service that says it cannot at the moment
 OPENAI = re.compile(rb"\w+ /v1/embeddings[/? ]")
 REMEMBERED = 40  # requests before a failure that are kept with it
 MORE_MEMORY = 1.3
-FEW = 3  # files or threads that come and go
+# What comes and goes on a busy machine: a decoder for each core beside those that were needed before, with its files,
+# and workers, which begin when they are needed and stay.
+FILES = 3 + 8 * processors()
+THREADS = 3 + 2 * processors() + MORE_WORKERS
 PATIENCE = 30.0  # seconds in which every request must have ended
 GLANCE = 0.4  # seconds after which a client leaves that sent no whole request, and waits for nothing
 
@@ -32,8 +37,8 @@ class Footprint(NamedTuple):
         """Whether this is more than it was before, by more than chance."""
         return (
             self.megabytes > MORE_MEMORY * before.megabytes
-            or self.files > before.files + FEW
-            or self.threads > before.threads + FEW
+            or self.files > before.files + FILES
+            or self.threads > before.threads + THREADS
         )
 
 
@@ -72,14 +77,13 @@ class Watch:
         failures: folder for the bytes of requests that broke a rule.
 
     Attributes:
+        patience: seconds in which a request must have ended.
         tried: number of requests sent.
     """
 
-    def __init__(
-        self, port: int, pid: int, log: Path, known: Request, failures: Path, patience: float = PATIENCE
-    ) -> None:
+    def __init__(self, port: int, pid: int, log: Path, known: Request, failures: Path) -> None:
         self._port, self._pid, self._log, self._known = port, pid, log, known
-        self._failures, self._patience = failures, patience
+        self._failures, self.patience = failures, PATIENCE
         self._recent: deque[Request] = deque(maxlen=REMEMBERED)
         self._has_failed = False
         self._position = log.stat().st_size
@@ -104,7 +108,7 @@ class Watch:
             self._check_answer(request, answer)
             self._check_service()
         except TimeoutError as error:
-            raise self._failure(request, f"no end after {self._patience:g} s") from error
+            raise self._failure(request, f"no end after {self.patience:g} s") from error
         except ConnectionError as error:
             raise self._failure(request, f"the service does not listen any more: {error}") from error
         except AssertionError as error:
@@ -113,9 +117,9 @@ class Watch:
 
     def _answer(self, request: Request) -> Answer | None:
         if request.is_whole:
-            return exchange(self._port, request, self._patience)
+            return exchange(self._port, request, self.patience)
         try:
-            return exchange(self._port, request, min(GLANCE, self._patience))
+            return exchange(self._port, request, min(GLANCE, self.patience))
         except TimeoutError:
             return None
 
@@ -145,7 +149,7 @@ class Watch:
 
     def _check_service(self) -> None:
         assert Path(f"/proc/{self._pid}").exists(), "the process has ended"
-        ready = exchange(self._port, written("GET", "/readyz"), self._patience)
+        ready = exchange(self._port, written("GET", "/readyz"), self.patience)
         assert ready is not None, "the service is not ready: no answer"
         assert ready.status == 200, f"the service is not ready: {ready.body!r}"
         ranking = self._ranking()
@@ -161,7 +165,7 @@ class Watch:
 
     def _ranking(self) -> list[tuple[int, float]]:
         """The answer to the known search, as far as it must stay the same."""
-        answer = exchange(self._port, self._known, self._patience)
+        answer = exchange(self._port, self._known, self.patience)
         assert answer is not None, "the known search got no answer"
         assert answer.status == 200, f"the known search got status {answer.status}: {answer.body[:1000]!r}"
         return [(result["id"], round(result["score"], 4)) for result in json.loads(answer.body)["results"]]

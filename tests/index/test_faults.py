@@ -30,6 +30,8 @@ from index.sources import list_photos
 from tests.conftest import SHAPES, draw_shape
 from tests.index.conftest import as_earlier, decaying
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("SVDRAW_TEST_KILLS", "0"))
 REMOVED = list(range(1, 40, 3))
 

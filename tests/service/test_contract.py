@@ -9,7 +9,7 @@ import shutil
 import pytest
 import schemathesis
 import schemathesis.specs.openapi.schemas  # now: CPython 3.11 may fail to parse it beside a running service
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -26,9 +26,7 @@ from tests.service.conftest import serving
 CASES = int(os.environ.get("SVDRAW_CASES", "12"))
 RULES = settings(
     max_examples=CASES,
-    deadline=None,
     database=None,
-    suppress_health_check=list(HealthCheck),
     derandomize="SVDRAW_CASES" not in os.environ,  # the same cases in every run that does not ask for more
 )
 CHECKS = [

@@ -12,6 +12,7 @@ import pytest
 
 from index.gallery.directory import Gallery
 from index.gallery.photos import NewPhoto
+from service.encoding import decoding
 from service.encoding.decoding import Decoder
 from tests.conftest import draw_shape
 from tests.service.conftest import serving, wait_until
@@ -22,29 +23,33 @@ JPEG = {"Content-Type": "image/jpeg"}
 SCANS = progressive(6000, side=1000)
 
 
-@pytest.fixture(scope="module")
-def decoders():
-    """The decoders of the services of this module, in the order in which they began."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def noted(decoders):
-    begin = Decoder.__init__
-
-    def note(self, *args, **options):
-        begin(self, *args, **options)
-        decoders.append(self)
-
+@pytest.fixture(scope="module", autouse=True)
+def limits():
+    """Limits of processor time alone, and those of photos alone, so that nothing else fails on a busy machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Decoder, "__init__", note)
+        patch.setattr(decoding, "_CLOCK", 600)
+        patch.setattr(decoding, "_SKETCH_SHARE", 10)
         yield
 
 
 @pytest.fixture(scope="module")
-def url(gallery_path, noted):
-    limits = {"max_sketch_bytes": 200_000, "max_sketch_pixels": 1_000_000}
-    with serving(gallery=gallery_path, decode_seconds=0.15, **limits) as url:
+def decoders():
+    """The decoders of the services of this module, in the order in which they began."""
+    begin, begun = Decoder.__init__, []
+
+    def note(self, *args, **options):
+        begin(self, *args, **options)
+        begun.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "__init__", note)
+        yield begun
+
+
+@pytest.fixture(scope="module")
+def url(gallery_path, decoders):
+    sketches = {"max_sketch_bytes": 200_000, "max_sketch_pixels": 1_000_000}
+    with serving(gallery=gallery_path, decode_seconds=0.1, **sketches) as url:
         yield url
 
 
@@ -53,7 +58,7 @@ def send(url, content, path="/v1/search"):
 
 
 def figure(url, name):
-    [value] = re.findall(rf"^svdraw_{re.escape(name)} (\S+)$", httpx.get(f"{url}/metrics").text, flags=re.M)
+    [value] = re.findall(rf"^svdraw_{re.escape(name)} (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, flags=re.M)
     return float(value)
 
 
@@ -81,8 +86,8 @@ def test_what_takes_too_long_is_refused_and_others_are_answered(url, ask):
     assert send(url, SKETCH).status_code == 200
     thread.join()
     assert answers[0].status_code == 422
-    assert "more than 0.15 seconds of processor time" in answers[0].text
-    assert httpx.get(f"{url}/readyz").status_code == 200
+    assert "more than 0.1 seconds of processor time" in answers[0].text
+    assert httpx.get(f"{url}/readyz", timeout=60).status_code == 200
     assert figure(url, 'decoder_kills_total{reason="time"}') >= 1
 
 
@@ -118,7 +123,7 @@ def test_a_decoder_that_ends_in_the_middle_of_a_request(url, decoders, name, sta
 def test_a_stored_file_that_costs_much(own_gallery, tmp_path):
     """It is tried once; whatever size is asked for next is refused at once."""
     (tmp_path / "photo.png").write_bytes(HUGE)
-    facts = {"sha256": "0" * 64, "bytes": 1, "modified": 1, "width": 6000, "height": 6000, "label": None}
+    facts = {"sha256": "0" * 64, "bytes": 1, "modified": 1, "width": 8000, "height": 8000, "label": None}
     with closing(Gallery.open(own_gallery, write=True)) as gallery:
         vector = gallery.catalogue.same_content(gallery.catalogue.page(0, 1)[0].sha256)[2]
         uri = str(tmp_path / "photo.png")
@@ -128,11 +133,11 @@ def test_a_stored_file_that_costs_much(own_gallery, tmp_path):
         for size in (64, 64, 200):
             answer = httpx.get(f"{url}/v1/photos/{number}/thumbnail", params={"size": size}, timeout=60)
             assert answer.status_code == 404
-            assert re.search(r"takes more than 0\.[16] seconds", answer.text)  # of processor time, or by the clock
+            assert re.search(r"takes more than 0\.1 seconds of processor time", answer.text)
         assert figure(url, 'decoder_kills_total{reason="time"}') == 1
 
 
-def test_a_service_that_stops_does_not_wait_for_an_image_longer_than_for_others(gallery_path, decoders, noted):
+def test_a_service_that_stops_does_not_wait_for_an_image_longer_than_for_others(gallery_path, decoders):
     with serving(gallery=gallery_path, drain_seconds=1) as url:
         assert send(url, SKETCH).status_code == 200
         pids = [process.pid for process in decoders[-1]._processes._idle]

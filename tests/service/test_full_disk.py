@@ -80,7 +80,7 @@ def test_changes_are_refused_and_come_back_while_searches_go_on(small_disk, sket
 
 
 def test_sums_over_sketches_are_kept_until_there_is_room(small_disk, sketch, gallery_path):
-    with serving(gallery=small_disk) as url, httpx.Client(base_url=url) as client:
+    with serving(gallery=small_disk) as url, httpx.Client(base_url=url, timeout=60) as client:
         filler = fill(small_disk.parent)
         assert client.post("/v1/search", content=sketch, headers=PNG).status_code == 200
         filler.unlink()

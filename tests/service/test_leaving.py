@@ -41,8 +41,8 @@ def test_a_search_is_given_up_and_a_change_is_not(own_gallery, sketch, monkeypat
             assert begun.wait(60)
         go_on.set()
         ended = f'method="POST",route="{path}",status="{400 if leaves else 201}"'
-        wait_until(lambda: ended in httpx.get(f"{url}/metrics").text)
+        wait_until(lambda: ended in httpx.get(f"{url}/metrics", timeout=60).text)
         assert encoded == ([] if leaves else ["photo"])
         monkeypatch.undo()
-        answer = httpx.post(f"{url}/v1/search", content=sketch, headers={"Content-Type": "image/png"})
+        answer = httpx.post(f"{url}/v1/search", content=sketch, headers={"Content-Type": "image/png"}, timeout=60)
         assert answer.status_code == 200, answer.text  # the place is free again

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("mcp")
 
 ROOT = Path(__file__).parent.parent.parent
@@ -71,9 +73,10 @@ if "--reach-out" in sys.argv:
 else:
     build = f"index build --model {model} --photos {photos} --out gallery --device cpu"
     subprocess.run([*SVDRAW, *build.split()], check=True, stdout=sys.stderr)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = socket.socket()  # it does not listen, so the service can
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     serve = f"serve --gallery gallery --port {port} --device cpu --runtime onnx"
     with subprocess.Popen([*SVDRAW, *serve.split()]) as server:

@@ -18,6 +18,8 @@ from service.program import SVDRAW
 from training.__main__ import TRAINING
 from training.base.command_line import run_command
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = list(SVDRAW.commands.values())
 EVERY_COMMAND = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

@@ -16,7 +16,6 @@ from tests.service.conftest import serving, wait_until
 from tests.service.test_hostile import encoded
 
 PNG = {"Content-Type": "image/png"}
-DEADLINE = 1.0
 
 
 def picture(number):
@@ -43,10 +42,13 @@ def clients(gallery_path, tmp_path_factory):
     """A client of each of the two, and the gallery."""
     gallery = tmp_path_factory.mktemp("two") / "gallery"
     shutil.copytree(gallery_path, gallery, ignore=shutil.ignore_patterns("queries.sqlite"))
-    options = {"gallery": gallery, "anonymous": "write", "reload_seconds": 0.2, "write_seconds": DEADLINE}
+    options = {"gallery": gallery, "anonymous": "write", "reload_seconds": 0.2}
     with start(**options) as process, serving(**options) as url:
         try:
-            with httpx.Client(base_url=url_of(process), timeout=60) as one, httpx.Client(base_url=url) as other:
+            with (
+                httpx.Client(base_url=url_of(process), timeout=60) as one,
+                httpx.Client(base_url=url, timeout=60) as other,
+            ):
                 wait_until(lambda: one.get("/readyz").status_code == 200, 120)
                 yield one, other, gallery
                 process.send_signal(signal.SIGTERM)
@@ -83,26 +85,26 @@ def test_changes_of_both_at_once_are_seen_by_both(clients, sketch):
         wait_until(lambda client=client: photos <= found(client, sketch).keys() and 5 not in found(client, sketch))
 
 
-def test_a_writer_that_is_stuck_does_not_hold_up_the_service(clients, sketch):
-    client, _, gallery = clients
-    with closing(sqlite3.connect(gallery / "catalogue.sqlite", isolation_level=None)) as stuck:
+def test_a_writer_that_is_stuck_does_not_hold_up_the_service(own_gallery, sketch):
+    with (
+        serving(gallery=own_gallery, anonymous="write", write_seconds=0.3) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+        closing(sqlite3.connect(own_gallery / "catalogue.sqlite", isolation_level=None)) as stuck,
+    ):
         stuck.execute("BEGIN IMMEDIATE")
-        answers = []
-        with httpx.Client(base_url=client.base_url, timeout=60) as writer:
-            for send in (
-                lambda: writer.post("/v1/photos", content=picture(20), headers=PNG),
-                lambda: writer.patch("/v1/photos/1", json={"label": "x"}),
-                lambda: writer.delete("/v1/photos/2"),
-            ):
-                answers.append(send())
+        answers = [
+            client.post("/v1/photos", content=picture(20), headers=PNG),
+            client.patch("/v1/photos/1", json={"label": "x"}),
+            client.delete("/v1/photos/2"),
+        ]
         assert {answer.status_code for answer in answers} == {503}, [answer.text for answer in answers]
         assert all(answer.headers["retry-after"] for answer in answers)
-        assert all(answer.elapsed.total_seconds() < 10 * DEADLINE for answer in answers)  # SQLite's own limit is 30 s
+        assert all(answer.elapsed.total_seconds() < 25 for answer in answers)  # SQLite's own limit is 30 s
         assert len(found(client, sketch)) >= 24
         assert client.get("/v1/photos/1").status_code == 200
         assert client.get("/readyz").status_code == 200
         stuck.execute("ROLLBACK")
-    wait_until(lambda: client.patch("/v1/photos/1", json={"label": "x"}).status_code == 200)
+        wait_until(lambda: client.patch("/v1/photos/1", json={"label": "x"}).status_code == 200)
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_service(clients):

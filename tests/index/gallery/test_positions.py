@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from index.gallery.positions import ChangedPositions, Positions
@@ -36,7 +36,6 @@ def assert_holds(positions, expected):
     st.dictionaries(st.integers(1, 12), contents, max_size=10),
     st.lists(st.dictionaries(st.integers(1, 15), st.none() | contents, max_size=6), max_size=3),
 )
-@settings(deadline=None)
 def test_layers_of_changes_hold_what_is_left_and_what_came(base, layers):
     expected = dict(sorted(base.items()))
     positions = Positions(array(list(expected)), array(list(expected.values())))

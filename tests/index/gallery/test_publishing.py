@@ -18,6 +18,8 @@ from index.jobs import compact, remove_photos
 from tests.index.conftest import decaying
 from training.model.neighbours import NEIGHBOURS, STRENGTH, with_neighbours
 
+pytestmark = pytest.mark.long
+
 KINDS = ["exact", "codes", "disk"]
 
 

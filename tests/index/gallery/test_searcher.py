@@ -65,7 +65,7 @@ def test_truncated_search_is_brute_force_on_the_prefix(kind, dim):
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(count=st.integers(1, 80), dim=st.integers(1, 40), seed=st.integers(0, 2**16), data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_shape_any_prefix(kind, count, dim, seed, data):
     vectors, queries = decaying(count, dim, seed), decaying(2, dim, seed + 1)
     dimensions = data.draw(st.integers(1, dim))
@@ -188,7 +188,7 @@ def expected_hits(photos, query, dimensions, ids, unique, without):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     base=st.dictionaries(st.integers(1, 8), photo, min_size=1).map(lambda base: dict(sorted(base.items()))),
     published=st.dictionaries(st.integers(1, 10), st.none() | photo, max_size=4),

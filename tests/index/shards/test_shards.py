@@ -131,7 +131,7 @@ def test_an_expanded_query_is_that_of_a_single_gallery(both, dimensions):
 
 
 @given(options=OPTIONS, seed=st.integers(0, 2**16), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_results_are_those_of_a_single_gallery(both, options, seed, data):
     shards, catalogue, single, ids = both
     random = np.random.default_rng(seed)

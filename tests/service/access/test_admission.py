@@ -97,7 +97,9 @@ def test_metrics_are_read_while_all_places_are_taken(start):
 )
 def test_only_proxies_that_are_named_say_who_the_client_is(gallery_path, proxies, forwarded, statuses):
     with serving(gallery=gallery_path, trusted_proxies=proxies, rate_limit=0.001, rate_burst=1) as url:
-        answers = [httpx.get(f"{url}/v1/gallery", headers={"X-Forwarded-For": value}) for value in forwarded]
+        answers = [
+            httpx.get(f"{url}/v1/gallery", headers={"X-Forwarded-For": value}, timeout=60) for value in forwarded
+        ]
     assert [answer.status_code for answer in answers] == statuses
 
 

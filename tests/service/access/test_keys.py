@@ -2,7 +2,7 @@ import hashlib
 import hmac
 import logging
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -60,12 +60,16 @@ def test_every_key_is_compared_whichever_is_right(file, monkeypatch):
         assert len(compared) == 4
 
 
-def test_keys_end_after_their_last_day(file):
-    today = datetime.now(UTC).date()
+@pytest.mark.parametrize("time", [datetime.min.time(), datetime.max.time()])
+def test_keys_end_after_their_last_day(file, monkeypatch, time):
+    class Today(datetime):
+        @classmethod
+        def now(cls, zone):
+            return datetime.combine(date(2024, 2, 29), time, zone)
+
+    monkeypatch.setattr("service.access.keys.datetime", Today)
     file.write_text(
-        line("a", "read", "old", str(today - timedelta(1)))
-        + line("a", "read", "new", str(today))
-        + line("b", "read", "b")
+        line("a", "read", "old", "2024-02-28") + line("a", "read", "new", "2024-02-29") + line("b", "read", "b")
     )
     ring = ring_of(file)
     assert ring.find("old") is None

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -37,7 +36,7 @@ def encoded(image, kind="PNG", **options):
 
 
 SKETCH = encoded(draw_shape("circle", 1, filled=False))
-HUGE = encoded(Image.new("L", (6000, 6000), 255))  # a third of a second, of a few kilobytes
+HUGE = encoded(Image.new("L", (8000, 8000), 255), compress_level=1)  # half a second of processor time
 
 
 @pytest.fixture
@@ -116,7 +115,8 @@ def test_a_decoder_has_no_pytorch_and_ends_before_others_when_memory_runs_out(de
     assert int((process / "oom_score_adj").read_text()) == 1000
 
 
-def test_too_much_processor_time(metrics):
+def test_too_much_processor_time(metrics, monkeypatch):
+    monkeypatch.setattr(decoding, "_CLOCK", 600)  # however busy the machine is
     with closing(Decoder(2, 64_000_000, seconds=0.1, metrics=metrics)) as decoder:
         with pytest.raises(ImageTooCostly, match=r"decoding it takes more than 0\.1 seconds of processor time"):
             arranged(decoder, HUGE, sketch=False)
@@ -252,7 +252,6 @@ def test_many_threads(decoder):
             else:
                 assert result.result().pixels.tobytes() == expected[content]
     assert len(decoder._processes._all) <= 2
-    assert threading.active_count() < 20
 
 
 @ON_LINUX

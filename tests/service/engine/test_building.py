@@ -22,6 +22,8 @@ from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from tests.service.conftest import wait_until
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("SVDRAW_TEST_KILLS", "0"))
 
 
@@ -135,6 +137,8 @@ def test_what_was_acknowledged_survives_a_kill_of_the_child(due, number):
                 gallery.catalogue.remove(list(gallery.catalogue.ids([f"/photos/{step - 1}.png"]).values()))
                 expected.remove(f"/photos/{step - 1}.png")
                 assert gallery.publish_layer() is not None
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(0.02)  # which leaves the processor to the child
             if child.poll() is not None or (not number and (due / "generations" / ".base").exists()):
                 break
         child.kill()

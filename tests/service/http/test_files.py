@@ -135,7 +135,7 @@ def test_the_file_is_closed_if_nothing_of_it_is_sent(tmp_path):
 
 def test_over_a_socket(gallery_path, shapes):
     content = (shapes / "photo" / "circle" / "circle-1.png").read_bytes()
-    with serving(gallery=gallery_path) as url, httpx.Client(base_url=url) as client:
+    with serving(gallery=gallery_path) as url, httpx.Client(base_url=url, timeout=60) as client:
         for _ in range(3):  # on one connection
             assert client.get("/v1/photos/2/image").content == content
             assert client.get("/v1/photos/2/image", headers={"Range": "bytes=1-2"}).content == content[1:3]

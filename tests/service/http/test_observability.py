@@ -30,9 +30,9 @@ def test_tracebacks_carry_the_id_of_the_request(gallery_path, monkeypatch, sketc
 
     monkeypatch.setattr("service.routes.search.search_by_images", fail)
     with serving(gallery=gallery_path) as url:
-        assert httpx.post(f"{url}/v1/search", content=sketch, headers=PNG).status_code == 500
+        assert httpx.post(f"{url}/v1/search", content=sketch, headers=PNG, timeout=60).status_code == 500
         wait_until(lambda: any("exception" in line for line in lines))
-        assert httpx.get(f"{url}/livez").status_code == 200
+        assert httpx.get(f"{url}/livez", timeout=60).status_code == 200
     [traceback] = [line for line in lines if "exception" in line]
     [warning] = [line for line in lines if line["message"] == "about to fail"]
     assert (traceback["request_id"], warning["request_id"]) == ("mine", "mine")

@@ -115,7 +115,7 @@ def test_traces_go_where_the_environment_says(gallery_path, sketch, tmp_path, co
     monkeypatch.setenv("OTEL_SERVICE_NAME", "sketches")
     process, url = start_service(gallery_path, tmp_path, "--runtime", "torch", "--reload-seconds", "0")
     wait_until_ready(url, process)
-    assert httpx.post(f"{url}/v1/search", content=sketch, headers=headers()).status_code == 200
+    assert httpx.post(f"{url}/v1/search", content=sketch, headers=headers(), timeout=60).status_code == 200
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert {(name, path) for name, path, _ in received} == {("sketches", "/v1/traces")}

@@ -42,10 +42,17 @@ def test_an_error_is_raised_in_its_place():
 
 
 def test_a_consumer_that_stops_ends_the_threads():
-    results = map_ahead(str, range(1000), ahead=4, workers=2)
-    assert next(results) == "0"
+    threads = set()
+
+    def seen(item: int) -> int:
+        threads.add(threading.current_thread())
+        return item
+
+    results = map_ahead(seen, range(1000), ahead=4, workers=2)
+    assert next(results) == 0
     results.close()
-    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_nothing_gives_nothing():

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.ports import free_port
 from tests.training.fit import ranks
 from training.__main__ import TRAINING
 from training.base.command_line import run_command
@@ -19,16 +19,10 @@ from training.fit.distributed import broadcast, gather_rows, is_first, joined, o
 from training.model.manifest import read_manifest
 from training.model.tensors import load_tensors
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 RECIPE = {"backbone": "test_efficientnet", "multi_scale": False, "image_size": 64, "dim": 8, "batch_size": 15}
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +41,8 @@ def fit_words(shapes, recipe, out):
 def pair(shapes, recipe, tmp_path_factory):
     """The folder that two processes have written, and what each of them printed."""
     out = tmp_path_factory.mktemp("pair")
-    port, following = free_ports(2)
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NEXT_PORT": str(following)}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    shared |= {"MASTER_PORT": str(free_port()), "NEXT_PORT": str(free_port())}
     command = [sys.executable, "-m", "tests.training.fit.ranks", str(shapes), str(out)]
     command += fit_words(shapes, recipe, out / "run")
     started = [

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,8 @@ from training.model.bundle import load_bundle
 from training.model.calibration import Calibration, Coefficients
 from training.model.images import open_image
 from training.model.tensors import load_tensors
+
+pytestmark = pytest.mark.long
 
 CPU = torch.device("cpu")
 CALIBRATION = Calibration(coefficients=(Coefficients(dimensions=1, slope=1, size=0, offset=0),), classes=1, queries=6)
@@ -252,7 +253,7 @@ def fit_words(shapes, out, cache, **choices):
     return ["fit", *(f"--{name}={value}" for name, value in options.items())]
 
 
-CONTRASTIVE = {"tune": "all", "epochs": 3, "line_drawings": 0.3, "teacher": "contrastive", "distillation": 0.5}
+CONTRASTIVE = {"tune": "all", "line_drawings": 0.3, "teacher": "contrastive", "distillation": 0.5}
 
 
 @pytest.fixture
@@ -264,24 +265,40 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+DIES = """
+import os, signal, sys
+from training.__main__ import TRAINING
+from training.base.command_line import run_command
+from training.fit.run_log import RunLog
+
+write = RunLog.write
+
+def write_and_die(self, stage, history):
+    write(self, stage, history)
+    if (stage, len(history)) == ("choose", 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunLog.write = write_and_die
+sys.exit(run_command(TRAINING, sys.argv[1:]))
+"""
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("choices", [{}, CONTRASTIVE])
-def test_a_killed_run_goes_on_to_the_same_result(shapes, tmp_path, caplog, choices):
+def test_a_killed_run_goes_on_to_the_same_result(shapes, tiny_bundle, tmp_path, caplog, choices):
     caplog.set_level("INFO")
     cache = shapes.parent / "cache"
-    assert run_command(TRAINING, fit_words(shapes, tmp_path / "whole", cache, **choices)) == 0
-    words = fit_words(shapes, tmp_path / "killed", cache, **choices)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", *words],
+    small = {"backbone": "test_efficientnet", "multi_scale": False, "image_size": 64, "start": str(tiny_bundle)}
+    assert run_command(TRAINING, fit_words(shapes, tmp_path / "whole", cache, epochs=3, **small, **choices)) == 0
+    words = fit_words(shapes, tmp_path / "killed", cache, epochs=3, **small, **choices)
+    died = subprocess.run(
+        [sys.executable, "-c", DIES, *words],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "killed" / "checkpoint-choose.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert died.returncode == -signal.SIGKILL, died.stderr
     assert not (tmp_path / "killed" / "model.json").exists()
     assert not any("going on after epoch" in message for message in caplog.messages)
     assert run_command(TRAINING, words) == 0

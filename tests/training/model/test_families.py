@@ -17,6 +17,8 @@ from training.fit.recipe import Recipe
 from training.model.backbones import Backbone, build_backbone, load_pretrained
 from training.model.pretrained import Architecture
 
+pytestmark = pytest.mark.long
+
 FAMILIES = [
     "test_convnext",
     "test_efficientnet",
