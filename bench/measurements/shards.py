@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from index.gallery.publishing import SHARED_ORDER
 from index.shards.layout import read_shards, shard_folder
 from measurements.nodes import started_cluster
+from measurements.shard_drills import run_drills
 from service.settings import ServiceSettings
 from service.shards.fleet import Fleet, open_local
 from service.shards.ray_serve import open_deployed
@@ -31,7 +35,7 @@ def measure_shards(options: Namespace) -> None:
     path = options.shards.resolve()
     folders = [shard_folder(path, shard) for shard in range(read_shards(path).shards)]
     order = read_gallery_order(path / SHARED_ORDER)
-    with started_cluster(2, 2) as cluster, _environment(cluster.environment):
+    with started_cluster(2, 2) as cluster, _environment(cluster.environment), TemporaryDirectory() as scratch:
         settings = ServiceSettings(gallery=path, ray=cluster.address, replica_processors=0.5)
         deployed = open_deployed(settings, folders)
         with (
@@ -47,6 +51,10 @@ def measure_shards(options: Namespace) -> None:
             report = _times(calls, options.calls, len(order.photo_map))
             report["added"] = report["a search on the cluster"] - report["a search in this process"]
             report["added beyond calls of actors"] = report["added"] - report["calls of actors"]
+            if options.drills:
+                copy = Path(shutil.copytree(path, Path(scratch) / "shards"))
+                own = settings.model_copy(update={"gallery": copy, "replica_processors": 0})
+                report |= run_drills([shard_folder(copy, shard) for shard in range(len(folders))], own)
         import_module("ray").shutdown()  # before the cluster ends, which it would look for
     text = json.dumps(report, indent=2, default=lambda value: round(float(value), 3))
     print(text)

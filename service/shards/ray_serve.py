@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ _LOOK_SECONDS = 30.0  # in which a replica says what it was made with
 _ONGOING = 64  # calls that a replica may have at once; the service has fewer threads
 _THREADS = 8  # of a replica
 _ATTEMPTS = 3  # to find a replica that does not die over a call
+_VARIABLES = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}  # of a replica, which has threads of its own
+_TRANSPORT = {  # calls that go straight to the replica, and not by way of Ray's object store, take half as long
+    "_by_reference": False,
+    "request_serialization": "pickle",
+    "response_serialization": "pickle",
+}
 _WRITES = frozenset({"add", "remove", "describe"})  # must not be sent twice
 
 
@@ -71,14 +78,20 @@ class Replica:
 
 
 class _ReplicaCaller:
-    """Sends calls to whichever replica of a shard is free."""
+    """Sends calls to whichever replica of a shard is free.
 
-    def __init__(self, ray: Any, handle: Any) -> None:
-        self._ray = ray
+    Args:
+        handle: of the shard's application.
+        unforeseen: the kind of errors that a replica raises itself, which are no sign that it is lost.
+        lost: the kinds of errors that say that a replica is lost, or that there is none.
+    """
+
+    def __init__(self, handle: Any, unforeseen: type[Exception], lost: tuple[type[Exception], ...]) -> None:
         self._handle = handle
+        self._errors = unforeseen, lost
 
     def call(self, method: str, *args: Any, **options: Any) -> "_ReplicaPending":
-        return _ReplicaPending(self._ray, self._handle, method, (method, args, options))
+        return _ReplicaPending(self._handle, *self._errors, method, (method, args, options))
 
     def close(self) -> None:
         """Nothing: the replicas serve whoever comes next."""
@@ -87,9 +100,16 @@ class _ReplicaCaller:
 class _ReplicaPending:
     """A call that is sent again if the replica dies over it."""
 
-    def __init__(self, ray: Any, handle: Any, method: str, call: tuple[Any, ...]) -> None:
-        self._ray = ray
+    def __init__(
+        self,
+        handle: Any,
+        unforeseen: type[Exception],
+        lost: tuple[type[Exception], ...],
+        method: str,
+        call: tuple[Any, ...],
+    ) -> None:
         self._handle = handle
+        self._unforeseen, self._lost = unforeseen, lost
         self._call = call
         self._attempts = 1 if method in _WRITES else _ATTEMPTS
         self._response = self._send()
@@ -103,9 +123,9 @@ class _ReplicaPending:
             except TimeoutError as error:
                 self._response.cancel()
                 raise ShardAway(f"no answer in {seconds:.1f} s") from error
-            except self._ray.exceptions.RayTaskError:  # an error that nobody has foreseen
+            except self._unforeseen:
                 raise
-            except (self._ray.exceptions.RayError, self._ray.serve.exceptions.RayServeException) as error:
+            except self._lost as error:
                 if not self._attempts:
                     raise ShardAway(str(error).splitlines()[0]) from error
             self._response = self._send()
@@ -113,7 +133,7 @@ class _ReplicaPending:
     def _send(self) -> Any:
         try:
             return self._handle.call.remote(*self._call)
-        except (self._ray.exceptions.RayError, self._ray.serve.exceptions.RayServeException) as error:
+        except self._lost as error:
             raise ShardAway(str(error).splitlines()[0]) from error
 
 
@@ -137,7 +157,8 @@ def open_deployed(settings: ServiceSettings, folders: Sequence[Path]) -> list[Ca
         num_replicas=settings.replicas,
         max_ongoing_requests=_ONGOING,
         health_check_period_s=_HEALTH_SECONDS,
-        ray_actor_options={"num_cpus": settings.replica_processors},
+        logging_config={"enable_access_log": False},
+        ray_actor_options={"num_cpus": settings.replica_processors, "runtime_env": {"env_vars": _VARIABLES}},
     )(Replica)
     arguments = ("cpu", settings.live_changes, version("svdraw"))
     targets = [
@@ -151,7 +172,8 @@ def open_deployed(settings: ServiceSettings, folders: Sequence[Path]) -> list[Ca
         handles = [serve.get_app_handle(application_name(folder)) for folder in folders]
     except (RuntimeError, ray.exceptions.RayError) as error:
         raise ServiceError(f"the shards cannot be deployed on {settings.ray}: {str(error).splitlines()[0]}") from error
-    return [_ReplicaCaller(ray, handle) for handle in handles]
+    lost = (ray.exceptions.RayError, serve.exceptions.RayServeException, import_module("grpc").RpcError)
+    return [_ReplicaCaller(handle.options(**_TRANSPORT), ray.exceptions.RayTaskError, lost) for handle in handles]
 
 
 def _is_deployed(ray: Any, application: Any, replicas: int, arguments: tuple[Any, ...]) -> bool:

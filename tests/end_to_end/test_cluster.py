@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fastapi.testclient import TestClient
 from pyarrow import parquet
 
 from bench.measurements.nodes import Cluster, command, kill_node, parts_by_node, started_cluster
+from bench.measurements.shard_drills import replicas_of, run_drills
 from index.parts.embedding import embed_photos
 from index.shards.building import build_shards
 from index.shards.layout import shard_folder
@@ -30,7 +32,6 @@ from service.app import create_app
 from service.http.metrics import Metrics
 from service.settings import ServiceSettings
 from service.shards.engine import ShardsEngine
-from service.shards.ray_serve import application_name
 from tests.conftest import draw_shape
 
 pytestmark = [
@@ -135,17 +136,6 @@ def is_ready(client: httpx.Client) -> bool:
         return False
 
 
-def replicas_of(shards: Path, shard: int) -> list[int]:
-    """Processes of a shard's replicas, by the titles that Ray gives them."""
-    title = f"ServeReplica:{application_name(shard_folder(shards, shard))}:".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if title in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-    return found
-
-
 def send(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
@@ -173,17 +163,39 @@ def test_shards_are_served_though_replicas_are_lost(
             assert added in [result["id"] for result in search(client, sketch)["results"]]
         whole = search(client, sketch)
 
-        lost, *_ = replicas_of(shards, 0)
+        lost, *_ = replicas_of(shard_folder(shards, 0))
         os.kill(lost, signal.SIGKILL)
-        await_replica(lambda: search(client, sketch) == whole, lambda: len(set(replicas_of(shards, 0)) - {lost}) == 2)
+        await_replica(
+            lambda: search(client, sketch) == whole,
+            lambda: len(set(replicas_of(shard_folder(shards, 0))) - {lost}) == 2,
+        )
 
-        silent = replicas_of(shards, 1)
+        silent = replicas_of(shard_folder(shards, 1))
         send(silent, signal.SIGSTOP)
         incomplete = search(client, sketch)
         assert (incomplete["complete"], incomplete["missing_shards"]) == (False, [1])
         assert incomplete["results"] == [result for result in whole["results"] if result["id"] % SHARDS == 0]
         send(silent, signal.SIGKILL)
         await_replica(lambda: True, lambda: search(client, sketch) == whole)
+
+
+def test_searches_go_on_while_replicas_are_replaced(
+    cluster: Cluster, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    own = Path(shutil.copytree(shards, tmp_path / "shards"))
+    settings = ServiceSettings(gallery=own, ray=cluster.address, replica_processors=0, shard_seconds=15)
+    try:
+        found = run_drills([shard_folder(own, shard) for shard in range(SHARDS)], settings)
+    finally:
+        import_module("ray").shutdown()
+    lost = found.pop("all replicas of a shard are killed")
+    assert lost["partial"] > 0
+    for counts in (lost, *found.values()):
+        assert counts["complete"] > 0
+        assert not [name for name in counts if name.startswith("failed")], found
+    assert [counts["partial"] for counts in found.values()] == [0, 0, 0]
 
 
 def await_replica(holds: Callable[[], bool], is_there: Callable[[], bool]) -> None:
