@@ -36,28 +36,34 @@ def measure_shards(options: Namespace) -> None:
     folders = [shard_folder(path, shard) for shard in range(read_shards(path).shards)]
     order = read_gallery_order(path / SHARED_ORDER)
     with started_cluster(2, 2) as cluster, _environment(cluster.environment), TemporaryDirectory() as scratch:
-        settings = ServiceSettings(gallery=path, ray=cluster.address, replica_processors=0.5)
-        deployed = open_deployed(settings, folders)
-        with (
-            closing(Fleet(deployed, _SECONDS)) as there,
-            closing(Fleet(open_local(folders, "cpu", 1000), _SECONDS)) as here,
-        ):
-            calls = {
-                "calls of actors": _actors(len(folders)),
-                "calls of replicas": lambda _: there.ask_all(dict.fromkeys(range(len(folders)), ("same_content", ""))),
-                "a search on the cluster": _search(there, order, options.limit),
-                "a search in this process": _search(here, order, options.limit),
-            }
-            report = _times(calls, options.calls, len(order.photo_map))
-            report["added"] = report["a search on the cluster"] - report["a search in this process"]
-            report["added beyond calls of actors"] = report["added"] - report["calls of actors"]
-            if options.drills:
-                copy = Path(shutil.copytree(path, Path(scratch) / "shards"))
-                own = settings.model_copy(update={"gallery": copy, "replica_processors": 0})
-                report |= run_drills([shard_folder(copy, shard) for shard in range(len(folders))], own)
-        import_module("ray").shutdown()  # before the cluster ends, which it would look for
-    text = json.dumps(report, indent=2, default=lambda value: round(float(value), 3))
-    print(text)
+        try:
+            settings = ServiceSettings(gallery=path, ray=cluster.address, replica_processors=0.5)
+            deployed = open_deployed(settings, folders)
+            with (
+                closing(Fleet(deployed, _SECONDS)) as there,
+                closing(Fleet(open_local(folders, "cpu", 1000), _SECONDS)) as here,
+            ):
+                calls = {
+                    "calls of actors": _actors(len(folders)),
+                    "calls of replicas": lambda _: there.ask_all(
+                        dict.fromkeys(range(len(folders)), ("same_content", ""))
+                    ),
+                    "a search on the cluster": _search(there, order, options.limit),
+                    "a search in this process": _search(here, order, options.limit),
+                }
+                report: dict[str, Any] = _times(calls, options.calls, len(order.photo_map))
+                report["added"] = round(report["a search on the cluster"] - report["a search in this process"], 3)
+                report["added beyond calls of actors"] = round(report["added"] - report["calls of actors"], 3)
+                print(json.dumps(report, indent=2))
+                if options.drills:
+                    copy = Path(shutil.copytree(path, Path(scratch) / "shards"))
+                    own = settings.model_copy(update={"gallery": copy, "replica_processors": 0})
+                    report |= run_drills([shard_folder(copy, shard) for shard in range(len(folders))], own)
+        finally:
+            import_module("ray").shutdown()  # before the cluster ends, which it would look for
+    text = json.dumps(report, indent=2)
+    if options.drills:
+        print(text)
     if options.json:
         options.json.write_text(text + "\n")
 
@@ -106,4 +112,4 @@ def _times(calls: dict[str, Callable[[Any], object]], count: int, dim: int) -> d
             started = time.perf_counter()
             call(query)
             taken[name].append(1000 * (time.perf_counter() - started))
-    return {name: float(np.median(some[_WARM_UP:])) for name, some in taken.items()}
+    return {name: round(float(np.median(some[_WARM_UP:])), 3) for name, some in taken.items()}

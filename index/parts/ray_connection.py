@@ -16,7 +16,7 @@ _PATIENCE = 10.0  # seconds
 
 
 def connect_to_ray(address: str, library: str) -> Any:
-    """Returns Ray, connected to a cluster.
+    """Returns Ray, connected to a cluster. A process stays connected to the first one.
 
     Args:
         address: of the cluster, such as ``10.0.0.1:6379``, or ``auto``.
@@ -32,6 +32,8 @@ def connect_to_ray(address: str, library: str) -> Any:
             import_module(library)
     except ModuleNotFoundError as error:
         raise PartsError(f'--ray needs {error.name}: pip install "svdraw[cluster]"') from error
+    if ray.is_initialized():
+        return ray
     _check_there(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import version
@@ -164,7 +164,7 @@ def open_deployed(settings: ServiceSettings, folders: Sequence[Path]) -> list[Ca
     targets = [
         serve.RunTarget(deployment.bind(str(folder), *arguments), name=application_name(folder), route_prefix=None)
         for folder in folders
-        if not _is_deployed(ray, there.get(application_name(folder)), settings.replicas, (str(folder), *arguments))
+        if not _is_deployed(serve, application_name(folder), there, settings.replicas, (str(folder), *arguments))
     ]
     try:
         if targets:
@@ -176,18 +176,19 @@ def open_deployed(settings: ServiceSettings, folders: Sequence[Path]) -> list[Ca
     return [_ReplicaCaller(handle.options(**_TRANSPORT), ray.exceptions.RayTaskError, lost) for handle in handles]
 
 
-def _is_deployed(ray: Any, application: Any, replicas: int, arguments: tuple[Any, ...]) -> bool:
+def _is_deployed(serve: Any, name: str, there: Mapping[str, Any], replicas: int, arguments: tuple[Any, ...]) -> bool:
     """Whether replicas are there as they should be; to deploy them again would start each of them anew."""
+    application = there.get(name)
     if application is None or application.status != "RUNNING":
         return False
     states = application.deployments[Replica.__name__].replica_states
     if sum(states.values()) != replicas:
         return False
-    handle = ray.serve.get_app_handle(application.name)
     try:
+        handle = serve.get_app_handle(name)
         return bool(handle.arguments.remote().result(timeout_s=_LOOK_SECONDS) == arguments)
-    except (TimeoutError, RuntimeError, ray.exceptions.RayError) as error:
-        logger.info("%s is deployed again: %s", application.name, str(error).splitlines()[0])
+    except (TimeoutError, RuntimeError, import_module("ray").exceptions.RayError) as error:
+        logger.info("%s is deployed again: %s", name, str(error).splitlines()[0])
         return False
 
 

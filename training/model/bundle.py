@@ -182,9 +182,7 @@ def set_calibration(directory: Path, calibration: Calibration) -> BundleManifest
         BundleError: if there is no bundle, or it is named by another name than its folder.
     """
     if local_folder(directory) != directory:
-        raise BundleError(
-            f"{directory} is a model by name, where nothing can be changed; calibrate a copy, and push that"
-        )
+        raise BundleError(f"{directory} is a name, under which nothing can be changed; calibrate a copy of the model")
     manifest = read_manifest(directory).model_copy(update={"calibration": calibration})
     write_manifest(directory, manifest)
     return manifest
@@ -202,9 +200,7 @@ def set_int8(directory: Path, tensors: Mapping[str, Tensor], record: Callable[[s
         BundleError: if there is no bundle, or it is named by another name than its folder.
     """
     if local_folder(directory) != directory:
-        raise BundleError(
-            f"{directory} is a model by name, where nothing can be changed; quantise a copy, and push that"
-        )
+        raise BundleError(f"{directory} is a name, under which nothing can be changed; quantise a copy of the model")
     manifest = read_manifest(directory).model_copy(update={"int8": None})
     write_manifest(directory, manifest)  # until the file is there, the model has none
     manifest = manifest.model_copy(update={"int8": _write_int8(directory, tensors, record)})

@@ -210,7 +210,7 @@ def test_tuning_changes_the_later_stages_and_starts_from_them_again(shapes, tmp_
         run(shapes, tmp_path / str(number), tune="none", **start)  # other features of the same backbone
         pooled = load_tensors(tmp_path / str(number) / "model.safetensors")
         assert torch.equal(pooled[third], tuned[third])
-        assert pooled["sketch.head.layers.0.weight"].shape[1] != tuned["sketch.head.layers.0.weight"].shape[1]
+        assert pooled["sketch.head.body.weight"].shape[1] != tuned["sketch.head.body.weight"].shape[1]
         for needing in ({"start_heads": 0.5}, {"sketch_mean": "start"}):
             with pytest.raises(BundleError, match="give the same in the recipe, or start_heads 0 and sketch_mean data"):
                 run(shapes, tmp_path / "other", tune="none", **start, **needing)
