@@ -267,7 +267,8 @@ def test_a_killed_build_loses_at_most_a_batch(step, kept, scene, processes, tiny
     process.join()
     assert process.exitcode == -signal.SIGKILL
     report = check_resumption("build", path, tiny_bundle, folder, expected["build"])
-    assert (report.unchanged, report.encoded + report.copied) == (kept, 120 - kept)
+    assert report.unchanged in (kept, kept + 32)  # batches differ in size by what is ready when a busy machine writes
+    assert report.encoded + report.copied == 120 - report.unchanged
 
 
 @pytest.mark.skipif(not KILLS, reason="takes SVDRAW_TEST_KILLS, a number of kills")

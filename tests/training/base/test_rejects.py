@@ -47,7 +47,8 @@ def test_names_that_are_no_text_or_hold_a_line_are_one_line_each(tmp_path, caplo
     reasons = {"caf\udce9.png": "empty file", "two\nlines.png": "empty file"}
     report_rejects(tmp_path / "rejects.jsonl", reasons, 2)
     assert listed(tmp_path / "rejects.jsonl") == [("caf\\udce9.png", "empty file"), ("two\nlines.png", "empty file")]
-    assert "caf\\udce9.png: empty file" in caplog.text
+    # the messages, not the text: what other tests set up says how that is formatted
+    assert any("caf\\udce9.png: empty file" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize(
