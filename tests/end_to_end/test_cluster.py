@@ -1,18 +1,19 @@
 """A Ray cluster of two nodes on this machine: what it serves and embeds survives the loss of parts of it."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from fastapi.testclient import TestClient
 from pyarrow import parquet
 
 from bench.measurements.nodes import Cluster, command, kill_node, parts_by_node, started_cluster
-from bench.measurements.shard_drills import replicas_of, run_drills
+from bench.measurements.shard_drills import replicas_of
 from index.parts.embedding import embed_photos
 from index.shards.building import build_shards
 from index.shards.layout import shard_folder
@@ -179,17 +180,31 @@ def test_shards_are_served_though_replicas_are_lost(
         await_replica(lambda: True, lambda: search(client, sketch) == whole)
 
 
-def test_searches_go_on_while_replicas_are_replaced(
-    cluster: Cluster, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
+DRILLS = """
+import json, sys
+from pathlib import Path
+from bench.measurements.shard_drills import run_drills
+from service.settings import ServiceSettings
+
+address, *folders = sys.argv[1:]
+settings = ServiceSettings(gallery=Path(folders[0]).parent, ray=address, replica_processors=0, shard_seconds=15)
+print(json.dumps(run_drills([Path(folder) for folder in folders], settings)))
+"""
+
+
+def test_searches_go_on_while_replicas_are_replaced(cluster: Cluster, shards: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(shards, tmp_path / "shards"))
-    settings = ServiceSettings(gallery=own, ray=cluster.address, replica_processors=0, shard_seconds=15)
-    try:
-        found = run_drills([shard_folder(own, shard) for shard in range(SHARDS)], settings)
-    finally:
-        import_module("ray").shutdown()
+    folders = [shard_folder(own, shard) for shard in range(SHARDS)]
+    drills = subprocess.run(  # in a process of its own: Ray reads the token once, when it is imported
+        [sys.executable, "-c", DRILLS, cluster.address, *folders],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=cluster.environment,
+        timeout=2 * PATIENCE,
+    )
+    assert drills.returncode == 0, drills.stderr
+    found = json.loads(drills.stdout.splitlines()[-1])
     for counts in found.values():
         assert counts["complete"] > 0
         assert not [name for name in counts if name.startswith("failed")], found
