@@ -1,4 +1,4 @@
-"""Trains the closed form on more and more classes, and measures it on held-out ones."""
+"""Trains the closed form on more and more classes or pictures, and measures it on held-out classes."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class _ClosedForm:
 
 
 def measure_classes(options: Namespace) -> None:
-    """Prints a Markdown table of the figures by number of classes, as means over the draws."""
+    """Prints a Markdown table of the figures by number of classes and of pictures, as means over the draws."""
     data = load_data(options.data)
     seen = data.select(load_split(options.split, data.classes).seen)
     largest = len(hold_out(seen.classes, _HELD_OUT, 0).seen)
@@ -89,6 +89,12 @@ def _print_table(options: Namespace, features: FeatureSet, wider: FeatureSet | N
     print("| --- | --- | --- | --- | --- |", flush=True)
     for count in options.counts:
         _print_row(str(count), [closed_form.figures(*_draw(features, count, draw)) for draw in range(options.draws)])
+    for pictures in options.pictures:
+        count, rows = max(options.counts), []
+        for draw in range(options.draws):
+            training, queries = _draw(features, count, draw)
+            rows.append(closed_form.figures(_thinned(training, pictures, draw), queries))
+        _print_row(f"{count}, {pictures} photos and sketches of each", rows)
     if wider:
         count, rows = max(options.counts), []
         for draw in range(options.draws):
@@ -102,6 +108,16 @@ def _draw(features: FeatureSet, count: int, draw: int) -> tuple[FeatureSet, Feat
     held_out = hold_out(features.data.classes, _HELD_OUT, draw)
     order = np.random.default_rng(draw).permutation(held_out.seen).tolist()
     return features.select(order[:count]), features.select(held_out.unseen)
+
+
+def _thinned(features: FeatureSet, count: int, draw: int) -> FeatureSet:
+    """So many photos and so many sketches of each class, drawn at random."""
+    random = np.random.default_rng(draw)
+    sketches, photos = set[int](), set[int]()
+    for group in features.data.groups:
+        sketches.update(random.permutation(group.sketches)[count:].tolist())
+        photos.update(random.permutation(group.photos)[count:].tolist())
+    return features.without(sketches, photos)
 
 
 def _joined(first: FeatureSet, second: FeatureSet) -> FeatureSet:

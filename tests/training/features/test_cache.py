@@ -41,6 +41,16 @@ def test_what_was_committed_is_kept_and_the_rest_dropped(tmp_path):
         assert store.get("key", b"dropped") is None
 
 
+def test_a_process_that_has_not_committed_keeps_no_other_from_writing(tmp_path):
+    with closing(FeatureCache(tmp_path)) as slow, closing(FeatureCache(tmp_path)) as other:
+        slow.put("key", b"slow", VECTOR)
+        other.put("key", b"other", VECTOR)
+        other.commit()
+        slow.commit()
+        np.testing.assert_array_equal(slow.get("key", b"other"), VECTOR)
+        np.testing.assert_array_equal(other.get("key", b"slow"), VECTOR)
+
+
 def test_a_vector_that_is_cut_is_none(tmp_path):
     with closing(FeatureCache(tmp_path)) as store:
         store.put("key", b"digest", VECTOR)
