@@ -51,5 +51,7 @@ def test_it_lists_the_weights_that_ship_with_what_they_were_made_from(components
     assert licences == {
         "Sketchy Database": "LicenseRef-research-only",
         "Quick, Draw!": "CC-BY-4.0",
+        "Twemoji": "CC-BY-4.0",
+        "Noto Emoji": "OFL-1.1",
         "EfficientNet-Lite0": "Apache-2.0",
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from training.base.errors import BundleError
-from training.model.bundle import MANIFEST_NAME, read_manifest, set_calibration
+from training.model.bundle import read_manifest, set_calibration
 from training.model.hub import SHIPPED_MODELS, HubName
 from training.model.manifest import local_folder
 from training.model.publication import model_card
@@ -28,12 +28,13 @@ def test_the_terms_of_the_starter_model_go_with_it_and_with_what_is_adapted_from
     assert terms_of(tiny) is None
 
 
-def test_a_model_of_before_there_was_a_choice_of_pooling_keeps_its_identity():
-    stored = json.loads((STARTER_MODEL / MANIFEST_NAME).read_text())
-    assert "pooling" not in stored["encoders"]
-    assert json.loads(read_manifest(STARTER_MODEL).encoders.model_dump_json()) == stored["encoders"]
-    chosen = read_manifest(STARTER_MODEL).encoders.model_copy(update={"pooling": "mean-max"})
-    assert chosen.model_dump(mode="json") == stored["encoders"] | {"pooling": "mean-max"}
+def test_a_model_of_before_there_was_a_choice_of_pooling_keeps_its_identity(tiny_bundle):
+    encoders = read_manifest(tiny_bundle).encoders
+    stored = json.loads(encoders.model_dump_json())
+    assert "pooling" not in stored
+    assert encoders.pooling == "mean"
+    chosen = encoders.model_copy(update={"pooling": "mean-max"})
+    assert chosen.model_dump(mode="json") == stored | {"pooling": "mean-max"}
 
 
 def test_the_card_of_such_a_model_names_them(tiny_bundle):
