@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from index.accelerators.interface import FLOAT_NOISE
 from index.accelerators.panorama import selector
 from index.accelerators.rows import blocks
+from training.base.stored_arrays import load_arrays
 
 __all__ = ["UpperBounds"]
 
@@ -105,8 +106,7 @@ class UpperBounds:
     @classmethod
     def read(cls, folder: Path, name: str) -> Self:
         """Reads what ``write`` wrote."""
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
-            return cls(faiss.read_index(str(folder / f"{name}.faiss")), _Units(**stored))
+        return cls(faiss.read_index(str(folder / f"{name}.faiss")), _Units(**load_arrays(folder / f"{name}.npz")))
 
     def _integers(self, query: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, float]:
         """A query's integers ``(1, columns)``, their factor, and the part of the bound that all vectors share."""

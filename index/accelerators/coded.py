@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from index.accelerators.bounds import UpperBounds
 from index.accelerators.rows import inner_products
 from index.accelerators.shortlist import Shortlist
+from training.base.stored_arrays import load_array
 from training.model.truncation import zero_pad
 
 __all__ = ["VECTORS", "CodedIndex"]
@@ -87,7 +88,7 @@ class CodedIndex:
     @classmethod
     def read(cls, folder: Path, *, mapped: bool) -> Self:
         """Reads the codes that ``write`` wrote, and the vectors; those are memory-mapped if ``mapped``."""
-        vectors = np.load(folder / VECTORS, mmap_mode="r" if mapped else None, allow_pickle=False)
+        vectors = load_array(folder / VECTORS, mapped=mapped)
         bounds = [UpperBounds.read(folder, f"bounds{number}") for number in range(len(_WIDTHS))]
         return cls(Shortlist.read(folder), bounds, vectors)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from index.accelerators.rows import blocks
 from index.gallery.catalogue import Catalogue
+from training.base.stored_arrays import load_array
 from training.model.gallery_order import GalleryOrder, SecondMoment
 from training.model.neighbours import gallery_strength, with_neighbours_blockwise
 
@@ -56,7 +57,7 @@ def take_in_neighbours(folder: Path, moment: SecondMoment, count: int) -> tuple[
         Sums over the new embeddings, and the strength that the gallery gave its neighbours. If that is 0, the
         embeddings stay as they are.
     """
-    embeddings: NDArray[np.float32] = np.load(folder / _EMBEDDINGS, mmap_mode="r")
+    embeddings: NDArray[np.float32] = load_array(folder / _EMBEDDINGS, mapped=True)
     strength = gallery_strength(embeddings)
     if strength <= 0:
         return moment, strength
@@ -78,10 +79,10 @@ def write_vectors(folder: Path, order: GalleryOrder) -> NDArray[np.float32]:
     Returns:
         The vectors, ``(n, dim)``, memory-mapped.
     """
-    embeddings: NDArray[np.float32] = np.load(folder / _EMBEDDINGS, mmap_mode="r")
+    embeddings: NDArray[np.float32] = load_array(folder / _EMBEDDINGS, mapped=True)
     _write(folder / _VECTORS, embeddings.shape, (order.photos(block) for block in blocks(embeddings)))
     (folder / _EMBEDDINGS).unlink()
-    vectors: NDArray[np.float32] = np.load(folder / _VECTORS, mmap_mode="r")
+    vectors: NDArray[np.float32] = load_array(folder / _VECTORS, mapped=True)
     return vectors
 
 

@@ -15,6 +15,7 @@ from index.accelerators.kinds import Kind, read_kind
 from index.errors import GalleryDamaged
 from index.gallery.positions import Positions
 from training.base.artifacts import file_sha256
+from training.base.stored_arrays import load_array
 from training.model.gallery_order import GalleryOrder
 
 __all__ = ["MAIN_MEMORY", "Base", "FileFacts", "Place", "check_files", "file_facts", "has_sizes", "read_base"]
@@ -95,7 +96,7 @@ def read_base(folder: Path, kind: Kind, files: Mapping[str, FileFacts], order: G
     them that the system could not take back.
     """
     accelerator: Accelerator = read_kind(kind, folder)
-    ids, contents = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("ids", "contents"))
+    ids, contents = (np.asarray(load_array(folder / f"{name}.npy", mapped=True)) for name in ("ids", "contents"))
     if place.device.type != "cpu":
         vectors = _vectors(accelerator, len(ids), len(order.spectrum))
         accelerator = DimensionMajorMatrix(vectors, place.device, half=place.half)

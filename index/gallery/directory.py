@@ -33,6 +33,7 @@ from index.gallery.precision import recorded_precision
 from index.gallery.publishing import base_is_due, publish_base, publish_changes, publish_layer
 from index.gallery.uris import own_uris
 from training.base.errors import BundleError
+from training.base.stored_arrays import load_array
 from training.model.bundle import copy_bundle
 from training.model.manifest import read_manifest
 
@@ -224,7 +225,7 @@ class Gallery:
         """Fingerprints by position in the base; none in a generation of an earlier version."""
         if FINGERPRINTS not in manifest.files:
             return np.empty(0, np.uint64)
-        found: NDArray[np.uint64] = np.load(generation_folder(self.path, manifest.generation) / FINGERPRINTS)
+        found: NDArray[np.uint64] = load_array(generation_folder(self.path, manifest.generation) / FINGERPRINTS)
         return found
 
     def _own_uris(self) -> None:

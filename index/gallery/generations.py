@@ -30,6 +30,7 @@ from index.accelerators.recall import RecallPoint
 from index.errors import GalleryDamaged, GalleryError
 from index.gallery.bases import MAIN_MEMORY, Base, FileFacts, Place, check_files, read_base
 from index.gallery.positions import ChangedPositions, Positions
+from training.base.stored_arrays import load_arrays
 from training.model.gallery_order import GalleryOrder, read_gallery_order
 
 __all__ = [
@@ -204,7 +205,5 @@ def _load(folder: Path, manifest: GenerationManifest, place: Place, shared: Base
     if CHANGES not in manifest.files:
         return generation
     check_files(folder, {CHANGES: manifest.files[CHANGES]})
-    with np.load(folder / CHANGES, allow_pickle=False) as changes:
-        return generation.with_changes(
-            changes["outdated"], changes["ids"], changes["contents"], np.asarray(changes["vectors"])
-        )
+    changes = load_arrays(folder / CHANGES)
+    return generation.with_changes(changes["outdated"], changes["ids"], changes["contents"], changes["vectors"])

@@ -19,6 +19,7 @@ from index.gallery.generations import CHANGES, ORDER, GenerationManifest, genera
 from index.gallery.query_moments import known_queries
 from index.gallery.staging import BASE, NEXT, alone, link, staging, switch_to, sync
 from training.base.machine import memory_limit
+from training.base.stored_arrays import load_array
 from training.model.gallery_order import GalleryOrder, SecondMoment, gallery_order, read_gallery_order
 from training.model.manifest import read_manifest
 from training.model.neighbours import NEIGHBOURS
@@ -210,7 +211,7 @@ def _difference(path: Path, current: GenerationManifest, catalogue: Catalogue) -
 def _difference_from(folder: Path, base: GenerationManifest, catalogue: Catalogue) -> _Difference:
     changed = catalogue.changed_after(base.base_revision)
     touched = np.union1d(changed, catalogue.removed_after(base.base_revision))
-    ids = np.asarray(np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False))
+    ids = np.asarray(load_array(folder / "ids.npy", mapped=True))
     places = np.minimum(np.searchsorted(ids, touched), len(ids) - 1)
     return _Difference(touched[ids[places] == touched], changed)
 

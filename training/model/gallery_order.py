@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.base.row_blocks import map_rows, row_blocks
+from training.base.stored_arrays import load_arrays
 from training.model.canonical import canonical_form
 
 __all__ = ["GalleryOrder", "SecondMoment", "gallery_order", "order_of_photos", "read_gallery_order"]
@@ -120,8 +121,8 @@ class GalleryOrder(NamedTuple):
 
 def read_gallery_order(file: Path) -> GalleryOrder:
     """Reads the order that ``GalleryOrder.write`` has written."""
-    with np.load(file, allow_pickle=False) as stored:
-        return GalleryOrder(*(stored[name] for name in GalleryOrder._fields))
+    stored = load_arrays(file)
+    return GalleryOrder(*(stored[name] for name in GalleryOrder._fields))
 
 
 def gallery_order(
