@@ -105,7 +105,8 @@ def draw(browser: Chrome, strokes: list[list[tuple[int, int]]], scale: float = 1
 
 
 def accessibility_violations(browser: Chrome) -> list[tuple[str, str, list[str]]]:
-    """What axe-core finds: rule, impact and elements."""
+    """What axe-core finds: rule, impact and elements; once results that a search replaces are no longer faded."""
+    wait_for(browser, "[...document.querySelectorAll('#grid')].every(grid => getComputedStyle(grid).opacity === '1')")
     browser.execute_script((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
     found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
     return [(rule["id"], rule["impact"], [str(node["target"]) for node in rule["nodes"]]) for rule in found]

@@ -77,6 +77,7 @@ def test_photos_are_filtered_by_colours_with_the_keyboard(page, deployment, arti
     wait_for(page, SETTLED)
     assert result_ids(page) == everything
     swatches[0].send_keys(Keys.SPACE)
+    wait_for(page, SETTLED)
     assert accessibility_violations(page) == []
 
 
