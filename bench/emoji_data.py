@@ -4,8 +4,8 @@
     svdraw demo-data --out DEMO
     python bench/emoji_data.py --demo DEMO --svg package --out EMOJI
 
-The pictures are Twemoji's, under CC BY 4.0. Only things that the demo trains on become classes, so that the things it
-is measured on stay unseen. Names of classes begin with ``emoji_``: a data set of photos that EMOJI joins may have classes
+The pictures are Twemoji's, under CC BY 4.0. Only things that the demo trains on become classes, so that those it is
+measured on stay unseen. Names of classes begin with ``emoji_``: a data set of photos that EMOJI joins may have classes
 of the same things.
 """
 
