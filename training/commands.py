@@ -28,8 +28,9 @@ from training.features.paired import paired_features
 from training.fit.distributed import first_alone, joined
 from training.fit.recipe import Recipe, RecipeOptions, read_recipe
 from training.fit.run import fit as train
-from training.model.bundle import load_bundle, set_calibration
+from training.model.bundle import bundle_with_views, load_bundle, set_calibration
 from training.model.devices import resolve_device
+from training.model.encoders import Views
 from training.model.hub import HubName
 from training.model.manifest import BundleManifest, read_manifest
 from training.model.publication import push_bundle
@@ -150,6 +151,11 @@ class Evaluate(Settings):
     split: str | None = Field(
         None, description=f"class split: {_SPLIT}; by default the classes that the model's own split held out"
     )
+    views: Views | None = Field(
+        None,
+        description="views of each photo whose features are averaged, 1, 2 or 4, see `svdraw index build`; by default "
+        "those of the model",
+    )
     gallery: Literal["unseen", "all"] = Field(
         "unseen", description="photos to search: those of the unseen classes, or all"
     )
@@ -164,8 +170,10 @@ class Evaluate(Settings):
     def _one_source(self) -> "Evaluate":
         if (self.embeddings is None) != (self.model is not None and self.data is not None):
             raise ValueError("give --model and --data, or --embeddings in place of both")
-        if self.embeddings and (self.model or self.data or self.split or self.gallery != "unseen"):
-            raise ValueError("--embeddings takes no --model, --data, --split or --gallery, for the file says it all")
+        if self.embeddings and (self.model or self.data or self.split or self.views or self.gallery != "unseen"):
+            raise ValueError(
+                "--embeddings takes no --model, --data, --split, --views or --gallery, for the file says it all"
+            )
         return self
 
 
@@ -182,8 +190,9 @@ def evaluate(*, settings: Options[Evaluate | None] = None) -> None:
 
 
 def _measured(settings: Evaluate) -> EvaluationReport:
-    bundle = load_bundle(cast(Path, settings.model), settings.device)
     data, device = cast(Path, settings.data), resolve_device(settings.device)
+    with bundle_with_views(cast(Path, settings.model), settings.views) as model:
+        bundle = load_bundle(model, settings.device)
     return measure(bundle, data, split=settings.split, gallery=settings.gallery, cache=settings.cache, device=device)
 
 

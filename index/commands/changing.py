@@ -18,6 +18,7 @@ from index.commands.options import (
     MAX_PIXELS_HELP,
     MODEL,
     PHOTOS,
+    VIEWS,
     PhotosOptions,
 )
 from index.errors import PartsError
@@ -29,7 +30,10 @@ from index.jobs import compact as compact_gallery
 from index.moves import relocate as relocate_photos
 from index.names import ids_of
 from training.base.command_line import Many, Options, Settings
+from training.model.bundle import bundle_with_views
+from training.model.encoders import Views
 from training.model.images import MAX_PIXELS
+from training.model.manifest import MANIFEST_NAME, read_manifest
 from training.model.starter import STARTER_MODEL
 
 __all__ = [
@@ -100,6 +104,7 @@ class Build(_Source):
 
     out: Path = Field(description="folder of the new gallery, or of one to bring up to date")
     model: Path = Field(STARTER_MODEL, description=MODEL)
+    views: Views | None = Field(None, description=f"{VIEWS}, or of the gallery")
     precision: PhotoPrecision = Field(
         "auto",
         description="precision that photos are embedded in; auto chooses int8 on a CPU where the model's quality "
@@ -126,7 +131,10 @@ def build(*, settings: Options[Build]) -> None:
         _build_shards(settings)
         return
     bring_into = settings.prepared(settings.precision)
-    with closing(Gallery.create(settings.out, settings.model)) as gallery:
+    with (
+        bundle_with_views(settings.model, settings.views or _views_of(settings.out)) as model,
+        closing(Gallery.create(settings.out, model)) as gallery,
+    ):
         gallery.configure(settings.kind, settings.recall, settings.neighbours)
         gallery.make_filterable(settings.filterable)
         _report(gallery, bring_into(gallery))
@@ -135,8 +143,16 @@ def build(*, settings: Options[Build]) -> None:
 def _build_shards(settings: Build) -> None:
     with _parts_needed():
         from index.shards.building import build_shards
-    chosen = settings.model_dump(include={"out", "model", "parts", "shards", "kind", "recall", "filterable"})
-    print(f"{build_shards(**chosen)}\n{settings.out}: {settings.shards} shards")
+        from index.shards.layout import shard_folder
+    chosen = settings.model_dump(include={"out", "parts", "shards", "kind", "recall", "filterable"})
+    with bundle_with_views(settings.model, settings.views or _views_of(shard_folder(settings.out, 0))) as model:
+        print(f"{build_shards(model=model, **chosen)}\n{settings.out}: {settings.shards} shards")
+
+
+def _views_of(gallery: Path) -> Views | None:
+    """The views of the photos that a gallery has; None before it has any."""
+    folder = gallery / "model"
+    return read_manifest(folder).encoders.photo.views if (folder / MANIFEST_NAME).is_file() else None
 
 
 class Add(_Source):

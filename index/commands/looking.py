@@ -49,7 +49,9 @@ def info(*, settings: Options[Info]) -> None:
         facts["filterable"] = json.loads(gallery.catalogue.fact("filterable") or "[]")
         facts["precision"] = (recorded_precision(gallery.catalogue) or "")[:4]
         facts["up_to_date"] = facts["revision"] == gallery.catalogue.revision
-        terms = terms_of(read_manifest(gallery.model_directory))
+        model = read_manifest(gallery.model_directory)
+        facts["views"] = model.encoders.photo.views
+        terms = terms_of(model)
         facts["model_terms"] = f"{terms.name}: {terms.summary}" if terms else None
     print(json.dumps(facts) if settings.as_json else _aligned([(name, str(value)) for name, value in facts.items()]))
 

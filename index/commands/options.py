@@ -16,6 +16,7 @@ __all__ = [
     "MAX_PIXELS_HELP",
     "MODEL",
     "PHOTOS",
+    "VIEWS",
     "JsonFlag",
     "PhotosOptions",
 ]
@@ -27,6 +28,10 @@ PHOTOS = (
     "photos: a folder or its URI, a list of paths or URIs, or a table (.csv, .tsv, .jsonl, .parquet) with a column uri"
 )
 FOLLOW_LINKS = "also search folders that links in the folder lead to"
+VIEWS = (
+    "views of each photo whose features are averaged: 1, the photo; 2, its mirror image too; 4, both of its centre as "
+    "well; by default those of the model"
+)
 MODEL = "model bundle, made by `svdraw fit`; by default the one that ships with svdraw"
 
 JsonFlag = Annotated[bool, Parameter(name="--json")]

@@ -6,12 +6,14 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from index.commands.options import GALLERY, MODEL, PHOTOS, PhotosOptions
+from index.commands.options import GALLERY, MODEL, PHOTOS, VIEWS, PhotosOptions
 from index.gallery.directory import Gallery
 from index.parts.cluster import embed_on_cluster
 from index.parts.embedding import PART_SIZE, embed_photos
 from index.parts.exporting import export_gallery
 from training.base.command_line import Options, Settings
+from training.model.bundle import bundle_with_views
+from training.model.encoders import Views
 from training.model.starter import STARTER_MODEL
 
 __all__ = ["embed", "export"]
@@ -26,6 +28,7 @@ class Embed(PhotosOptions):
     photos: str = Field(description=PHOTOS)
     out: str = Field(description="folder or URI for the parts; photos that are there already are left out")
     model: Path = Field(STARTER_MODEL, description=MODEL)
+    views: Views | None = Field(None, description=VIEWS)
     part_size: int = Field(PART_SIZE, ge=1, le=65536, description=f"{_PART_SIZE}, and the most that a killed job loses")
 
     ray: str | None = Field(
@@ -43,11 +46,12 @@ class Embed(PhotosOptions):
 def embed(*, settings: Options[Embed]) -> None:
     """Embeds photos into Parquet files, without a gallery; a further run goes on where one stopped."""
     photos, options = settings.listing(settings.photos), settings.model_dump(include={"max_pixels", "part_size"})
-    if settings.ray is None:
-        report = embed_photos(photos, settings.model, settings.out, settings.device, **options)
-    else:
-        options |= {"processors": settings.processors, "gpus": _GPUS[settings.device]}
-        report = embed_on_cluster(photos, settings.model, settings.out, settings.ray, **options)
+    with bundle_with_views(settings.model, settings.views) as model:
+        if settings.ray is None:
+            report = embed_photos(photos, model, settings.out, settings.device, **options)
+        else:
+            options |= {"processors": settings.processors, "gpus": _GPUS[settings.device]}
+            report = embed_on_cluster(photos, model, settings.out, settings.ray, **options)
     print(f"{settings.out}: {report}")
 
 
@@ -56,6 +60,7 @@ class Export(Settings):
 
     gallery: Path = Field(description=GALLERY)
     out: str = Field(description="folder or URI for the parts")
+    views: Views | None = Field(None, description=VIEWS)
     part_size: int = Field(PART_SIZE, ge=1, le=65536, description=_PART_SIZE)
 
 

@@ -241,7 +241,7 @@ class Gallery:
         known = self.catalogue.fact("model")
         if known is not None and known != digest:
             raise ModelMismatch(
-                f"{self.path} was built with another model ({known[:12]}, not {digest[:12]}); "
+                f"{self.path} was built with another model or other views ({known[:12]}, not {digest[:12]}); "
                 "vectors of two models cannot be mixed: build a new gallery with another --out"
             )
         if known is None:

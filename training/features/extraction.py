@@ -43,9 +43,11 @@ class Features:
 
 
 def feature_key(encoder: Encoder) -> str:
-    """A key of all that features depend on besides the image: the backbone, its weights, preprocessing and flip."""
+    """A key of all that features depend on besides the image: the backbone and its weights, preprocessing and views."""
     preprocessing = encoder.preprocessing
-    choices = [backbone_digest(encoder), preprocessing.model_dump(mode="json"), preprocessing.draft]
+    choices: list[object] = [backbone_digest(encoder), preprocessing.model_dump(mode="json"), preprocessing.draft]
+    if encoder.config.views != 1:
+        choices.append(encoder.config.views)
     return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
 
 
@@ -64,7 +66,7 @@ def extract_features(
 
     Args:
         files: image files; those that cannot be read or decoded are rejected.
-        encoder: its backbone, preprocessing and ``flip`` are used; it is put in evaluation mode.
+        encoder: its backbone, preprocessing, ``flip`` and views are used; it is put in evaluation mode.
         cache: cache to read and to fill; None computes every feature.
         device: device that the backbone runs on.
         title: title of the progress bar.

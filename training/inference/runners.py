@@ -75,7 +75,7 @@ class Runner:
 
     def __call__(self, batch: Tensor) -> NDArray[np.float32]:
         """Embeds a preprocessed batch ``(n, 3, size, size)``, ``(n, dim)``."""
-        return self._computed(lambda: self.encoder.head(self.backbone(batch)))
+        return self._computed(lambda: self.encoder.head(self._features(batch)))
 
     def embed(self, images: Sequence[Tensor], at_once: int) -> NDArray[np.float32]:
         """Embeds preprocessed images ``(3, size, size)``, ``(n, dim)``.
@@ -86,11 +86,15 @@ class Runner:
                 than a core's cache holds, are read once.
         """
         parts = [torch.stack(list(images[start : start + at_once])) for start in range(0, len(images), at_once)]
-        return self._computed(lambda: self.encoder.head(torch.cat([self.backbone(part) for part in parts])))
+        return self._computed(lambda: self.encoder.head(torch.cat([self._features(part) for part in parts])))
 
     def features(self, batch: Tensor) -> NDArray[np.float32]:
-        """Backbone features of a preprocessed batch, ``(n, features)``."""
-        return self._computed(lambda: self.backbone(batch))
+        """Backbone features of a preprocessed batch, the mean over views, ``(n, features)``."""
+        return self._computed(lambda: self._features(batch))
+
+    def _features(self, batch: Tensor) -> Tensor:
+        first, *others = (self.backbone(view) for view in self.encoder.views(batch))
+        return sum(others, first) / (1 + len(others)) if others else first
 
     def _computed(self, function: Callable[[], Tensor]) -> NDArray[np.float32]:
         def compute() -> NDArray[np.float32]:

@@ -4,10 +4,12 @@ A model that was quantised has ``int8.safetensors`` as well.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from training.base.errors import BundleError
 from training.model.backbones import build_backbone
 from training.model.calibration import Calibration
 from training.model.devices import resolve_device
-from training.model.encoders import Encoder, Modality, PairedEncoders, build_encoders
+from training.model.encoders import Encoder, Modality, PairedEncoders, Views, build_encoders
 from training.model.manifest import (
     MANIFEST_NAME,
     WEIGHTS_NAME,
@@ -257,6 +259,32 @@ def copy_bundle(source: Path, destination: Path) -> BundleManifest:
         with atomic_write(destination / name) as temporary:
             shutil.copyfile(source / name, temporary)
     return manifest
+
+
+@contextmanager
+def bundle_with_views(source: Path, views: Views | None) -> Iterator[Path]:
+    """A bundle whose photo encoder averages over so many views of each photo, and which is another model therefore.
+
+    Args:
+        source: folder of the bundle, or its name on a hub; it stays as it is.
+        views: see ``Encoder.views``; None leaves the number as it is.
+
+    Yields:
+        Folder of the bundle: a temporary copy, unless the source has that many views already.
+
+    Raises:
+        BundleError: if the source is missing or damaged.
+    """
+    encoders = read_manifest(source).encoders
+    if views in (None, encoders.photo.views):
+        yield source
+        return
+    with TemporaryDirectory(prefix="svdraw-") as folder:
+        manifest = copy_bundle(source, Path(folder))
+        photo = encoders.photo.model_copy(update={"views": views})
+        changed = {"encoders": encoders.model_copy(update={"photo": photo})}
+        write_manifest(Path(folder), manifest.model_copy(update=changed))
+        yield Path(folder)
 
 
 def _check_weights(directory: Path, manifest: BundleManifest) -> None:

@@ -1,19 +1,31 @@
 """Paired encoders: a backbone and a head for each modality, which may share parameters."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.base.errors import BundleError
 from training.model.backbones import Backbone, Pooling
 from training.model.heads import Head, HeadConfig
 from training.model.preprocessing import Preprocessing
 
-__all__ = ["Encoder", "EncoderConfig", "Modality", "PairedEncoders", "PairedEncodersConfig", "build_encoders"]
+__all__ = [
+    "Encoder",
+    "EncoderConfig",
+    "Modality",
+    "PairedEncoders",
+    "PairedEncodersConfig",
+    "Views",
+    "build_encoders",
+]
 
 Modality = Literal["sketch", "photo"]
+Views = Annotated[Literal[1, 2, 4], BeforeValidator(lambda value: {"1": 1, "2": 2, "4": 4}.get(str(value), value))]
+
+_MARGIN = 0.09  # of the side, which the view of an image's centre leaves out at each edge
 
 
 class EncoderConfig(BaseModel):
@@ -23,6 +35,8 @@ class EncoderConfig(BaseModel):
         preprocessing: how an image becomes an input tensor.
         head: how backbone features become an embedding.
         flip: whether to average the features of each image and its mirror image.
+        views: see ``Encoder.views``; 1 is left out of the JSON, so that a model of before there was a choice keeps its
+            digest, on which galleries depend.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +44,14 @@ class EncoderConfig(BaseModel):
     preprocessing: Preprocessing
     head: HeadConfig
     flip: bool = False
+    views: Views = 1
+
+    @model_serializer(mode="wrap")
+    def _without_one(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        if self.views == 1:
+            del fields["views"]
+        return fields
 
 
 class PairedEncodersConfig(BaseModel):
@@ -100,8 +122,27 @@ class Encoder(nn.Module):
         """The device that it is on."""
         return self.head.mean.device
 
+    def views(self, images: Tensor) -> list[Tensor]:
+        """The images whose features are averaged in place of each image's own: test-time augmentation.
+
+        One view is the image; two are the image and its mirror image; four are these of its centre, enlarged, as well.
+
+        Args:
+            images: ``(n, 3, size, size)``.
+
+        Returns:
+            As many tensors of the same shape as the configuration says.
+        """
+        found = [images]
+        if self.config.views == 4:
+            side = images.shape[-1]
+            inside = slice(round(_MARGIN * side), side - round(_MARGIN * side))
+            centre = images[..., inside, inside]
+            found.append(functional.interpolate(centre, (side, side), mode="bicubic", align_corners=False))
+        return found if self.config.views == 1 else [*found, *(view.flip(-1) for view in found)]
+
     def features(self, images: Tensor) -> Tensor:
-        """Backbone features of ``(n, 3, size, size)``, shape ``(n, features)``."""
+        """Backbone features of ``(n, 3, size, size)``, of one view alone, shape ``(n, features)``."""
         images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.backbone(images)
         if self.config.flip:
@@ -110,7 +151,8 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(n, dim)`` of ``(n, 3, size, size)``."""
-        embeddings: Tensor = self.head(self.features(images))
+        views = self.views(images)
+        embeddings: Tensor = self.head(sum(self.features(view) for view in views) / len(views))
         return embeddings
 
 

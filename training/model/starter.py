@@ -71,6 +71,6 @@ def terms_of(manifest: BundleManifest) -> Terms | None:
         start = Path(str(manifest.training.settings.get("start")))
         # by its name, or by its folder, though svdraw may be installed elsewhere now
         started_here = str(start) == directory.name or start.parts[-3:] == directory.parts[-3:]
-        if started_here or manifest.digest == read_manifest(directory).digest:
+        if started_here or manifest.weights_sha256 == read_manifest(directory).weights_sha256:
             return read_terms(directory)
     return None

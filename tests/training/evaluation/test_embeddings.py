@@ -95,7 +95,7 @@ def test_the_command_prints_and_writes_both_kinds(written, tmp_path, capsys):
         ([], "give --model and --data, or --embeddings in place of both"),
         (["--model", "x"], "give --model and --data, or --embeddings in place of both"),
         (["--embeddings", "x", "--model", "y", "--data", "z"], "give --model and --data, or --embeddings"),
-        (["--embeddings", "x", "--split", "y"], "--embeddings takes no --model, --data, --split or --gallery"),
+        (["--embeddings", "x", "--split", "y"], "--embeddings takes no --model, --data, --split, --views or --gallery"),
     ],
 )
 def test_what_is_measured_is_named_once(options, message, capsys):
