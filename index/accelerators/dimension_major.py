@@ -10,6 +10,7 @@ from training.model.truncation import truncate
 __all__ = ["DimensionMajorMatrix"]
 
 _MAX_SCORES = 1 << 26  # scores computed at once, as floats
+_QUERIES = 256  # that read the matrix together
 _BLOCK = 1 << 16  # vectors that go to the device at once
 
 
@@ -48,19 +49,32 @@ class DimensionMajorMatrix:
         allowed: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See ``Accelerator.search``."""
-        prefix = np.ascontiguousarray(truncate(queries, dimensions))
-        rows = max(1, _MAX_SCORES // max(1, self.matrix.shape[1]))
-        mask = None if allowed is None else torch.from_numpy(~allowed).to(self.matrix.device)
-        wanted = min(k, self.matrix.shape[1])
-        parts = []
-        for start in range(0, len(prefix), rows):
-            scores = self._scores(torch.from_numpy(prefix[start : start + rows]), dimensions)
-            parts.append((scores if mask is None else scores.masked_fill(mask, -torch.inf)).topk(wanted, dim=1))
-        scores = torch.cat([part.values for part in parts])
-        positions = torch.cat([part.indices for part in parts]).masked_fill(scores.isneginf(), -1)
-        missing = (0, k - wanted)
+        prefix = torch.from_numpy(np.ascontiguousarray(truncate(queries, dimensions)))
+        excluded = None if allowed is None else torch.from_numpy(~allowed).to(self.matrix.device)
+        best = [self._best(part, k, dimensions, excluded) for part in torch.split(prefix, _QUERIES)]
+        scores = torch.cat([part[0] for part in best])
+        positions = torch.cat([part[1] for part in best]).masked_fill(scores.isneginf(), -1)
+        missing = (0, k - scores.shape[1])
         scores, positions = pad(scores, missing, value=-torch.inf), pad(positions, missing, value=-1)
         return scores.cpu().numpy(), positions.cpu().numpy()
+
+    def _best(
+        self, queries: torch.Tensor, k: int, dimensions: int, excluded: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and positions ``(n, k)`` of the best, fewer if there are fewer, after reading the matrix once."""
+        matrix = self.matrix[:dimensions]
+        queries, found = queries.to(matrix), []
+        width = max(1, _MAX_SCORES // max(1, len(queries)))
+        for start in range(0, max(1, matrix.shape[1]), width):
+            block = slice(start, start + width)
+            scores = (queries @ matrix[:, block]).float()
+            if excluded is not None:
+                scores.masked_fill_(excluded[block], -torch.inf)
+            values, positions = scores.topk(min(k, scores.shape[1]), dim=1)
+            found.append((values, positions + start))
+        scores, positions = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
+        values, places = scores.topk(min(k, scores.shape[1]), dim=1)
+        return values, positions.gather(1, places)
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """See ``Accelerator.gather``."""
@@ -69,10 +83,6 @@ class DimensionMajorMatrix:
         columns = torch.from_numpy(positions).to(self.matrix.device)
         values: NDArray[np.float32] = self.matrix[:, columns].T.cpu().numpy()
         return values
-
-    def _scores(self, queries: torch.Tensor, dimensions: int) -> torch.Tensor:
-        matrix = self.matrix[:dimensions]
-        return (queries.to(matrix) @ matrix).float()
 
 
 def _longest(vectors: torch.Tensor) -> float:

@@ -50,11 +50,15 @@ def test_every_precision_is_timed(report):
 
 def test_a_part_that_fails_is_written_down(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(BENCH))
-    from measurements.gpu import measure_device
+    from measurements import gpu
 
+    def failing(*arguments, **options):
+        raise OSError("no port is free")
+
+    monkeypatch.setattr(gpu, "service", failing)
     options = type("Options", (), {"device": "cpu", "scale": "tiny", "parts": ["service"], "out": tmp_path / "out"})
-    measure_device(options)
-    assert "needs the gallery of the part indexing" in json.loads((tmp_path / "out").read_text())["service"][0]["error"]
+    gpu.measure_device(options)
+    assert "no port is free" in json.loads((tmp_path / "out").read_text())["service"][0]["error"]
     assert "a part failed" in capsys.readouterr().err
 
 
