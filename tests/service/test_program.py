@@ -113,8 +113,9 @@ def test_examples_are_commands_that_parse(command):
 def test_choices_are_shown_as_they_are_typed(command):
     for argument in arguments_of(command):
         for choice in argument.get_choices() or ():
-            value = TypeAdapter(argument.hint).validate_python([choice] if "list" in str(argument.hint) else choice)
-            assert (value[0] if isinstance(value, list) else value) == choice
+            typed = [choice] if "list" in str(argument.hint) else choice
+            value = TypeAdapter(argument.field_info.annotation).validate_python(typed)
+            assert str(value[0] if isinstance(value, list) else value) == choice
 
 
 def test_the_packages_have_the_same_commands(monkeypatch, capsys):
