@@ -60,7 +60,6 @@ class Export(Settings):
 
     gallery: Path = Field(description=GALLERY)
     out: str = Field(description="folder or URI for the parts")
-    views: Views | None = Field(None, description=VIEWS)
     part_size: int = Field(PART_SIZE, ge=1, le=65536, description=_PART_SIZE)
 
 
