@@ -101,7 +101,7 @@ class PartsFolder:
             facts = self.facts(name)
             if facts.model != expected.model:
                 raise ModelMismatch(
-                    f"{self._shown(name)} holds vectors of another model ({facts.model[:12]}, "
+                    f"{self._shown(name)} holds vectors of another model or other views ({facts.model[:12]}, "
                     f"not {expected.model[:12]}); vectors of two models cannot be mixed"
                 )
             if facts.dim != expected.dim:

@@ -126,6 +126,7 @@ class Encoder(nn.Module):
         """The images whose features are averaged in place of each image's own: test-time augmentation.
 
         One view is the image; two are the image and its mirror image; four are these of its centre, enlarged, as well.
+        Unlike ``flip``, with which a model is trained and exported, views can be chosen for a model that exists.
 
         Args:
             images: ``(n, 3, size, size)``.
